@@ -1,0 +1,164 @@
+"""Everything that can go wrong, as one small tree: a stable code, a sentence for a person, a hint what to do.
+
+Knows nothing of HTTP; `main` maps these classes to statuses. A sentence never holds a patient's data.
+"""
+
+
+class OpenScansError(Exception):
+    """Root of every error that a caller may see."""
+
+    code = "internal_error"
+    hint = "Try again; if it happens again, send the log file to the developers."
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        if hint is not None:
+            self.hint = hint
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Subclasses may build their own sentence; pickling between processes must not build it twice.
+        return _rebuild, (type(self), self.message, self.hint)
+
+
+def _rebuild(kind: type[OpenScansError], message: str, hint: str) -> OpenScansError:
+    error = kind.__new__(kind, message)
+    OpenScansError.__init__(error, message, hint=hint)
+    return error
+
+
+class Cancelled(OpenScansError):
+    """Raised through `report` when somebody asked long work to stop."""
+
+    code = "cancelled"
+    hint = "Send the request again if the result is still wanted."
+
+    def __init__(self, message: str = "The work was cancelled.") -> None:
+        super().__init__(message)
+
+
+class InvalidRequest(OpenScansError):
+    code = "invalid_request"
+    hint = "Compare the request with the API's description at /docs."
+
+
+class NotFound(OpenScansError):
+    code = "not_found"
+    hint = "The addresses of this service are listed at /docs."
+
+
+class MethodNotAllowed(OpenScansError):
+    code = "method_not_allowed"
+    hint = "The addresses of this service and their methods are listed at /docs."
+
+
+class InputNotFound(OpenScansError):
+    code = "file_not_found"
+    hint = "Check the path; it must be absolute and readable by the user who runs the server."
+
+
+class ForbiddenPath(OpenScansError):
+    code = "forbidden_path"
+    hint = "Move the file under an allowed folder or add its folder to OPENSCANS_ALLOWED_ROOTS."
+
+
+class VolumeError(OpenScansError):
+    """A file or series that cannot become a volume."""
+
+    code = "corrupt_file"
+    hint = "Export the series again."
+
+
+class UnsupportedFile(VolumeError):
+    code = "unsupported_file"
+    hint = "Send a DICOM file or folder, or a NIfTI file (.nii, .nii.gz)."
+
+
+class UnsupportedTransferSyntax(VolumeError):
+    code = "unsupported_transfer_syntax"
+    hint = "Export the series uncompressed or in a lossless compression (JPEG 2000, JPEG-LS, JPEG lossless, RLE)."
+
+
+class NoImage(VolumeError):
+    code = "no_image"
+    hint = "Choose an image series; reports, structured results and index files hold no pixels."
+
+
+class TooFewSlices(VolumeError):
+    code = "too_few_slices"
+    hint = "Put all slices of the series into one folder and send that folder or one of its files."
+
+
+class InconsistentGeometry(VolumeError):
+    code = "inconsistent_geometry"
+    hint = "Export the whole series again, or choose another reconstruction."
+
+
+class UnsupportedModality(VolumeError):
+    code = "unsupported_modality"
+    hint = "Send a CT or MR series."
+
+
+class SeveralVolumes(VolumeError):
+    code = "several_volumes"
+    hint = "Split the file or series and send one volume at a time."
+
+
+class CorruptFile(VolumeError):
+    code = "corrupt_file"
+    hint = "The file is incomplete or damaged; copy or export it again."
+
+
+class ModelError(OpenScansError):
+    """Something about the networks' weights."""
+
+
+class UnknownTask(ModelError):
+    code = "unknown_task"
+    hint = "The tasks are vertebrae, total_body and vertebrae_mr."
+
+
+class ModelMissing(ModelError):
+    code = "model_missing"
+    hint = "Download it with POST /api/models/download/{task}."
+
+
+class DamagedWeights(ModelMissing):
+    """Weights that are on disk but cannot be what they claim to be."""
+
+    hint = "Delete the model and download it again."
+
+
+class ModelInUse(ModelError):
+    code = "model_in_use"
+    hint = "Wait until the download or detection has ended, or cancel it."
+
+
+class DownloadFailed(ModelError):
+    code = "download_failed"
+    hint = "Check the network and the proxy settings, then start the download again; it goes on where it stopped."
+
+
+class UnknownJob(OpenScansError):
+    code = "unknown_job"
+    hint = "GET /api/jobs lists the jobs that are known."
+
+
+class Busy(OpenScansError):
+    code = "busy"
+    hint = "Wait and send the request again."
+
+
+class WorkerCrashed(OpenScansError):
+    code = "worker_crashed"
+    hint = "Send the request again; a fresh worker serves it."
+
+
+class OutOfMemory(OpenScansError):
+    code = "out_of_memory"
+    hint = "Close other programs, or use fast_mode."
+
+
+class DiskFull(OpenScansError):
+    code = "disk_full"
+    hint = "Make room on the disk that holds OPENSCANS_HOME, then try again; what is there is kept."

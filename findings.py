@@ -1,0 +1,126 @@
+"""What is asked of a detection and what it answers, in plain numbers and words.
+
+These cross from the worker process to the server, so nothing here needs numpy, and nothing here knows JSON.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something the reader of a result should know; ``code`` is stable, ``message`` is for a person."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Point:
+    """A position; the frame (client's voxels, or LPS millimetres) is named by the field that holds it."""
+
+    x: float
+    y: float
+    z: float
+
+
+@dataclass(frozen=True)
+class Voxel:
+    """A whole voxel's index, or a size in voxels."""
+
+    x: int
+    y: int
+    z: int
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Inclusive box of whole voxels."""
+
+    min: Voxel
+    max: Voxel
+
+
+@dataclass(frozen=True)
+class SlicePixel:
+    """The DICOM instance nearest to a point, and the point's pixel (column x, row y) on it."""
+
+    sop_instance_uid: str
+    instance_number: int | None
+    x: int
+    y: int
+
+
+@dataclass(frozen=True)
+class Vertebra:
+    """One labelled vertebra, in the voxel grid of the image as the client sees it."""
+
+    label: str
+    center: Point
+    center_mm: Point
+    bounds: Bounds
+    confidence: float
+    volume_ml: float
+    truncated: bool
+    slice: SlicePixel | None = None
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """The image that was read. ``modality`` is None where the format does not tell (NIfTI)."""
+
+    modality: str | None
+    size: Voxel
+    spacing_mm: Point
+    series_instance_uid: str | None
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """One network's weights on disk: ``folder`` holds plans.json, dataset.json and fold_0/checkpoint_final.pth."""
+
+    dataset: str
+    folder: Path
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Order:
+    """One detection that somebody asked for, with the weights it needs.
+
+    ``localiser`` finds the spine in the whole image first; None lets ``segmenter`` see the whole image.
+    ``spacing_mm`` is the resolution the segmenter runs at, ``step`` the sliding window's step as a share of the patch.
+    """
+
+    path: Path
+    task: str
+    segmenter: TrainedModel
+    localiser: TrainedModel | None
+    spacing_mm: float
+    step: float
+    series_uid: str | None = None
+    fast_mode: bool = False
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How networks are run: CPU threads (None: all physical cores), "auto" (bfloat16 where the processor has it)
+    or "float32", and the folder for compiled networks."""
+
+    threads: int | None
+    precision: str
+    cache_folder: Path
+
+
+@dataclass(frozen=True)
+class Detection:
+    """The answer to an `Order`."""
+
+    vertebrae: tuple[Vertebra, ...]
+    image: ImageFacts
+    order: Order
+    device: str
+    warnings: tuple[Notice, ...] = ()
+    timings_ms: Mapping[str, int] = field(default_factory=dict)

@@ -1,0 +1,166 @@
+"""Label numbers become vertebrae: names and their order, and from a label map each vertebra's place, size and warnings.
+
+Knows numpy, connected components and the anatomical order; nothing of files, DICOM or JSON.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+import grids
+from findings import Bounds, Notice, Vertebra, Voxel
+
+HEAD_TO_FOOT = (
+    *(f"C{number}" for number in range(1, 8)),
+    *(f"T{number}" for number in range(1, 14)),
+    *(f"L{number}" for number in range(1, 7)),
+    "S1",
+)
+VARIANTS = frozenset({"T13", "L6"})
+"""Vertebrae that most people do not have; their absence is no gap in the numbering."""
+
+VERTEBRA = re.compile(r"(?:vertebrae?_)?([CTLS]\d{1,2})")
+"""How TotalSegmentator's label lists name a vertebra, as in ``vertebrae_L5``."""
+
+
+def names_of(labels: Mapping[int, str]) -> dict[int, str]:
+    """Of a network's ``labels`` those that are single vertebrae: label number → "C1" … "S1"."""
+    found = {number: VERTEBRA.fullmatch(name) for number, name in labels.items()}
+    return {number: match[1] for number, match in found.items() if match and match[1] in HEAD_TO_FOOT}
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """What a network found: ``labels`` and the ``probabilities`` it gave them, both (z, y, x) on ``grid``.
+
+    ``names`` are the label numbers that are vertebrae; other labels are passed over.
+    """
+
+    labels: NDArray[np.uint8]
+    probabilities: NDArray[np.float16]
+    grid: grids.ModelGrid
+    names: Mapping[int, str]
+
+
+@dataclass(frozen=True)
+class _Component:
+    """A connected piece of one label, in samples of the model grid."""
+
+    label: int
+    voxels: int
+    centroid_xyz: tuple[float, float, float]
+    low_xyz: tuple[int, int, int]
+    high_xyz: tuple[int, int, int]
+    mean_probability: float
+
+
+def measure(found: LabelMap, affine_lps: grids.Affine, size: Voxel) -> list[Vertebra]:
+    """Every vertebra of a label map, from head to foot, in the voxels of the client's image of ``size``.
+
+    Each is its label's largest connected component (26 neighbours): centre of mass, inclusive bounds, volume, and as
+    confidence the mean probability of the label over the component.
+    """
+    largest: dict[int, _Component] = {}
+    for component in _components(found):
+        if component.label not in largest or component.voxels > largest[component.label].voxels:
+            largest[component.label] = component
+    vertebrae = [_vertebra(component, found, affine_lps=affine_lps, size=size) for component in largest.values()]
+    return sorted(vertebrae, key=lambda vertebra: HEAD_TO_FOOT.index(vertebra.label))
+
+
+def _components(found: LabelMap) -> list[_Component]:
+    import cc3d
+
+    wanted = np.zeros(256, np.uint8)
+    wanted[list(found.names)] = list(found.names)
+    labels = wanted[found.labels]
+    pieces = cc3d.connected_components(labels, connectivity=26)
+    statistics = cc3d.statistics(pieces, no_slice_conversion=True)
+    counts = statistics["voxel_counts"]
+    sums = np.bincount(pieces.ravel(), weights=found.probabilities.ravel(), minlength=len(counts))
+    components = []
+    for piece in range(1, len(counts)):
+        z0, z1, y0, y1, x0, x1 = (int(edge) for edge in statistics["bounding_boxes"][piece])
+        z, y, x = (float(mean) for mean in statistics["centroids"][piece])
+        inside = pieces[z0, y0 : y1 + 1, x0 : x1 + 1] == piece
+        label = int(labels[z0, y0 : y1 + 1, x0 : x1 + 1][inside][0])
+        components.append(
+            _Component(
+                label=label,
+                voxels=int(counts[piece]),
+                centroid_xyz=(x, y, z),
+                low_xyz=(x0, y0, z0),
+                high_xyz=(x1, y1, z1),
+                mean_probability=float(sums[piece] / counts[piece]),
+            )
+        )
+    return components
+
+
+def _vertebra(component: _Component, found: LabelMap, *, affine_lps: grids.Affine, size: Voxel) -> Vertebra:
+    center = grids.client_point(found.grid, component.centroid_xyz)
+    bounds = grids.client_bounds(found.grid, component.low_xyz, component.high_xyz)
+    return Vertebra(
+        label=found.names[component.label],
+        center=center,
+        center_mm=grids.lps_mm(affine_lps, center),
+        bounds=bounds,
+        confidence=min(component.mean_probability, 1.0),
+        volume_ml=component.voxels * grids.sample_volume_ml(found.grid, affine_lps),
+        truncated=_touches_edge(bounds, size),
+    )
+
+
+def _touches_edge(bounds: Bounds, size: Voxel) -> bool:
+    at_start = 0 in (bounds.min.x, bounds.min.y, bounds.min.z)
+    return at_start or bounds.max.x == size.x - 1 or bounds.max.y == size.y - 1 or bounds.max.z == size.z - 1
+
+
+def extent(found: LabelMap) -> Bounds | None:
+    """The client's voxels that hold all vertebrae together, or None where there is none."""
+    inside = np.isin(found.labels, list(found.names))
+    low, high = [], []
+    for axis in (2, 1, 0):
+        across = tuple(other for other in range(3) if other != axis)
+        planes = np.flatnonzero(inside.any(axis=across))
+        if planes.size == 0:
+            return None
+        low.append(int(planes[0]))
+        high.append(int(planes[-1]))
+    return grids.client_bounds(found.grid, low, high)
+
+
+def doubts(vertebrae: Sequence[Vertebra]) -> list[Notice]:
+    """What is implausible about vertebrae that run from head to foot. Labels are never changed."""
+    if not vertebrae:
+        return [Notice("no_vertebrae", "No vertebra was found in this image.")]
+    notices = []
+    missing = _missing([vertebra.label for vertebra in vertebrae])
+    if missing:
+        notices.append(
+            Notice("numbering_gap", f"Not found between its neighbours: {', '.join(missing)}. Check the numbering.")
+        )
+    for upper, lower in _out_of_order(vertebrae):
+        notices.append(Notice("out_of_order", f"{lower} lies above {upper}. Check the numbering."))
+    cut = [vertebra.label for vertebra in vertebrae if vertebra.truncated]
+    if cut:
+        notices.append(
+            Notice(
+                "touching_border",
+                f"Cut by the edge of the image: {', '.join(cut)}. Their centres are those of the part that is seen.",
+            )
+        )
+    return notices
+
+
+def _missing(labels: Sequence[str]) -> list[str]:
+    first, last = HEAD_TO_FOOT.index(labels[0]), HEAD_TO_FOOT.index(labels[-1])
+    return [label for label in HEAD_TO_FOOT[first:last] if label not in labels and label not in VARIANTS]
+
+
+def _out_of_order(vertebrae: Sequence[Vertebra]) -> list[tuple[str, str]]:
+    return [(upper.label, lower.label) for upper, lower in pairwise(vertebrae) if lower.center_mm.z > upper.center_mm.z]
