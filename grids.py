@@ -134,16 +134,17 @@ def _canonical_orientation(affine_ras: NDArray[np.float64]) -> list[tuple[int, b
     return [found[target] for target in range(3)]
 
 
-def sample(voxels: NDArray[np.generic], grid: ModelGrid) -> NDArray[np.float32]:
+def sample(voxels: NDArray[np.generic], grid: ModelGrid, *, truncate: bool) -> NDArray[np.float32]:
     """Linear interpolation of client ``voxels`` (z, y, x) on ``grid``: (z, y, x), float32, unit of the voxels.
 
-    One model plane at a time, so that no second copy of the volume is made.
+    ``truncate``: voxels with fractions lose them before the interpolation. One model plane at a time, so that no
+    second copy of the volume is made.
     """
     view = _turned(voxels, grid)
     result = np.empty(grid.shape_zyx, np.float32)
     rows = _neighbours(grid.y)
     columns = _neighbours(grid.x)
-    for index, plane in enumerate(_planes(view, _neighbours(grid.z))):
+    for index, plane in enumerate(_planes(view, _neighbours(grid.z), truncate)):
         result[index] = _between(_between(plane, rows, axis=0), columns, axis=1)
     return result
 
@@ -179,11 +180,15 @@ def _neighbours(axis: Axis) -> _Neighbours:
     return _Neighbours(before, np.minimum(before + 1, axis.length - 1), weight)
 
 
-def _planes(view: NDArray[np.generic], neighbours: _Neighbours) -> Iterator[NDArray[np.float32]]:
+def _planes(view: NDArray[np.generic], neighbours: _Neighbours, truncate: bool) -> Iterator[NDArray[np.float32]]:
+    def plane_at(index: np.intp) -> NDArray[np.float32]:
+        plane: NDArray[np.float32] = view[index].astype(np.float32)
+        return np.trunc(plane, out=plane) if truncate else plane
+
     for before, after, weight in zip(neighbours.before, neighbours.after, neighbours.weight, strict=True):
-        plane = view[before].astype(np.float32)
+        plane = plane_at(before)
         if weight:
-            plane += weight * (view[after] - plane)
+            plane += weight * (plane_at(after) - plane)
         yield plane
 
 

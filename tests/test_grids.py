@@ -45,7 +45,7 @@ def test_sampling_equals_closest_canonical_and_zoom(seed: int) -> None:
     voxels = random.integers(-1024, 1500, random.integers(9, 40, 3)).astype(np.int16)
     affine = random_affine_lps(seed)
     grid = grids.model_grid(affine, grids.whole(size_of(voxels)), (1.5, 1.5, 1.5))
-    ours = np.trunc(grids.sample(voxels, grid))
+    ours = np.trunc(grids.sample(voxels, grid, truncate=False))
     theirs = totalsegmentator_resampled(voxels, affine, 1.5)
     assert ours.shape == theirs.shape
     assert np.abs(ours - theirs).max() <= 1
@@ -56,8 +56,16 @@ def test_sampling_equals_closest_canonical_and_zoom(seed: int) -> None:
 def test_an_even_region_stays_even_when_truncated() -> None:
     voxels = np.full((30, 31, 32), -1000, np.int16)
     affine = np.diag([0.7, 0.7, 1.25, 1.0])
-    sampled = grids.sample(voxels, grids.model_grid(affine, grids.whole(size_of(voxels)), (1.5, 1.5, 1.5)))
+    grid = grids.model_grid(affine, grids.whole(size_of(voxels)), (1.5, 1.5, 1.5))
+    sampled = grids.sample(voxels, grid, truncate=False)
     assert np.array_equal(np.trunc(sampled), np.full(sampled.shape, -1000))
+
+
+def test_fractions_are_cut_off_before_the_interpolation_when_asked() -> None:
+    voxels = np.random.default_rng(1).uniform(-1000, 1000, (9, 8, 7)).astype(np.float32)
+    grid = grids.model_grid(np.diag([2.0, 2.0, 2.0, 1.0]), grids.whole(size_of(voxels)), (1.5, 1.5, 1.5))
+    whole_numbers = grids.sample(np.trunc(voxels).astype(np.int16), grid, truncate=False)
+    assert np.array_equal(grids.sample(voxels, grid, truncate=True), whole_numbers)
 
 
 @pytest.mark.parametrize("seed", range(12))

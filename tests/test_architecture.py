@@ -1,0 +1,89 @@
+"""The house: which room may import which. Arrows go down only; the table is the picture in the README."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+PLAIN = {"errors", "findings", "progress"}
+"""Rooms that everybody may use: they hold no work, only what passes between the others."""
+
+MAY_IMPORT = {
+    "errors": set(),
+    "findings": set(),
+    "progress": set(),
+    "config": {"errors"},
+    "devices": set(),
+    "logs": {"config"},
+    "schemas": PLAIN,
+    "grids": PLAIN,
+    "volumes": PLAIN,
+    "networks": PLAIN,
+    "tiles": PLAIN | {"networks"},
+    "vertebrae": PLAIN | {"grids"},
+    "inference": PLAIN | {"grids", "networks", "tiles", "vertebrae", "volumes"},
+    "worker": PLAIN | {"inference", "logs"},
+    "downloads": PLAIN,
+    "model_manager": PLAIN | {"downloads", "archives"},
+    "archives": PLAIN,
+    "jobs": PLAIN,
+    "detection": PLAIN | {"jobs", "model_manager", "worker"},
+    "main": PLAIN | {"config", "detection", "devices", "jobs", "logs", "model_manager", "schemas", "worker"},
+}
+
+ONLY_USERS = {
+    "pydicom": {"volumes", "phantom"},
+    "nibabel": {"volumes", "phantom"},
+    "SimpleITK": {"volumes"},
+    "imagecodecs": {"volumes", "phantom"},
+    "torch": {"networks", "phantom"},
+    "openvino": {"networks"},
+    "cc3d": {"vertebrae"},
+    "httpx": {"downloads", "phantom"},
+    "fastapi": {"main"},
+    "sse_starlette": {"main"},
+    "uvicorn": {"main"},
+}
+
+TOP_LEVEL = sorted(path.stem for path in ROOT.glob("*.py"))
+PACKAGES = sorted(path.parent.name for path in ROOT.glob("*/__init__.py") if path.parent.name != "tests")
+
+
+def files_of(room: str) -> list[Path]:
+    single = ROOT / f"{room}.py"
+    return [single] if single.exists() else sorted((ROOT / room).rglob("*.py"))
+
+
+def imports_of(room: str) -> set[str]:
+    found = set()
+    for path in files_of(room):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+                found.add(node.module.split(".")[0])
+    return found
+
+
+def test_every_room_is_in_the_table() -> None:
+    assert set(TOP_LEVEL) | {"volumes", "networks"} == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize(("room", "allowed"), MAY_IMPORT.items())
+def test_a_room_imports_only_what_it_may(room: str, allowed: set[str]) -> None:
+    ours = set(TOP_LEVEL) | set(PACKAGES)
+    assert imports_of(room) & ours <= allowed | {room}
+
+
+@pytest.mark.parametrize(("library", "rooms"), ONLY_USERS.items())
+def test_a_library_is_used_only_in_the_rooms_that_know_it(library: str, rooms: set[str]) -> None:
+    users = {room for room in MAY_IMPORT if library in imports_of(room)}
+    assert users <= rooms
+
+
+@pytest.mark.parametrize("room", sorted(MAY_IMPORT))
+def test_a_room_says_in_its_first_sentence_what_it_knows(room: str) -> None:
+    first = files_of(room)[0] if len(files_of(room)) == 1 else ROOT / room / "__init__.py"
+    assert ast.get_docstring(ast.parse(first.read_text(encoding="utf-8")))
