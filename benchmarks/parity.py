@@ -1,0 +1,146 @@
+"""Ours and TotalSegmentator's label map of the same CT from the same weights, compared voxel by voxel.
+
+python -m benchmarks.parity IMAGE.nii.gz --results WEIGHTS_FOLDER [--fast] [--precision float32]
+"""
+
+import argparse
+import json
+import logging
+import tempfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+from totalsegmentator.map_to_binary import class_map
+
+import grids
+import inference
+import networks
+import vertebrae
+import volumes
+from benchmarks import totalsegmentator
+from findings import EngineOptions, Vertebra
+from progress import unheard
+
+STEP = 0.8
+NUMBERS = {name: number for number, name in vertebrae.names_of(class_map["total"]).items()}
+"""A vertebra's number in TotalSegmentator's class map ``total``."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How alike two label maps on the image's own grid are.
+
+    ``agreement``: share of equal voxels in the box that holds the labels of either; ``dice`` per vertebra;
+    ``center_voxels`` and ``bounds_voxels``: the largest difference, along any axis, of the centres and bounds of
+    vertebrae that both found.
+    """
+
+    agreement: float
+    dice: dict[str, float]
+    center_voxels: float
+    bounds_voxels: int
+
+
+def training_folder(results: Path, dataset: int) -> Path:
+    """The one training of ``dataset`` under ``results``."""
+    [folder] = results.glob(f"Dataset{dataset}_*/*__nnUNetPlans__3d_fullres")
+    return folder
+
+
+def ours(image: Path, results: Path, *, fast: bool, precision: str) -> tuple[NDArray[np.uint8], list[Vertebra]]:
+    """Our label map (z, y, x) on the image's grid, in numbers of ``total``, and what is measured from it."""
+    with tempfile.TemporaryDirectory() as cache:
+        options = EngineOptions(threads=None, precision=precision, cache_folder=Path(cache))
+        volume = volumes.read(image)
+        localiser = networks.load(training_folder(results, 298), device="cpu", options=options)
+        box = inference.localise(volume, localiser, unheard)
+        size = inference.size_of(volume)
+        if box is None:
+            return np.zeros(volume.voxels.shape, np.uint8), []
+        segmenter = networks.load(training_folder(results, 297 if fast else 292), device="cpu", options=options)
+        found = inference.segment(volume, box, segmenter, step=STEP, report=unheard)
+    total = np.zeros(256, np.uint8)
+    for number, name in found.names.items():
+        total[number] = NUMBERS[name]
+    labels = total[grids.client_labels(found.labels, found.grid, size)]
+    return labels, vertebrae.measure(found, volume.affine_lps, size)
+
+
+def theirs(image: Path, results: Path, *, fast: bool) -> NDArray[np.uint8]:
+    """TotalSegmentator's label map (z, y, x) on the image's grid."""
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "total.nii.gz"
+        totalsegmentator.segment(image, output, results, fast=fast)
+        return np.ascontiguousarray(np.asanyarray(nib.load(output).dataobj).astype(np.uint8).T)
+
+
+def compare(image: Path, results: Path, *, fast: bool = False, precision: str = "float32") -> Parity:
+    """Run both on ``image`` with the weights under ``results``."""
+    our_labels, our_vertebrae = ours(image, results, fast=fast, precision=precision)
+    return parity(our_labels, theirs(image, results, fast=fast), our_vertebrae)
+
+
+def parity(ours: NDArray[np.uint8], theirs: NDArray[np.uint8], measured: Iterable[Vertebra]) -> Parity:
+    """Compare label maps (z, y, x) in numbers of ``total``; ``measured`` are the vertebrae of ours."""
+    inside = _box((ours > 0) | (theirs > 0))
+    their_vertebrae = _measured_on_the_image(theirs)
+    center, bounds = 0.0, 0
+    for vertebra in measured:
+        other = their_vertebrae[vertebra.label]
+        center = max(center, *_differences(vertebra.center, other.center))
+        edges = (
+            *_differences(vertebra.bounds.min, other.bounds.min),
+            *_differences(vertebra.bounds.max, other.bounds.max),
+        )
+        bounds = max(bounds, *(int(edge) for edge in edges))
+    return Parity(
+        agreement=float(np.mean(ours[inside] == theirs[inside])),
+        dice={name: dice for name, number in NUMBERS.items() if (dice := _dice(ours == number, theirs == number)) >= 0},
+        center_voxels=center,
+        bounds_voxels=bounds,
+    )
+
+
+def _measured_on_the_image(labels: NDArray[np.uint8]) -> dict[str, Vertebra]:
+    from findings import Voxel
+
+    z, y, x = labels.shape
+    grid = grids.ModelGrid(grids.Axis(0, 0, x - 1, x), grids.Axis(1, 0, y - 1, y), grids.Axis(2, 0, z - 1, z))
+    names = {number: name for name, number in NUMBERS.items()}
+    found = vertebrae.LabelMap(labels, np.ones(labels.shape, np.float16), grid, names)
+    return {vertebra.label: vertebra for vertebra in vertebrae.measure(found, np.eye(4), Voxel(x, y, z))}
+
+
+def _differences(one: object, other: object) -> list[float]:
+    return [abs(getattr(one, axis) - getattr(other, axis)) for axis in "xyz"]
+
+
+def _dice(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+    """-1 where neither holds a voxel."""
+    total = int(one.sum()) + int(other.sum())
+    return 2 * int((one & other).sum()) / total if total else -1.0
+
+
+def _box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
+    planes = [np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis))) for axis in range(3)]
+    return tuple(slice(int(found[0]), int(found[-1]) + 1) for found in planes)
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("image", type=Path)
+    parser.add_argument("--results", type=Path, required=True)
+    parser.add_argument("--fast", action="store_true")
+    parser.add_argument("--precision", default="float32", choices=["auto", "float32"])
+    arguments = parser.parse_args()
+    found = compare(arguments.image, arguments.results, fast=arguments.fast, precision=arguments.precision)
+    logging.getLogger(__name__).info(json.dumps(asdict(found), indent=2))
+
+
+if __name__ == "__main__":
+    main()

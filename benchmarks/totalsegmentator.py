@@ -1,0 +1,69 @@
+"""TotalSegmentator's own Python API on given weights, in a process of its own: judge of parity and rival in time.
+
+Nothing of it is changed: it is only told where the weights lie, and not to send usage statistics.
+
+    python -m benchmarks.totalsegmentator IMAGE OUTPUT.nii.gz --results WEIGHTS_FOLDER [--fast]
+"""
+
+import argparse
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def segment(image: Path, output: Path, results: Path, *, fast: bool = False) -> None:
+    """Write TotalSegmentator's label map (numbers of its class map ``total``) of ``image``'s vertebrae to ``output``.
+
+    ``results`` holds the Dataset… folders. Raises CalledProcessError where TotalSegmentator fails.
+    """
+    subprocess.run(command(image, output, results, fast=fast), cwd=ROOT, check=True, capture_output=True)
+
+
+def command(image: Path, output: Path, results: Path, *, fast: bool = False) -> list[str]:
+    arguments = [str(image), str(output), "--results", str(results), *(["--fast"] if fast else [])]
+    return [sys.executable, "-m", "benchmarks.totalsegmentator", *arguments]
+
+
+def _run(image: Path, output: Path, results: Path, *, fast: bool) -> None:
+    with tempfile.TemporaryDirectory() as home:
+        config = {"totalseg_id": "none", "send_usage_stats": False, "prediction_counter": 0}
+        (Path(home) / "config.json").write_text(json.dumps(config | {"statistics_disclaimer_shown": True}))
+        os.environ["TOTALSEG_HOME_DIR"] = home
+        os.environ["TOTALSEG_WEIGHTS_PATH"] = str(results)
+        _pretend_the_unused_parts_are_here(results)
+        from totalsegmentator.map_to_binary import class_map
+        from totalsegmentator.python_api import totalsegmentator
+
+        vertebrae = [name for name in class_map["total"].values() if name.startswith("vertebrae_")]
+        totalsegmentator(
+            image, output, ml=True, task="total", fast=fast, roi_subset=vertebrae, device="cpu", quiet=True
+        )
+
+
+def _pretend_the_unused_parts_are_here(results: Path) -> None:
+    """Task ``total`` asks for all five of its models before it runs the one that holds vertebrae."""
+    from totalsegmentator.map_tasks_config import TASK_ID_WEIGHTS_CONFIGS
+
+    for dataset in (291, 293, 294, 295):
+        (results / TASK_ID_WEIGHTS_CONFIGS[dataset]["foldername"]).mkdir(exist_ok=True)
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.WARNING)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("image", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--results", type=Path, required=True)
+    parser.add_argument("--fast", action="store_true")
+    arguments = parser.parse_args()
+    _run(arguments.image, arguments.output, arguments.results, fast=arguments.fast)
+
+
+if __name__ == "__main__":
+    main()
