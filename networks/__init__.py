@@ -1,0 +1,75 @@
+"""A weights folder becomes a callable from a patch to logits on a device; only room that knows OpenVINO and PyTorch.
+
+It knows nothing of images on disk, of HTTP, or of where weights come from. Importing it loads neither library.
+"""
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+import devices
+from errors import InvalidRequest
+from findings import EngineOptions, Notice
+from networks.plans import Plan, read_plan
+
+__all__ = ["TORCH_ON_CPU", "Network", "choose_device", "load", "read_plan"]
+
+TORCH_ON_CPU = "cpu:torch"
+"""The wish for PyTorch on the CPU, where plain "cpu" means OpenVINO."""
+
+
+class Network(Protocol):
+    """A network that is ready to run."""
+
+    plan: Plan
+    device: str
+
+    def logits(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(class, z, y, x), float32, for a normalised ``patch`` (z, y, x) of the plan's patch size.
+
+        The array may be overwritten by the next call. Raises OutOfMemory.
+        """
+        ...
+
+
+def load(folder: Path, *, device: str, options: EngineOptions) -> Network:
+    """The network of the training in ``folder`` on a ``device`` that `choose_device` gave. Raises DamagedWeights."""
+    if device == "cpu":
+        from networks.openvino_engine import OpenVinoNetwork
+
+        return OpenVinoNetwork(folder, options)
+    from networks.torch_engine import TorchNetwork
+
+    return TorchNetwork(folder, "cpu" if device == TORCH_ON_CPU else device, options)
+
+
+def choose_device(wish: str) -> tuple[str, Notice | None]:
+    """The device for a ``wish`` (auto, cpu, cpu:torch, cuda, cuda:N, mps); a notice where it is another one.
+
+    ``auto`` is CUDA where there is one, else the CPU.
+    """
+    kind = wish.partition(":")[0]
+    if wish in ("cpu", TORCH_ON_CPU):
+        return wish, None
+    if wish == "auto":
+        return ("cuda", None) if devices.cuda_available() else ("cpu", None)
+    if kind not in ("cuda", "mps"):
+        raise InvalidRequest(f"There is no device named {wish[:20]!r}; known are auto, cpu, cuda, cuda:N and mps.")
+    if _is_there(wish, kind):
+        return wish, None
+    return "cpu", Notice("device_fallback", f"The device {wish} is not available here; the CPU was used.")
+
+
+def _is_there(wish: str, kind: str) -> bool:
+    if kind == "cuda" and not devices.cuda_available():
+        return False
+    try:
+        import torch
+    except ImportError:
+        return False
+    if kind == "mps":
+        return bool(torch.backends.mps.is_available())
+    number = wish.partition(":")[2] or "0"
+    return bool(torch.cuda.is_available()) and number.isdigit() and int(number) < torch.cuda.device_count()

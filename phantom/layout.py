@@ -1,0 +1,307 @@
+"""Writes weights folders in TotalSegmentator's own layout, for networks that were trained on phantoms or never.
+
+Knows nnU-Net's files, plans and modules; nothing of the service. TotalSegmentator and the service both load the result.
+"""
+
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from dynamic_network_architectures.architectures.unet import PlainConvUNet
+from totalsegmentator.map_tasks_config import TASK_ID_WEIGHTS_CONFIGS
+from totalsegmentator.map_to_binary import class_map, class_map_5_parts
+
+CONFIGURATION = "3d_fullres"
+PLANS = "nnUNetPlans"
+NOTICE = "no medical use: these weights were trained on synthetic phantoms only, or are random"
+JUNK = bytes(4096)
+"""The content of entries in a release's zip that no model needs."""
+
+Triple = tuple[int, int, int]
+CUBE: Triple = (3, 3, 3)
+HALVE: Triple = (2, 2, 2)
+KEEP: Triple = (1, 1, 1)
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """One of TotalSegmentator's networks: all that its plans.json and dataset.json tell."""
+
+    dataset: int
+    trainer: str
+    labels: Mapping[int, str]
+    spacing_mm: float
+    patch_zyx: Triple
+    strides: tuple[Triple, ...]
+    kernels: tuple[Triple, ...]
+    base_features: int = 32
+    max_features: int = 320
+    modality: str = "CT"
+    clip_hu: tuple[float, float] = (-1004.0, 1588.0)
+    mean_hu: float = -50.387
+    std_hu: float = 503.392
+
+    @property
+    def folder(self) -> str:
+        return str(TASK_ID_WEIGHTS_CONFIGS[self.dataset]["foldername"])
+
+    @property
+    def version(self) -> str:
+        return str(TASK_ID_WEIGHTS_CONFIGS[self.dataset]["version"])
+
+    @property
+    def features(self) -> tuple[int, ...]:
+        return tuple(min(self.base_features * 2**stage, self.max_features) for stage in range(len(self.strides)))
+
+    @property
+    def heads(self) -> int:
+        return len(self.labels) + 1
+
+
+def _halving(stages: int) -> tuple[Triple, ...]:
+    return (KEEP, *[HALVE] * (stages - 1))
+
+
+SPECS: Mapping[int, NetworkSpec] = {
+    292: NetworkSpec(
+        292,
+        "nnUNetTrainerNoMirroring",
+        class_map_5_parts["class_map_part_vertebrae"],
+        spacing_mm=1.5,
+        patch_zyx=(128, 128, 128),
+        strides=_halving(6),
+        kernels=(CUBE,) * 6,
+    ),
+    297: NetworkSpec(
+        297,
+        "nnUNetTrainer_4000epochs_NoMirroring",
+        class_map["total"],
+        spacing_mm=3.0,
+        patch_zyx=(112, 112, 128),
+        strides=_halving(5),
+        kernels=(CUBE,) * 5,
+    ),
+    298: NetworkSpec(
+        298,
+        "nnUNetTrainer_4000epochs_NoMirroring",
+        class_map["total"],
+        spacing_mm=6.0,
+        patch_zyx=(80, 64, 80),
+        strides=_halving(5),
+        kernels=(CUBE,) * 5,
+    ),
+    756: NetworkSpec(
+        756,
+        "nnUNetTrainer_DASegOrd0_NoMirroring",
+        class_map["vertebrae_mr"],
+        spacing_mm=1.5,
+        patch_zyx=(64, 160, 160),
+        strides=(KEEP, (1, 2, 2), HALVE, HALVE, HALVE, (1, 2, 2)),
+        kernels=((1, 3, 3), CUBE, CUBE, CUBE, CUBE, CUBE),
+        modality="MR",
+    ),
+}
+"""Full-size networks. Patch of 298, strides and kernels of 756 are plausible, not known: their plans are not public."""
+
+
+def small(spec: NetworkSpec, *, base_features: int, max_features: int, patch_zyx: Triple) -> NetworkSpec:
+    """The same network with fewer features and a smaller patch."""
+    return replace(spec, base_features=base_features, max_features=max_features, patch_zyx=patch_zyx)
+
+
+def build_module(spec: NetworkSpec) -> torch.nn.Module:
+    """The network as nnU-Net builds it, with the weights that its constructor draws."""
+    return PlainConvUNet(
+        input_channels=1,
+        n_stages=len(spec.strides),
+        features_per_stage=list(spec.features),
+        conv_op=torch.nn.Conv3d,
+        kernel_sizes=[list(kernel) for kernel in spec.kernels],
+        strides=[list(stride) for stride in spec.strides],
+        n_conv_per_stage=[2] * len(spec.strides),
+        num_classes=spec.heads,
+        n_conv_per_stage_decoder=[2] * (len(spec.strides) - 1),
+        conv_bias=True,
+        norm_op=torch.nn.InstanceNorm3d,
+        norm_op_kwargs={"eps": 1e-5, "affine": True},
+        nonlin=torch.nn.LeakyReLU,
+        nonlin_kwargs={"inplace": True},
+        deep_supervision=False,
+    )
+
+
+def random_state_dict(spec: NetworkSpec, seed: int) -> dict[str, torch.Tensor]:
+    """Random weights (He, as nnU-Net initialises) whose logits vary, so that every class wins somewhere."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        module = build_module(spec)
+        for part in module.modules():
+            if isinstance(part, torch.nn.Conv3d | torch.nn.ConvTranspose3d):
+                torch.nn.init.kaiming_normal_(part.weight, a=0.01)
+                torch.nn.init.normal_(part.bias, std=0.1)
+            if isinstance(part, torch.nn.InstanceNorm3d):
+                torch.nn.init.uniform_(part.weight, 0.7, 1.3)
+                torch.nn.init.normal_(part.bias, std=0.2)
+        return dict(module.state_dict())
+
+
+def training_folder(results: Path, spec: NetworkSpec) -> Path:
+    """Where a training of ``spec`` lies under ``results``."""
+    return results / spec.folder / f"{spec.trainer}__{PLANS}__{CONFIGURATION}"
+
+
+def write_training_folder(
+    results: Path, spec: NetworkSpec, state_dict: Mapping[str, torch.Tensor], *, new_plans: bool = False
+) -> Path:
+    """Write plans.json, dataset.json, dataset_fingerprint.json and fold_0/checkpoint_final.pth; returns their folder.
+
+    ``new_plans``: plans.json with an ``architecture``, as newer nnU-Nets write it, in the place of the flat one.
+    """
+    folder = training_folder(results, spec)
+    (folder / "fold_0").mkdir(parents=True, exist_ok=True)
+    plans = plans_of(spec, new_plans=new_plans)
+    dataset = dataset_of(spec)
+    for name, content in (("plans", plans), ("dataset", dataset), ("dataset_fingerprint", {"notice": NOTICE})):
+        (folder / f"{name}.json").write_text(json.dumps(content, indent=4), encoding="utf-8")
+    torch.save(_checkpoint(spec, state_dict, plans, dataset), folder / "fold_0" / "checkpoint_final.pth")
+    return folder
+
+
+def plans_of(spec: NetworkSpec, *, new_plans: bool = False) -> dict[str, Any]:
+    """plans.json of ``spec``: the old flat format, or the new one."""
+    scheme = "CTNormalization" if spec.modality == "CT" else "ZScoreNormalization"
+    low, high = spec.clip_hu
+    intensities = {"mean": spec.mean_hu, "std": spec.std_hu, "percentile_00_5": low, "percentile_99_5": high}
+    intensities |= {"median": 0.0, "min": low, "max": high}
+    configuration = {
+        "data_identifier": f"nnUNetPlans_{CONFIGURATION}",
+        "preprocessor_name": "DefaultPreprocessor",
+        "batch_size": 2,
+        "patch_size": list(spec.patch_zyx),
+        "median_image_size_in_voxels": [200.0, 200.0, 200.0],
+        "spacing": [spec.spacing_mm] * 3,
+        "normalization_schemes": [scheme],
+        "use_mask_for_norm": [False],
+        **_resampling(),
+        **(_architecture(spec) if new_plans else _flat_architecture(spec)),
+        "batch_dice": False,
+    }
+    return {
+        "dataset_name": spec.folder,
+        "plans_name": PLANS,
+        "original_median_spacing_after_transp": [spec.spacing_mm] * 3,
+        "original_median_shape_after_transp": [200, 200, 200],
+        "image_reader_writer": "SimpleITKIO",
+        "transpose_forward": [0, 1, 2],
+        "transpose_backward": [0, 1, 2],
+        "configurations": {CONFIGURATION: configuration},
+        "experiment_planner_used": "ExperimentPlanner",
+        "label_manager": "LabelManager",
+        "foreground_intensity_properties_per_channel": {"0": intensities},
+    }
+
+
+def _resampling() -> dict[str, Any]:
+    data = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
+    labels = {"is_seg": True, "order": 1, "order_z": 0, "force_separate_z": None}
+    logits = {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None}
+    function = "resample_data_or_seg_to_shape"
+    return {
+        "resampling_fn_data": function,
+        "resampling_fn_seg": function,
+        "resampling_fn_data_kwargs": data,
+        "resampling_fn_seg_kwargs": labels,
+        "resampling_fn_probabilities": function,
+        "resampling_fn_probabilities_kwargs": logits,
+    }
+
+
+def _flat_architecture(spec: NetworkSpec) -> dict[str, Any]:
+    stages = len(spec.strides)
+    pooled = [sum(stride[axis] > 1 for stride in spec.strides) for axis in range(3)]
+    return {
+        "UNet_class_name": "PlainConvUNet",
+        "UNet_base_num_features": spec.base_features,
+        "n_conv_per_stage_encoder": [2] * stages,
+        "n_conv_per_stage_decoder": [2] * (stages - 1),
+        "num_pool_per_axis": pooled,
+        "pool_op_kernel_sizes": [list(stride) for stride in spec.strides],
+        "conv_kernel_sizes": [list(kernel) for kernel in spec.kernels],
+        "unet_max_num_features": spec.max_features,
+    }
+
+
+def _architecture(spec: NetworkSpec) -> dict[str, Any]:
+    stages = len(spec.strides)
+    return {
+        "architecture": {
+            "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+            "arch_kwargs": {
+                "n_stages": stages,
+                "features_per_stage": list(spec.features),
+                "conv_op": "torch.nn.modules.conv.Conv3d",
+                "kernel_sizes": [list(kernel) for kernel in spec.kernels],
+                "strides": [list(stride) for stride in spec.strides],
+                "n_conv_per_stage": [2] * stages,
+                "n_conv_per_stage_decoder": [2] * (stages - 1),
+                "conv_bias": True,
+                "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
+                "norm_op_kwargs": {"eps": 1e-05, "affine": True},
+                "dropout_op": None,
+                "dropout_op_kwargs": None,
+                "nonlin": "torch.nn.LeakyReLU",
+                "nonlin_kwargs": {"inplace": True},
+            },
+            "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+        }
+    }
+
+
+def dataset_of(spec: NetworkSpec) -> dict[str, Any]:
+    """dataset.json of ``spec``."""
+    return {
+        "channel_names": {"0": spec.modality},
+        "labels": {"background": 0} | {name: number for number, name in sorted(spec.labels.items())},
+        "numTraining": 0,
+        "file_ending": ".nii.gz",
+        "notice": NOTICE,
+    }
+
+
+def _checkpoint(
+    spec: NetworkSpec, state_dict: Mapping[str, torch.Tensor], plans: Mapping[str, Any], dataset: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What nnU-Net's trainer saves: the weights, the optimiser's state, logs with numpy's numbers, its arguments."""
+    return {
+        "network_weights": dict(state_dict),
+        "optimizer_state": {"state": {}, "param_groups": [{"lr": 1e-2, "momentum": 0.99, "params": [0, 1]}]},
+        "grad_scaler_state": {"scale": 65536.0, "growth_factor": 2.0},
+        "logging": {"mean_fg_dice": [np.float64(0.5)], "train_losses": [np.float32(-0.5)], "lrs": [0.01]},
+        "_best_ema": np.float64(0.5),
+        "current_epoch": 1,
+        "init_args": {"plans": dict(plans), "configuration": CONFIGURATION, "fold": 0, "dataset_json": dict(dataset)},
+        "trainer_name": spec.trainer,
+        "inference_allowed_mirroring_axes": None,
+    }
+
+
+def write_random(results: Path, dataset: int, *, seed: int = 0) -> Path:
+    """A full-size network with random weights, in its place under ``results``."""
+    return write_training_folder(results, SPECS[dataset], random_state_dict(SPECS[dataset], seed))
+
+
+def zip_weights(dataset_folder: Path, zip_path: Path) -> Path:
+    """The release's zip of a Dataset… folder, with the junk that the real ones hold."""
+    zip_path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(zip_path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.writestr(f"__MACOSX/{dataset_folder.name}/._plans.json", JUNK)
+        archive.writestr(f"{dataset_folder.name}/.DS_Store", JUNK)
+        for path in sorted(dataset_folder.rglob("*")):
+            if path.is_file():
+                archive.write(path, path.relative_to(dataset_folder.parent))
+    return zip_path

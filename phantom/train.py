@@ -1,0 +1,169 @@
+"""Trains the small networks on phantoms: seeded, on the CPU, in the layout of the real 298, 292 and 297.
+
+python -m phantom.train --results phantom/weights [--only 292]
+"""
+
+import argparse
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from phantom import spine
+from phantom.layout import SPECS, NetworkSpec, build_module, small, write_training_folder
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Course:
+    """How one network is trained: on how many phantoms, for how many steps of how many patches."""
+
+    spec: NetworkSpec
+    volumes: int
+    steps: int
+    batch: int
+    peak_rate: float = 4e-3
+
+
+COURSES = {
+    292: Course(small(SPECS[292], base_features=8, max_features=40, patch_zyx=(64, 64, 64)), 20, 1100, 2),
+    298: Course(small(SPECS[298], base_features=8, max_features=40, patch_zyx=(48, 32, 48)), 60, 700, 4),
+    297: Course(small(SPECS[297], base_features=8, max_features=40, patch_zyx=(48, 48, 48)), 30, 900, 2),
+}
+
+FIRST_TRAINING_SEED = 1000
+"""Seeds of training phantoms start here; smaller ones are never seen in training."""
+
+TURN_DEG = 22.0
+"""Training scans are turned by up to so much about each axis, so that oblique scans are familiar."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One training image: normalised intensities and the network's labels, both (z, y, x)."""
+
+    image: NDArray[np.float16]
+    labels: NDArray[np.uint8]
+    inside: NDArray[np.intp]
+
+
+def labels_of(spec: NetworkSpec) -> NDArray[np.uint8]:
+    """A table from the phantom's label numbers to those of ``spec``."""
+    numbers = {name: number for number, name in spec.labels.items()}
+    table = np.zeros(256, np.uint8)
+    for name, number in spine.LABELS.items():
+        table[number] = numbers["sacrum" if name == "sacrum" else f"vertebrae_{name}"]
+    return table
+
+
+def scans(course: Course) -> list[Scan]:
+    """Phantoms as the network sees them: at its spacing, turned, with more or less noise."""
+    random = np.random.default_rng(course.spec.dataset)
+    return [_scan(course.spec, FIRST_TRAINING_SEED + index, random) for index in range(course.volumes)]
+
+
+def _scan(spec: NetworkSpec, seed: int, random: np.random.Generator) -> Scan:
+    phantom = spine.describe(seed)
+    spacing = [spec.spacing_mm * random.uniform(0.98, 1.02)] * 3
+    angles = random.uniform(-TURN_DEG, TURN_DEG, 3) * (random.random() > 0.25)
+    shape, affine = spine.rotated_grid(phantom, spacing, angles)
+    voxels, labels = spine.render(phantom, shape, affine, noise_hu=float(random.uniform(4, 30)), seed=seed)
+    image = (np.clip(voxels, *spec.clip_hu) - spec.mean_hu) / spec.std_hu
+    own = labels_of(spec)[labels]
+    return Scan(image.astype(np.float16), own, np.argwhere(own)[::17])
+
+
+def patches(
+    course: Course, images: list[Scan], random: np.random.Generator
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Endless batches (patches, 1, z, y, x) and (patches, z, y, x)."""
+    while True:
+        chosen = [_patch(course.spec, images[random.integers(len(images))], random) for _ in range(course.batch)]
+        yield (
+            torch.from_numpy(np.stack([image for image, _ in chosen])[:, None]),
+            torch.from_numpy(np.stack([labels for _, labels in chosen])),
+        )
+
+
+def _patch(spec: NetworkSpec, scan: Scan, random: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """A random patch, mostly near the spine, padded with 0 after normalisation as nnU-Net pads at the image's edge."""
+    patch = np.array(spec.patch_zyx)
+    size = np.array(scan.image.shape)
+    # Now and then the scan ends within the patch, as it does where the field of view cuts the spine.
+    cut_low, cut_high = np.zeros(3, int), size.copy()
+    middle = scan.inside[random.integers(len(scan.inside))] if random.random() < 0.9 else random.integers(0, size)
+    start = middle - patch // 2 + random.integers(-patch // 3, patch // 3 + 1)
+    start = np.clip(start, -patch // 6, np.maximum(size - patch + patch // 6, 0))
+    if random.random() < 0.2:
+        axis = random.integers(3)
+        cut_high[axis] = min(size[axis], start[axis] + random.integers(patch[axis] // 2, patch[axis] + 1))
+    image = np.zeros(spec.patch_zyx, np.float32)
+    labels = np.zeros(spec.patch_zyx, np.int64)
+    low, high = np.maximum(start, cut_low), np.minimum(start + patch, cut_high)
+    source = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    target = tuple(slice(a, b) for a, b in zip(low - start, high - start, strict=True))
+    image[target] = scan.image[source]
+    labels[target] = scan.labels[source]
+    return image, labels
+
+
+def loss_of(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Cross entropy plus soft Dice over the labels that the batch holds."""
+    entropy = torch.nn.functional.cross_entropy(logits, labels)
+    present = labels.unique()
+    present = present[present > 0]
+    if present.numel() == 0:
+        return entropy
+    probabilities = logits.softmax(1)[:, present]
+    truth = (labels[:, None] == present[None, :, None, None, None]).to(probabilities.dtype)
+    overlap = (probabilities * truth).sum((0, 2, 3, 4))
+    total = probabilities.sum((0, 2, 3, 4)) + truth.sum((0, 2, 3, 4))
+    return entropy + 1 - (2 * overlap / total.clamp(min=1)).mean()
+
+
+def train(course: Course) -> torch.nn.Module:
+    """The trained module."""
+    torch.manual_seed(course.spec.dataset)
+    images = scans(course)
+    log.info("%d: %d phantoms drawn", course.spec.dataset, len(images))
+    module = build_module(course.spec)
+    optimiser = torch.optim.AdamW(module.parameters(), weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, max_lr=course.peak_rate, total_steps=course.steps, pct_start=0.15
+    )
+    random = np.random.default_rng(course.spec.dataset + 1)
+    average = 0.0
+    for step, (batch, labels) in enumerate(patches(course, images, random)):
+        if step == course.steps:
+            break
+        optimiser.zero_grad()
+        loss = loss_of(module(batch), labels)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(module.parameters(), 12)
+        optimiser.step()
+        schedule.step()
+        average = 0.95 * average + 0.05 * loss.item() if step else loss.item()
+        if step % 50 == 0:
+            log.info("%d: step %d of %d, loss %.3f", course.spec.dataset, step, course.steps, average)
+    return module.eval()
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results", type=Path, required=True)
+    parser.add_argument("--only", type=int, choices=sorted(COURSES))
+    arguments = parser.parse_args()
+    for dataset in [arguments.only] if arguments.only else COURSES:
+        module = train(COURSES[dataset])
+        folder = write_training_folder(arguments.results, COURSES[dataset].spec, module.state_dict())
+        log.info("%d: written to %s", dataset, folder)
+
+
+if __name__ == "__main__":
+    main()
