@@ -9,11 +9,11 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
-import tiles
 from numpy.typing import NDArray
 
 import grids
 import networks
+import tiles
 import vertebrae
 import volumes
 from errors import DamagedWeights

@@ -6,6 +6,7 @@ Knows numpy and nnU-Net's sliding window; not what a vertebra is.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,14 +132,13 @@ class _Sums:
         """Decide the first ``planes`` of the band, which no later patch touches, and move the band down by as many."""
         for first in range(0, planes, PLANES_AT_ONCE):
             chunk = slice(first, min(first + PLANES_AT_ONCE, planes))
-            means: Float32 = self._logits[:, chunk] / self._weights[chunk]
-            _decide(means, labels[chunk], probabilities[chunk])
+            _decide(self._logits[:, chunk] / self._weights[chunk], labels[chunk], probabilities[chunk])
         for held in (*self._logits, self._weights):
             held[: len(held) - planes] = held[planes:].copy()
             held[len(held) - planes :] = 0
 
 
-def _decide(logits: Float32, labels: NDArray[np.uint8], probabilities: NDArray[np.float16]) -> None:
+def _decide(logits: NDArray[np.floating[Any]], labels: NDArray[np.uint8], probabilities: NDArray[np.float16]) -> None:
     """Write the class of the largest of ``logits`` (class, z, y, x) and its softmax probability, plane by plane."""
     for plane in range(logits.shape[1]):
         own = logits[:, plane].astype(np.float32)

@@ -93,7 +93,8 @@ def describe(seed: int, levels: Sequence[str] = LEVELS) -> Phantom:
 
     def curve(z: float) -> NDArray[np.float64]:
         turn = 2 * np.pi * z / height
-        return origin + (side[0] * np.sin(0.8 * turn + side[1]), bend[0] * np.sin(turn + bend[1]), z)
+        bent = (side[0] * np.sin(0.8 * turn + side[1]), bend[0] * np.sin(turn + bend[1]), z)
+        return origin + np.array(bent)
 
     found = []
     z = height
@@ -346,8 +347,8 @@ def _draw_sacrum(last: Level, hu: Float32, labels: NDArray[np.uint8], positions:
 
 def _add_noise(hu: Float32, noise_hu: float, seed: int) -> None:
     random = np.random.default_rng(seed)
-    for plane in hu:
-        plane += random.standard_normal(plane.shape, np.float32) * np.float32(noise_hu)
+    for z in range(len(hu)):
+        hu[z] += random.standard_normal(hu[z].shape, np.float32) * np.float32(noise_hu)
 
 
 @dataclass(frozen=True)
@@ -377,4 +378,9 @@ def _measured(mask: NDArray[np.bool_], affine_lps: Affine) -> TrueVertebra:
     center, low, high = (
         corner + spacing * index for index in (indices.mean(axis=0), indices.min(axis=0), indices.max(axis=0))
     )
-    return TrueVertebra(tuple(map(float, center)), tuple(map(float, low)), tuple(map(float, high)))
+    return TrueVertebra(_xyz(center), _xyz(low), _xyz(high))
+
+
+def _xyz(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    x, y, z = (float(value) for value in values)
+    return x, y, z

@@ -71,7 +71,7 @@ def _scan(spec: NetworkSpec, seed: int, random: np.random.Generator) -> Scan:
     phantom = spine.describe(seed)
     spacing = [spec.spacing_mm * random.uniform(0.98, 1.02)] * 3
     angles = random.uniform(-TURN_DEG, TURN_DEG, 3) * (random.random() > 0.25)
-    shape, affine = spine.rotated_grid(phantom, spacing, angles)
+    shape, affine = spine.rotated_grid(phantom, spacing, angles.tolist())
     voxels, labels = spine.render(phantom, shape, affine, noise_hu=float(random.uniform(4, 30)), seed=seed)
     image = (np.clip(voxels, *spec.clip_hu) - spec.mean_hu) / spec.std_hu
     own = labels_of(spec)[labels]

@@ -1,0 +1,192 @@
+"""DICOM headers become facts about slices: what they show, where they lie. No pixels are read, no names are kept."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+
+from errors import CorruptFile, UnsupportedFile
+
+NEEDED = [
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "SeriesInstanceUID",
+    "Modality",
+    "ImageType",
+    "InstanceNumber",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "Rows",
+    "Columns",
+    "SamplesPerPixel",
+    "NumberOfFrames",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+]
+"""All that is read of a header; nothing that tells who the patient is."""
+
+FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
+"""How a DICOM file without the usual preamble begins: group 0002 or 0008, little endian."""
+
+BROKEN_HEADER = (AttributeError, EOFError, KeyError, NotImplementedError, OSError, TypeError, ValueError)
+"""What pydicom raises on headers that are cut short or malformed."""
+
+
+@dataclass(frozen=True)
+class Rescale:
+    """Stored value · slope + intercept = HU (CT) or the vendor's unit (MR)."""
+
+    slope: float = 1.0
+    intercept: float = 0.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a slice lies (LPS, mm): its first pixel's centre, directions of growing column and row, pixel distances."""
+
+    position: NDArray[np.float64]
+    along_row: NDArray[np.float64]
+    along_column: NDArray[np.float64]
+    column_mm: float
+    row_mm: float
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One frame of one file. ``place`` is None where the header does not tell it."""
+
+    file: Path
+    frame: int
+    sop_instance_uid: str
+    instance_number: int | None
+    rows: int
+    columns: int
+    place: Place | None
+    rescale: Rescale
+
+
+@dataclass(frozen=True)
+class Header:
+    """One file: what it is, and its slices, none where it holds no image that could be part of a volume."""
+
+    file: Path
+    series_uid: str
+    modality: str
+    localizer: bool
+    has_pixels: bool
+    slices: tuple[Slice, ...]
+
+
+def read_header(file: Path) -> Header:
+    """The facts of one DICOM file. Raises UnsupportedFile where it is none, CorruptFile where it is broken."""
+    try:
+        dataset = _read(file)
+        return _header(file, dataset)
+    except InvalidDicomError as error:
+        raise UnsupportedFile("This is not a DICOM file.") from error
+    except BROKEN_HEADER as error:
+        raise CorruptFile("The DICOM header is incomplete or malformed.") from error
+
+
+def _read(file: Path) -> Dataset:
+    try:
+        return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(NEEDED))
+    except InvalidDicomError:
+        if not begins_like_dicom(file):
+            raise
+        return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(NEEDED), force=True)
+
+
+def begins_like_dicom(file: Path) -> bool:
+    """True for the usual preamble, and for files that lack it and begin with their first element."""
+    with file.open("rb") as stream:
+        start = stream.read(132)
+    return start[128:] == b"DICM" or (start[:2] in FIRST_GROUPS and len(start) == 132)
+
+
+def headers_of(files: Sequence[Path]) -> Iterator[Header]:
+    """The facts of those ``files`` that are DICOM; others and broken ones are passed over."""
+    for file in files:
+        try:
+            yield read_header(file)
+        except (UnsupportedFile, CorruptFile):
+            continue
+
+
+def _header(file: Path, dataset: Dataset) -> Header:
+    rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
+    image_type = [str(value).upper() for value in _several(dataset.get("ImageType"))]
+    has_pixels = rows > 0 and columns > 0
+    grey = int(dataset.get("SamplesPerPixel") or 1) == 1
+    return Header(
+        file=file,
+        series_uid=str(dataset.get("SeriesInstanceUID") or ""),
+        modality=str(dataset.get("Modality") or ""),
+        localizer="LOCALIZER" in image_type,
+        has_pixels=has_pixels,
+        slices=tuple(_slices(file, dataset)) if has_pixels and grey else (),
+    )
+
+
+def _several(value: Any) -> list[Any]:  # noqa: ANN401 - pydicom gives one value or a list of them
+    if value is None:
+        return []
+    return list(value) if not isinstance(value, str) else [value]
+
+
+def _slices(file: Path, dataset: Dataset) -> Iterator[Slice]:
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    per_frame = dataset.get("PerFrameFunctionalGroupsSequence") or []
+    shared = (dataset.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
+    for frame in range(frames):
+        own = per_frame[frame] if frame < len(per_frame) else Dataset()
+        number = dataset.get("InstanceNumber")
+        yield Slice(
+            file=file,
+            frame=frame,
+            sop_instance_uid=str(dataset.get("SOPInstanceUID") or ""),
+            instance_number=int(number) if number is not None else None,
+            rows=int(dataset.Rows),
+            columns=int(dataset.Columns),
+            # Without groups of its own, a frame of several has no place that the header tells.
+            place=_place(own, shared, dataset) if frames == 1 or per_frame else None,
+            rescale=_rescale(own, shared, dataset),
+        )
+
+
+def _place(own: Dataset, shared: Dataset, dataset: Dataset) -> Place | None:
+    position = _value("PlanePositionSequence", "ImagePositionPatient", own, shared, dataset)
+    orientation = _value("PlaneOrientationSequence", "ImageOrientationPatient", own, shared, dataset)
+    spacing = _value("PixelMeasuresSequence", "PixelSpacing", own, shared, dataset)
+    if position is None or orientation is None or spacing is None:
+        return None
+    first, directions, distances = (
+        np.array([float(number) for number in value]) for value in (position, orientation, spacing)
+    )
+    if len(first) != 3 or len(directions) != 6 or len(distances) != 2:
+        return None
+    return Place(first, directions[:3], directions[3:], column_mm=float(distances[1]), row_mm=float(distances[0]))
+
+
+def _rescale(own: Dataset, shared: Dataset, dataset: Dataset) -> Rescale:
+    slope = _value("PixelValueTransformationSequence", "RescaleSlope", own, shared, dataset)
+    intercept = _value("PixelValueTransformationSequence", "RescaleIntercept", own, shared, dataset)
+    return Rescale(float(slope) if slope is not None else 1.0, float(intercept) if intercept is not None else 0.0)
+
+
+def _value(sequence: str, name: str, own: Dataset, shared: Dataset, dataset: Dataset) -> Any:  # noqa: ANN401
+    """``name`` from the frame's functional group, else from the shared one, else from the file's top level."""
+    for group in (own, shared):
+        items = group.get(sequence) or []
+        if len(items) and items[0].get(name) is not None:
+            return items[0].get(name)
+    return dataset.get(name)

@@ -1,0 +1,82 @@
+"""What a file or series becomes: voxels, where they lie in the patient, and the DICOM instances they came from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from errors import InconsistentGeometry, OutOfMemory
+from findings import Notice
+
+SMALLEST_VOXEL_MM3 = 1e-6
+"""A hundredth of a millimetre on every side; a smaller voxel means that two axes coincide."""
+
+FEWEST_SLICES = 3
+"""Two slices have one gap between them, and no second one that could tell whether a slice is missing."""
+
+FEW_SLICES = 10
+"""A vertebra is at least 12 mm high, and slices are seldom over 5 mm apart: fewer show hardly a whole one."""
+
+Affine = NDArray[np.float64]
+Voxels = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One slice's DICOM instance; ``frame`` counts from 0 within ``file``."""
+
+    sop_instance_uid: str
+    instance_number: int | None
+    file: Path
+    frame: int = 0
+
+
+@dataclass(frozen=True)
+class Volume:
+    """An image: ``voxels`` (z, y, x), HU for CT, int16 where the values are whole and fit.
+
+    ``affine_lps`` maps a voxel's index (x, y, z, 1), centre of voxel, to patient millimetres in LPS. DICOM: x is the
+    column, y the row, z the slice along the normal (row direction × column direction). NIfTI: x, y, z are the array's
+    first, second and third index. ``instances`` has one entry per z for DICOM and none for other formats.
+    """
+
+    voxels: Voxels
+    affine_lps: Affine
+    modality: str | None = None
+    series_instance_uid: str | None = None
+    instances: tuple[Instance, ...] = ()
+    notices: tuple[Notice, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not np.isfinite(self.affine_lps).all() or abs(np.linalg.det(self.affine_lps[:3, :3])) < SMALLEST_VOXEL_MM3:
+            raise InconsistentGeometry("The image's axes are not given or coincide, so it has no place in the patient.")
+
+
+def narrowed(values: Voxels) -> Voxels:
+    """``values`` as int16 where all are whole and fit, so that they take half the memory; else as they are."""
+    if values.dtype == np.int16:
+        return values
+    low, high = values.min(), values.max()
+    fits = low >= np.iinfo(np.int16).min and high <= np.iinfo(np.int16).max
+    whole = np.issubdtype(values.dtype, np.integer) or all(np.array_equal(plane, np.trunc(plane)) for plane in values)
+    if fits and whole:
+        return values.astype(np.int16)
+    return values if values.dtype in (np.float32, np.int32) else values.astype(np.float32)
+
+
+def room_for(shape_zyx: tuple[int, int, int], dtype: type[np.int16] | type[np.int32] | type[np.float32]) -> Voxels:
+    """An array to read into. Raises OutOfMemory with the figures."""
+    try:
+        return np.empty(shape_zyx, dtype)
+    except MemoryError as error:
+        size_gb = int(np.prod(shape_zyx, dtype=np.int64)) * np.dtype(dtype).itemsize / 1e9
+        raise OutOfMemory(f"The image alone needs {size_gb:.1f} GB, which are not free.") from error
+
+
+def notices_for(slices: int) -> tuple[Notice, ...]:
+    """A notice where an image has so few slices that vertebrae are hardly seen whole."""
+    if slices >= FEW_SLICES:
+        return ()
+    return (Notice("few_slices", f"The image has only {slices} slices; hardly a vertebra is seen whole."),)
