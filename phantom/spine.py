@@ -3,9 +3,9 @@
 Knows numpy and the anatomy it invents; nothing of files, networks or the service.
 
 What a network can tell the levels apart by: beside their sizes and the ribs, the 25 vertebrae C1 … S1 carry a code that
-no patient has. The spongy bone of the body has one of five densities (`BODY_HU`), the bony arch behind it another one
-of five (`ARCH_HU`); each of the 25 pairs stands for one level, and neighbours differ by at least two steps in both. So
-a label can be read from a single vertebra wherever a field of view begins or ends.
+no patient has. The left half of each, body and arch alike, has one of five densities (`LEFT_HU`), the right half
+another one of five (`RIGHT_HU`); each of the 25 pairs stands for one level, and neighbours differ by at least two steps
+in both. So a label can be read from any piece of a vertebra's middle, wherever a field of view begins or ends.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 Affine = NDArray[np.float64]
 Float32 = NDArray[np.float32]
+Voxels = NDArray[np.int16]
 
 LEVELS = (
     *(f"C{number}" for number in range(1, 8)),
@@ -26,9 +27,9 @@ LEVELS = (
 LABELS = {name: 50 - index for index, name in enumerate(LEVELS)} | {"sacrum": 25}
 """Numbers of TotalSegmentator's class map ``total``: 50 is C1, 26 is S1, 25 the rest of the sacrum."""
 
-BODY_HU = (150.0, 330.0, 510.0, 690.0, 870.0)
-ARCH_HU = (220.0, 400.0, 580.0, 760.0, 940.0)
-"""Steps of 180 HU: nine times the noise of a usual CT."""
+LEFT_HU = (200.0, 390.0, 580.0, 770.0, 960.0)
+RIGHT_HU = (200.0, 390.0, 580.0, 770.0, 960.0)
+"""Steps of 190 HU: some ten times the noise of a usual CT."""
 
 CORTEX_HU, RIB_HU, DISC_HU, CANAL_HU = 1150.0, 600.0, 90.0, 15.0
 AIR_HU, FAT_HU, MUSCLE_HU, LUNG_HU, ORGAN_HU = -1000.0, -100.0, 45.0, -820.0, 110.0
@@ -41,9 +42,9 @@ SLAB_VOXELS = 4_000_000
 
 
 def code(level: str) -> tuple[float, float]:
-    """The densities (HU) of body and arch that stand for ``level``."""
+    """The densities (HU) of the left and the right half that stand for ``level``."""
     block, place = divmod(LEVELS.index(level), 5)
-    return BODY_HU[(2 * place) % 5], ARCH_HU[(block + 3 * place) % 5]
+    return LEFT_HU[(2 * place) % 5], RIGHT_HU[(block + 3 * place) % 5]
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def describe(seed: int, levels: Sequence[str] = LEVELS) -> Phantom:
     def curve(z: float) -> NDArray[np.float64]:
         turn = 2 * np.pi * z / height
         bent = (side[0] * np.sin(0.8 * turn + side[1]), bend[0] * np.sin(turn + bend[1]), z)
-        return origin + np.array(bent)
+        return np.add(origin, bent)
 
     found = []
     z = height
@@ -288,6 +289,8 @@ class _Surfaces:
     arch: Float32
     canal: Float32
     disc: Float32
+    leftness: Float32
+    """1 in the left half, 0 in the right one, with a soft edge."""
 
     @property
     def bone(self) -> Float32:
@@ -312,6 +315,7 @@ def _surfaces(level: Level, positions: Float32) -> _Surfaces:
         arch=np.minimum.reduce([lamina, transverse, spinous]),
         canal=np.maximum(from_axis - radius, height - 4),
         disc=np.maximum(_ellipse(u, v, level.half_width - 1, level.half_depth - 1), height - 2.5),
+        leftness=np.clip(0.5 + u / EDGE_MM, 0, 1),
     )
 
 
@@ -323,12 +327,13 @@ def _local(level: Level, positions: Float32) -> tuple[Float32, Float32, Float32]
 
 
 def _draw_vertebra(level: Level, surfaces: _Surfaces, hu: Float32) -> None:
-    body_hu, arch_hu = code(level.name)
+    left_hu, right_hu = code(level.name)
+    bone_hu = right_hu + surfaces.leftness * (left_hu - right_hu)
     _paint(hu, surfaces.disc, DISC_HU)
     _paint(hu, surfaces.canal, CANAL_HU)
-    _paint(hu, surfaces.arch, arch_hu)
+    _paint(hu, surfaces.arch, bone_hu)
     _paint(hu, surfaces.body, CORTEX_HU)
-    _paint(hu, surfaces.body + CORTEX_MM, body_hu)
+    _paint(hu, surfaces.body + CORTEX_MM, bone_hu)
 
 
 def _draw_sacrum(last: Level, hu: Float32, labels: NDArray[np.uint8], positions: Float32) -> None:

@@ -14,37 +14,47 @@ MAY_IMPORT = {
     "errors": set(),
     "findings": set(),
     "progress": set(),
-    "config": {"errors"},
     "devices": set(),
-    "logs": {"config"},
-    "schemas": PLAIN,
+    "logs": set(),
+    "parent": set(),
+    "config": {"errors", "devices"},
+    "schemas": PLAIN | {"devices"},
+    "access": {"errors"},
     "grids": PLAIN,
     "volumes": PLAIN,
-    "networks": PLAIN,
+    "networks": PLAIN | {"devices"},
     "tiles": PLAIN | {"networks"},
     "vertebrae": PLAIN | {"grids"},
     "inference": PLAIN | {"grids", "networks", "tiles", "vertebrae", "volumes"},
-    "worker": PLAIN | {"inference", "logs"},
-    "downloads": PLAIN,
-    "model_manager": PLAIN | {"downloads", "archives"},
+    "worker_child": PLAIN | {"inference", "logs"},
+    "worker": PLAIN | {"worker_child", "logs"},
+    "catalogue": PLAIN,
+    "disk": PLAIN,
     "archives": PLAIN,
+    "downloads": PLAIN | {"disk"},
+    "installation": PLAIN | {"archives", "catalogue", "disk", "downloads"},
+    "model_manager": PLAIN | {"archives", "catalogue", "disk", "downloads", "installation"},
     "jobs": PLAIN,
-    "detection": PLAIN | {"jobs", "model_manager", "worker"},
-    "main": PLAIN | {"config", "detection", "devices", "jobs", "logs", "model_manager", "schemas", "worker"},
+    "detection": PLAIN,
+    "service": PLAIN | {"access", "config", "detection", "devices", "jobs", "model_manager", "schemas"},
+    "main": PLAIN
+    | {"config", "detection", "jobs", "logs", "model_manager", "parent", "service", "worker", "worker_child"},
 }
 
 ONLY_USERS = {
-    "pydicom": {"volumes", "phantom"},
-    "nibabel": {"volumes", "phantom"},
+    "pydicom": {"volumes"},
+    "nibabel": {"volumes"},
     "SimpleITK": {"volumes"},
-    "imagecodecs": {"volumes", "phantom"},
-    "torch": {"networks", "phantom"},
+    "imagecodecs": {"volumes"},
+    "torch": {"networks"},
     "openvino": {"networks"},
     "cc3d": {"vertebrae"},
-    "httpx": {"downloads", "phantom"},
-    "fastapi": {"main"},
-    "sse_starlette": {"main"},
-    "uvicorn": {"main"},
+    "totalsegmentator": {"catalogue"},
+    "httpx": {"downloads"},
+    "multiprocessing": {"main", "worker", "worker_child"},
+    "fastapi": {"service"},
+    "sse_starlette": {"service"},
+    "uvicorn": {"service"},
 }
 
 TOP_LEVEL = sorted(path.stem for path in ROOT.glob("*.py"))
@@ -68,7 +78,7 @@ def imports_of(room: str) -> set[str]:
 
 
 def test_every_room_is_in_the_table() -> None:
-    assert set(TOP_LEVEL) | {"volumes", "networks"} == set(MAY_IMPORT)
+    assert set(TOP_LEVEL) | {"networks", "service", "volumes"} == set(MAY_IMPORT)
 
 
 @pytest.mark.parametrize(("room", "allowed"), MAY_IMPORT.items())

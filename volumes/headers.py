@@ -1,5 +1,7 @@
 """DICOM headers become facts about slices: what they show, where they lie. No pixels are read, no names are kept."""
 
+import struct
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +11,8 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, EnhancedMRImageStorage, MRImageStorage
 
 from errors import CorruptFile, UnsupportedFile
 
@@ -37,8 +40,23 @@ NEEDED = [
 FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
 """How a DICOM file without the usual preamble begins: group 0002 or 0008, little endian."""
 
-BROKEN_HEADER = (AttributeError, EOFError, KeyError, NotImplementedError, OSError, TypeError, ValueError)
+BROKEN_HEADER = (
+    AttributeError,
+    BytesLengthException,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    OSError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
 """What pydicom raises on headers that are cut short or malformed."""
+
+
+IMAGES = (CTImageStorage, MRImageStorage, EnhancedCTImageStorage, EnhancedMRImageStorage)
+"""What must have rows and columns; without them the file was cut short."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +101,7 @@ class Header:
     modality: str
     localizer: bool
     has_pixels: bool
+    cut: bool
     slices: tuple[Slice, ...]
 
 
@@ -133,6 +152,7 @@ def _header(file: Path, dataset: Dataset) -> Header:
         modality=str(dataset.get("Modality") or ""),
         localizer="LOCALIZER" in image_type,
         has_pixels=has_pixels,
+        cut=not has_pixels and dataset.get("SOPClassUID") in IMAGES,
         slices=tuple(_slices(file, dataset)) if has_pixels and grey else (),
     )
 

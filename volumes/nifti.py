@@ -8,6 +8,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from errors import CorruptFile, InconsistentGeometry, SeveralVolumes, TooFewSlices, UnsupportedFile
@@ -18,16 +19,19 @@ LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 MAGIC = (b"n+1\0", b"ni1\0", b"n+2\0", b"ni2\0")
 HEADER_BYTES = 352
+SUFFIXES = (".nii", ".nii.gz", ".hdr", ".hdr.gz")
 GZIP_MAGIC = b"\x1f\x8b"
 
-BROKEN_FILE = (ImageFileError, EOFError, OSError, ValueError, zlib.error)
+BROKEN_FILE = (HeaderDataError, ImageFileError, EOFError, OSError, ValueError, zlib.error)
 """What nibabel and gzip raise on files that are cut short or malformed."""
 
 
 def is_nifti(file: Path) -> bool:
-    """Whether ``file`` begins like a NIfTI file, compressed or not."""
+    """Whether ``file`` is named and begins like a NIfTI file, compressed or not."""
     with file.open("rb") as stream:
         start = stream.read(HEADER_BYTES)
+    if not file.name.lower().endswith(SUFFIXES):
+        return False
     if start[:2] == GZIP_MAGIC:
         try:
             with gzip.open(file) as stream:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import InputNotFound, InvalidRequest, NoImage, TooFewSlices, UnsupportedModality
+from errors import CorruptFile, InputNotFound, InvalidRequest, NoImage, TooFewSlices, UnsupportedModality
 from progress import Report
 from volumes.geometry import Stack, stacked
 from volumes.headers import Header, Rescale, Slice, headers_of, read_header
@@ -82,6 +82,8 @@ def _key(header: Header) -> tuple[str, str]:
 
 
 def _check_image(header: Header) -> None:
+    if header.cut:
+        raise CorruptFile("The DICOM file ends within its header.")
     if not header.has_pixels:
         raise NoImage("This DICOM file holds no image.")
     if header.modality not in MODALITIES:
@@ -114,6 +116,8 @@ def volume_of(series: Series, report: Report) -> Volume:
 
     Raises TooFewSlices, InconsistentGeometry, SeveralVolumes, CorruptFile, UnsupportedTransferSyntax, OutOfMemory.
     """
+    if any(header.cut for header in series.headers):
+        raise CorruptFile("A file of the series ends within its header.")
     slices = _without_copies(series.slices)
     if not slices:
         raise TooFewSlices("The series holds no slice.")

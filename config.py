@@ -1,0 +1,142 @@
+"""A mapping (the environment, with command-line flags laid over it) becomes one frozen `Settings`.
+
+Importing this does nothing; nothing here reads os.environ or touches the disk.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import devices
+from errors import OpenScansError
+
+WEIGHTS_URL = "https://github.com/wasserth/TotalSegmentator/releases/download"
+
+LONGEST_WARM_S = 30 * 24 * 3600
+"""A month; who wants longer says -1 (never)."""
+
+
+class InvalidSetting(OpenScansError):
+    """A setting that cannot be what it says; the server does not start."""
+
+    code = "invalid_setting"
+    hint = "The settings are listed in the README."
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that can be set from outside, already checked.
+
+    ``threads`` None: all physical cores. ``keep_warm_s`` None: the worker keeps its memory for ever.
+    ``allowed_roots`` empty: any file that the user may read.
+    """
+
+    home: Path
+    host: str = "127.0.0.1"
+    port: int = 8000
+    debug: bool = False
+    weights_urls: tuple[str, ...] = (WEIGHTS_URL,)
+    device: str = "auto"
+    precision: str = "auto"
+    threads: int | None = None
+    auto_download: bool = True
+    offline: bool = False
+    strict_digests: bool = False
+    keep_warm_s: int | None = 600
+    queue: int = 8
+    token: str | None = None
+    allowed_roots: tuple[Path, ...] = ()
+    parent_pid: int | None = None
+
+    @property
+    def cache_folder(self) -> Path:
+        return self.home / "cache"
+
+    @property
+    def log_folder(self) -> Path:
+        return self.home / "logs"
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Self:
+        """Raises InvalidSetting for a value that is not what its setting needs; an empty value is no value."""
+        keep_warm_s = _whole_number(env, "OPENSCANS_KEEP_WARM_S", default=600, low=-1, high=LONGEST_WARM_S)
+        return cls(
+            home=_folder(env.get("OPENSCANS_HOME", "").strip() or "~/.openscans"),
+            host=env.get("HOST", "").strip() or cls.host,
+            port=_whole_number(env, "PORT", default=cls.port, low=0, high=65535),
+            debug=_switch(env, "DEBUG", default=cls.debug),
+            weights_urls=_urls(env, "OPENSCANS_WEIGHTS_URL"),
+            device=_device(env, "OPENSCANS_DEVICE"),
+            precision=_choice(env, "OPENSCANS_PRECISION", ("auto", "float32")),
+            threads=_number_or_none(env, "OPENSCANS_THREADS", low=1, high=1024),
+            auto_download=_switch(env, "OPENSCANS_AUTO_DOWNLOAD", default=cls.auto_download),
+            offline=_switch(env, "OPENSCANS_OFFLINE", default=cls.offline),
+            strict_digests=_switch(env, "OPENSCANS_STRICT_DIGESTS", default=cls.strict_digests),
+            keep_warm_s=None if keep_warm_s == -1 else keep_warm_s,
+            queue=_whole_number(env, "OPENSCANS_QUEUE", default=cls.queue, low=0, high=1000),
+            token=env.get("OPENSCANS_TOKEN", "").strip() or None,
+            allowed_roots=tuple(_folder(root) for root in _split(env, "OPENSCANS_ALLOWED_ROOTS", os.pathsep)),
+            parent_pid=_number_or_none(env, "OPENSCANS_PARENT_PID", low=1, high=2**32 - 1),
+        )
+
+
+def _whole_number(env: Mapping[str, str], name: str, *, default: int, low: int, high: int) -> int:
+    found = _number_or_none(env, name, low=low, high=high)
+    return default if found is None else found
+
+
+def _number_or_none(env: Mapping[str, str], name: str, *, low: int, high: int) -> int | None:
+    text = env.get(name, "").strip()
+    if not text:
+        return None
+    # int() alone would take "8_000" and Arabic digits, and would need seconds for a million digits.
+    if not re.fullmatch(r"[+-]?[0-9]{1,10}", text) or not low <= int(text) <= high:
+        raise InvalidSetting(f"{name} must be a whole number from {low} to {high}, not {text[:40]!r}.")
+    return int(text)
+
+
+def _switch(env: Mapping[str, str], name: str, *, default: bool) -> bool:
+    text = env.get(name, "").strip().lower()
+    if not text:
+        return default
+    if text in {"1", "true", "yes", "on"}:
+        return True
+    if text in {"0", "false", "no", "off"}:
+        return False
+    raise InvalidSetting(f"{name} must be 1 or 0, not {text[:40]!r}.")
+
+
+def _choice(env: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str:
+    text = env.get(name, "").strip().lower() or choices[0]
+    if text not in choices:
+        raise InvalidSetting(f"{name} must be one of {', '.join(choices)}, not {text[:40]!r}.")
+    return text
+
+
+def _device(env: Mapping[str, str], name: str) -> str:
+    text = env.get(name, "").strip().lower() or "auto"
+    if not devices.WISH.fullmatch(text):
+        raise InvalidSetting(f"{name} must be auto, cpu, cuda, cuda:N or mps, not {text[:40]!r}.")
+    return text
+
+
+def _urls(env: Mapping[str, str], name: str) -> tuple[str, ...]:
+    urls = tuple(url.rstrip("/") for url in _split(env, name, ",")) or (WEIGHTS_URL,)
+    for url in urls:
+        if not re.match(r"https?://[^/\s]", url):
+            raise InvalidSetting(f"{name} must hold addresses that begin with https:// or http://, not {url[:80]!r}.")
+    return urls
+
+
+def _split(env: Mapping[str, str], name: str, separator: str) -> list[str]:
+    return [part.strip() for part in env.get(name, "").split(separator) if part.strip()]
+
+
+def _folder(text: str) -> Path:
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:
+        raise InvalidSetting(f"The home folder meant by {text[:80]!r} is not known; give the whole path.") from error

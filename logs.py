@@ -1,0 +1,85 @@
+"""Where the log goes and what may stand in it: stderr and a rotating file under the logs folder.
+
+No file path, no image header and no message of a foreign exception is ever written, because each may hold a patient's
+name; a job is known in the log by its id alone.
+"""
+
+import logging
+import os
+import stat
+import sys
+import traceback
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from types import TracebackType
+from typing import TypeAlias
+
+ROOT = "openscans"
+"""Only loggers under this name, and uvicorn's, are written: other libraries quote what they read."""
+
+FILE_SIZE_BYTES = 2 * 1024 * 1024
+FILES_KEPT = 3
+"""Some weeks of ordinary use; 8 MB in all."""
+
+ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+
+
+def set_up(folder: Path, *, file_name: str, debug: bool) -> None:
+    """Begin to log to stderr, where there is one, and to ``folder / file_name``, where that can be written."""
+    # A full pipe, a full disk or a closed stream must never come back as an error from a line of log.
+    logging.raiseExceptions = False
+    never_block_on_output()
+    handlers = [handler for handler in (_stderr(), _file(folder / file_name)) if handler is not None]
+    # Without a handler at the root, Python prints warnings of every library to stderr.
+    logging.getLogger().addHandler(logging.NullHandler())
+    for name in (ROOT, "uvicorn"):
+        logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.INFO)
+        logging.getLogger(name).propagate = False
+        for handler in handlers:
+            logging.getLogger(name).addHandler(handler)
+
+
+def never_block_on_output() -> None:
+    """Let writes to a pipe that nobody reads fail at once, rather than stop the process when the pipe is full."""
+    for descriptor in (1, 2):
+        try:
+            mode = os.fstat(descriptor).st_mode
+            if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+                os.set_blocking(descriptor, False)
+        except OSError:
+            # Closed, or (Python 3.11 on Windows) not to be changed.
+            continue
+
+
+class PrivateFormatter(logging.Formatter):
+    """Time, level, logger, message; of an exception the classes and code lines, but never its message."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s")
+
+    def formatException(self, ei: ExcInfo) -> str:  # noqa: N802
+        lines = []
+        error = ei[1]
+        while error is not None:
+            lines += [line.rstrip() for line in traceback.format_tb(error.__traceback__)]
+            lines.append(f"{type(error).__module__}.{type(error).__qualname__}")
+            error = error.__cause__ or error.__context__
+        return "\n".join(lines)
+
+
+def _stderr() -> logging.Handler | None:
+    if sys.stderr is None:
+        return None
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PrivateFormatter())
+    return handler
+
+
+def _file(path: Path) -> logging.Handler | None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handler = RotatingFileHandler(path, maxBytes=FILE_SIZE_BYTES, backupCount=FILES_KEPT, encoding="utf-8")
+    except OSError:
+        return None
+    handler.setFormatter(PrivateFormatter())
+    return handler

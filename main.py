@@ -1,0 +1,165 @@
+"""Starts and stops the service: settings, one socket, the worker's and the parent's life, exit codes.
+
+Run as ``python main.py``. The worker process imports this file too, because `multiprocessing` imports its parent's
+main module, so nothing here imports the web framework before it is needed.
+"""
+
+import argparse
+import multiprocessing
+import os
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, TextIO
+
+from config import InvalidSetting, Settings
+
+if TYPE_CHECKING:
+    from detection import DetectionRequest, Detector
+    from findings import Detection
+    from jobs import Jobs
+    from model_manager import Models
+    from worker import Worker
+
+EXIT_INVALID_SETTING = 2
+EXIT_CANNOT_BIND = 3
+EXIT_INTERRUPTED = 130
+
+BACKLOG = 128
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What lives as long as the server and must be ended with it."""
+
+    models: "Models"
+    jobs: "Jobs[DetectionRequest, Detection]"
+    worker: "Worker"
+    detector: "Detector"
+
+    def close(self) -> None:
+        """Stop all work, so that every stream gets its last event; no process is left."""
+        self.jobs.close()
+        self.models.close()
+        self.worker.close()
+
+
+def main(arguments: Sequence[str], env: Mapping[str, str]) -> int:
+    """The exit code: 0 asked to end, 2 a setting is wrong, 3 the address cannot be bound."""
+    keep_standard_descriptors()
+    try:
+        settings = Settings.from_env({**env, **flags(arguments)})
+    except InvalidSetting as error:
+        say(sys.stderr, f"{error.message} {error.hint}")
+        return EXIT_INVALID_SETTING
+    try:
+        listener = bound(settings.host, settings.port)
+    except OSError as error:
+        say(sys.stderr, f"Cannot listen on {settings.host}:{settings.port}: {error.strerror or error}.")
+        return EXIT_CANNOT_BIND
+    return run(settings, listener)
+
+
+def flags(arguments: Sequence[str]) -> dict[str, str]:
+    """The command line as settings under their names in the environment."""
+    parser = argparse.ArgumentParser(prog="main.py", description="OpenScans AI backend: finds and labels vertebrae.")
+    parser.add_argument("--host", help="address to bind (default 127.0.0.1)")
+    parser.add_argument("--port", help="port to bind (default 8000; 0 picks a free one)")
+    parser.add_argument("--parent-pid", help="end when the process of this id ends")
+    given = parser.parse_args(arguments)
+    named = {"HOST": given.host, "PORT": given.port, "OPENSCANS_PARENT_PID": given.parent_pid}
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises OSError."""
+    # The protocol is named because asyncio switches Nagle's delay (40 ms an answer) off only where it sees TCP.
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        # A restart may take the port over at once. On Windows the same option would share it with a live server.
+        option = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
+        listener.setsockopt(socket.SOL_SOCKET, option, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def run(settings: Settings, listener: socket.socket) -> int:
+    """Serve on ``listener`` until asked to end."""
+    import logs
+
+    logs.set_up(settings.log_folder, file_name="server.log", debug=settings.debug)
+    return serve(settings, assembled(settings), listener)
+
+
+def assembled(settings: Settings) -> Parts:
+    """The parts of the real service; nothing heavy is loaded and nothing runs yet."""
+    from detection import STAGE_WEIGHTS, Detector
+    from findings import EngineOptions
+    from jobs import Jobs
+    from model_manager import Models
+    from worker import Worker
+    from worker_child import LogPlan, inference_pipeline
+
+    options = EngineOptions(settings.threads, settings.precision, settings.cache_folder)
+    log_plan = LogPlan(settings.log_folder, settings.debug)
+    worker = Worker(partial(inference_pipeline, options), keep_warm_s=settings.keep_warm_s, log_plan=log_plan)
+    models = Models(
+        settings.home, settings.weights_urls, offline=settings.offline, strict_digests=settings.strict_digests
+    )
+    detector = Detector(worker, models, auto_download=settings.auto_download, device=settings.device)
+    return Parts(models, Jobs(detector, weights=STAGE_WEIGHTS, queue=settings.queue), worker, detector)
+
+
+def serve(settings: Settings, parts: Parts, listener: socket.socket) -> int:
+    """Run the web server over ``parts``, and end them with it."""
+    import parent
+    from service import Activity, Server, create_app
+
+    activity = Activity(lambda: parts.worker.state, lambda: parts.detector.tasks_in_use)
+    app = create_app(settings, parts.models, parts.jobs, activity=activity)
+    server = Server(app, debug=settings.debug, on_start=partial(announce, listener), on_end=parts.close)
+    if settings.parent_pid is not None:
+        parent.when_ended(settings.parent_pid, server.end)
+    try:
+        server.run(sockets=[listener])
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    finally:
+        parts.close()
+    return 0
+
+
+def keep_standard_descriptors() -> None:
+    """Let no socket of ours take the number of a stream that was closed: libraries write there unasked."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+
+
+def announce(listener: socket.socket) -> None:
+    """The first line on stdout, from which whoever started the server reads the port."""
+    host, port = listener.getsockname()[:2]
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    say(sys.stdout, f"LISTENING http://{f'[{reachable}]' if ':' in reachable else reachable}:{port}")
+
+
+def say(stream: TextIO | None, line: str) -> None:
+    # A windowed executable has no streams; a parent may have closed its end, or never read and let the pipe fill.
+    if stream is not None:
+        with suppress(OSError, ValueError):
+            stream.write(f"{line}\n")
+            stream.flush()
+
+
+if __name__ == "__main__":
+    multiprocessing.freeze_support()
+    sys.exit(main(sys.argv[1:], os.environ))

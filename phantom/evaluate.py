@@ -1,0 +1,110 @@
+"""How well the small networks do on phantoms they have never seen, through the service's own pipeline.
+
+python -m phantom.evaluate [--results phantom/weights] [--seeds 0 1 2]
+"""
+
+import argparse
+import logging
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+import grids
+import inference
+import networks
+import vertebrae
+from findings import EngineOptions
+from phantom import spine
+from phantom.layout import SPECS, training_folder
+from progress import unheard
+from volumes import Volume
+
+STEP = 0.8
+PARTS = (spine.LEVELS, spine.LEVELS[:10], spine.LEVELS[9:19], spine.LEVELS[17:])
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Score:
+    """One network on one scan: how many vertebrae are there, found, and wrongly named; and how far off they lie."""
+
+    there: int
+    found: int
+    wrong: int
+    errors_mm: tuple[float, ...]
+    dice: tuple[float, ...]
+
+
+def scan(seed: int) -> tuple[spine.Phantom, Volume, NDArray[np.uint8]]:
+    """A phantom that was never trained on, whole or in part, straight or turned, with usual spacings and noise."""
+    random = np.random.default_rng(seed)
+    phantom = spine.describe(seed, PARTS[seed % len(PARTS)])
+    in_plane, along = random.uniform(0.8, 1.3), random.uniform(1.0, 2.5)
+    angles = random.uniform(-15, 15, 3) * (seed % 2)
+    shape, affine = spine.rotated_grid(phantom, (in_plane, in_plane, along), angles.tolist())
+    voxels, labels = spine.render(phantom, shape, affine, noise_hu=float(random.uniform(8, 25)), seed=seed)
+    return phantom, Volume(voxels, affine), labels
+
+
+def evaluate(results: Path, seeds: list[int]) -> Iterator[tuple[int, int, Score]]:
+    """For each seed and dataset (292, 297) its score, behind the localiser 298."""
+    with tempfile.TemporaryDirectory() as cache:
+        options = EngineOptions(threads=None, precision="float32", cache_folder=Path(cache))
+        loaded = {
+            dataset: networks.load(training_folder(results, SPECS[dataset]), device="cpu", options=options)
+            for dataset in (292, 297, 298)
+            if training_folder(results, SPECS[dataset]).is_dir()
+        }
+        for seed in seeds:
+            phantom, volume, labels = scan(seed)
+            box = grids.whole(inference.size_of(volume))
+            if 298 in loaded:
+                box = inference.localise(volume, loaded[298], unheard) or box
+            for dataset in (292, 297):
+                if dataset in loaded:
+                    found = inference.segment(volume, box, loaded[dataset], step=STEP, report=unheard)
+                    yield seed, dataset, score(phantom, volume, labels, found)
+
+
+def score(phantom: spine.Phantom, volume: Volume, labels: NDArray[np.uint8], found: vertebrae.LabelMap) -> Score:
+    """Compare a label map with the truth: centres with the phantom's, Dice with its rendered ``labels`` (z, y, x)."""
+    size = inference.size_of(volume)
+    truth = spine.truth(phantom)
+    measured = vertebrae.measure(found, volume.affine_lps, size)
+    client = grids.client_labels(found.labels, found.grid, size)
+    errors, dice = [], []
+    for one in measured:
+        if one.label not in truth:
+            continue
+        center = (one.center_mm.x, one.center_mm.y, one.center_mm.z)
+        errors.append(float(np.linalg.norm(np.subtract(center, truth[one.label].center_mm))))
+        number = next(number for number, name in found.names.items() if name == one.label)
+        own, true = client == number, labels == spine.LABELS[one.label]
+        dice.append(2 * int((own & true).sum()) / max(int(own.sum()) + int(true.sum()), 1))
+    wrong = sum(one.label not in truth for one in measured)
+    return Score(len(truth), len(measured) - wrong, wrong, tuple(errors), tuple(dice))
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "weights")
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(8)))
+    arguments = parser.parse_args()
+    log.info("| phantom | network | vertebrae | found | wrong | centre error mean / max (mm) | Dice mean / min |")
+    log.info("|---|---|---|---|---|---|---|")
+    for seed, dataset, one in evaluate(arguments.results, arguments.seeds):
+        errors, dice = one.errors_mm or (float("nan"),), one.dice or (0.0,)
+        log.info(
+            f"| {seed} | {dataset} | {one.there} | {one.found} | {one.wrong} "
+            f"| {np.mean(errors):.2f} / {max(errors):.2f} | {np.mean(dice):.3f} / {min(dice):.3f} |"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""The web application: its routes, who may call, and what a person sees who opens it in a browser.
+
+Knows HTTP and the rooms behind it by their public functions; nothing of numpy, torch, DICOM, or locks.
+"""
+
+import os
+import platform
+import time
+from html import escape
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import HTMLResponse
+from starlette.middleware.cors import CORSMiddleware
+
+import access
+import devices
+from config import Settings
+from detection import DetectionRequest
+from findings import Detection
+from jobs import Jobs
+from model_manager import Models
+from schemas import HealthAnswer, IndexAnswer, JobCounts
+from service import answers, detection_routes, model_routes
+from service.house import VERSION, Activity, House, HouseHere
+
+TITLE = "OpenScans AI Backend"
+
+routes = APIRouter(tags=["service"])
+
+
+def create_app(
+    settings: Settings,
+    models: Models,
+    jobs: Jobs[DetectionRequest, Detection],
+    *,
+    activity: Activity,
+) -> FastAPI:
+    """The application over what is given; it owns nothing that must be ended."""
+    app = FastAPI(
+        title=TITLE,
+        version=VERSION,
+        description="Finds and labels the vertebrae of a CT or MR image. Not a medical device.",
+        # The framework's pages load scripts from the internet; ours is at /docs.
+        docs_url=None,
+        redoc_url=None,
+        # Newer versions of the framework can report to a collector that the environment names.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
+    )
+    device, cuda_available = devices.chosen(settings.device), devices.cuda_available()
+    app.state.house = House(settings, models, jobs, activity, device, cuda_available)
+    for part in (routes, model_routes.routes, detection_routes.routes):
+        app.include_router(part)
+    answers.answer_errors(app)
+    _guard(app, settings.token)
+    return app
+
+
+def _guard(app: FastAPI, token: str | None) -> None:
+    if token is not None:
+        app.add_middleware(access.TokenGate, token=token, refuse=answers.error_response)
+    # Last, and so outermost: an allowed page may read a refusal too.
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origin_regex=access.ALLOWED_ORIGIN,
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["Authorization", "Content-Type"],
+    )
+
+
+@routes.get("/api/health")
+async def health(house: HouseHere) -> HealthAnswer:
+    """Whether the server is up, and what it is doing."""
+    return HealthAnswer(
+        version=VERSION,
+        device=house.device,
+        cuda_available=house.cuda_available,
+        python_version=platform.python_version(),
+        instance_id=house.instance_id,
+        pid=os.getpid(),
+        uptime_s=round(time.monotonic() - house.since_s, 1),
+        worker=house.activity.worker_state(),
+        jobs=JobCounts(**house.jobs.counts()),
+    )
+
+
+@routes.get("/")
+async def index(request: Request) -> IndexAnswer:
+    """What this is, and where everything else is."""
+    return IndexAnswer(name=TITLE, version=VERSION, addresses=_addresses(request.app))
+
+
+@routes.get("/docs", response_class=HTMLResponse)
+async def docs(request: Request) -> str:
+    """The same as a page for a person."""
+    rows = "".join(
+        f"<tr><td><code>{escape(where)}</code><td>{escape(what)}" for where, what in _addresses(request.app).items()
+    )
+    return (
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{TITLE}</title><h1>{TITLE} {VERSION}</h1>"
+        f"<p>{escape(request.app.description)}<table>{rows}</table>"
+        "<p>Requests and answers in full: <a href=/openapi.json>/openapi.json</a>"
+    )
+
+
+def _addresses(app: FastAPI) -> dict[str, str]:
+    """ "GET /api/health" → what it does, for every route of the OpenAPI description."""
+    return {
+        f"{method.upper()} {path}": operation.get("description", "")
+        for path, operations in app.openapi()["paths"].items()
+        for method, operation in operations.items()
+    }

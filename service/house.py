@@ -1,0 +1,48 @@
+"""What the routes may call, made once when the server starts."""
+
+import time
+import uuid
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import Annotated, TypeAlias
+
+from fastapi import Depends, Request
+
+from config import Settings
+from detection import DetectionRequest
+from findings import Detection
+from jobs import Jobs
+from model_manager import Models
+
+VERSION = "1.0.0"
+
+
+@dataclass(frozen=True)
+class Activity:
+    """What goes on behind the queue: the worker's state, and the tasks whose models are being used."""
+
+    worker_state: Callable[[], str]
+    tasks_in_use: Callable[[], Collection[str]]
+
+
+@dataclass(frozen=True)
+class House:
+    """The rooms behind the routes. ``device`` and ``cuda_available`` are found out before the first request."""
+
+    settings: Settings
+    models: Models
+    jobs: Jobs[DetectionRequest, Detection]
+    activity: Activity
+    device: str
+    cuda_available: bool
+    instance_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    since_s: float = field(default_factory=time.monotonic)
+
+
+def _of(request: Request) -> House:
+    house: House = request.app.state.house
+    return house
+
+
+HouseHere: TypeAlias = Annotated[House, Depends(_of)]
+"""A route's parameter of this type is the house of the application that serves it."""

@@ -1,0 +1,108 @@
+"""Small pipelines for the worker, each of which does one thing that a real one may do. Named after the image's file.
+
+They live in a module because the worker process imports them.
+"""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from errors import TooFewSlices
+from findings import Bounds, Detection, ImageFacts, Order, Point, TrainedModel, Vertebra, Voxel
+from progress import StageReport
+
+PATCHES = 20
+LONG_S = 60.0
+PATIENT = "Doe^John"
+
+
+class Scripted:
+    """Answers every image with one vertebra, or misbehaves as the image's file name says."""
+
+    def modality(self, path: Path, series_uid: str | None) -> str | None:
+        return series_uid or "CT"
+
+    def detect(self, order: Order, report: StageReport) -> Detection:
+        report("reading", 1, 1)
+        act = ACTS.get(order.path.name.split("-")[0])
+        if act is not None:
+            act(report)
+        for done in range(PATCHES + 1):
+            report("segmenting", done, PATCHES)
+        report("measuring", 1, 1)
+        return detection_of(order)
+
+
+def make() -> Scripted:
+    return Scripted()
+
+
+def make_nothing() -> Scripted:
+    raise ImportError("a library is missing")
+
+
+def die(report: StageReport) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def run_out_of_memory(report: StageReport) -> None:
+    raise MemoryError
+
+
+def meet_a_bad_file(report: StageReport) -> None:
+    raise TooFewSlices("Found one slice.")
+
+
+def have_a_bug(report: StageReport) -> None:
+    raise ZeroDivisionError(PATIENT)
+
+
+def go_on(report: StageReport) -> None:
+    """Works until it is stopped, one patch after another."""
+    end_s = time.monotonic() + LONG_S
+    done = 0
+    while time.monotonic() < end_s:
+        done += 1
+        report("segmenting", done, 10_000)
+        time.sleep(0.01)
+
+
+def hang(report: StageReport) -> None:
+    """Works without a word, like a network whose one patch never ends."""
+    report("segmenting", 1, 100)
+    time.sleep(LONG_S)
+
+
+ACTS = {
+    "die": die,
+    "memory": run_out_of_memory,
+    "bad": meet_a_bad_file,
+    "bug": have_a_bug,
+    "long": go_on,
+    "hang": hang,
+}
+
+
+def order(name: str = "fine") -> Order:
+    model = TrainedModel("Dataset292_small", Path("/weights"), "0" * 64)
+    return Order(Path("/images") / name, "vertebrae", model, None, spacing_mm=1.5, step=0.8)
+
+
+def detection_of(order: Order) -> Detection:
+    vertebra = Vertebra(
+        label="L1",
+        center=Point(3.0, 4.0, float(os.getpid())),
+        center_mm=Point(-3.0, -4.0, 5.0),
+        bounds=Bounds(Voxel(1, 1, 1), Voxel(5, 7, 9)),
+        confidence=0.95,
+        volume_ml=35.6,
+        truncated=False,
+    )
+    facts = ImageFacts("CT", Voxel(10, 10, 10), Point(0.8, 0.8, 1.0), None)
+    return Detection((vertebra,), facts, order, "cpu", timings_ms={"read": 1})
+
+
+def process_of(detection: Detection) -> int:
+    """The process that made ``detection``: `detection_of` writes its id where a centre's z would be."""
+    return int(detection.vertebrae[0].center.z)

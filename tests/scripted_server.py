@@ -1,0 +1,46 @@
+"""The real server and worker over a pipeline from `tests.pipelines`, so that a test decides what a detection does.
+
+Run as a program by `tests.live_server`; takes the same flags and environment as main.py.
+"""
+
+import multiprocessing
+import os
+import sys
+from pathlib import Path
+
+import logs
+from config import Settings
+from detection import STAGE_WEIGHTS, Detector
+from findings import TrainedModel
+from jobs import Jobs
+from main import Parts, bound, flags, serve
+from model_manager import Models
+from progress import Report
+from tests import pipelines
+from worker import Worker
+from worker_child import LogPlan
+
+
+class WeightsOnPaper:
+    """Weights that are said to be there; the scripted pipeline opens none."""
+
+    def ensure(self, task: str, report: Report) -> None:
+        report(1, 1)
+
+    def trained_model(self, dataset_id: int) -> TrainedModel:
+        return TrainedModel(f"Dataset{dataset_id}_paper", Path("/weights"), "0" * 64)
+
+
+def run() -> int:
+    settings = Settings.from_env({**os.environ, **flags(sys.argv[1:])})
+    logs.set_up(settings.log_folder, file_name="server.log", debug=settings.debug)
+    worker = Worker(pipelines.make, keep_warm_s=settings.keep_warm_s, log_plan=LogPlan(settings.log_folder))
+    models = Models(settings.home, settings.weights_urls, offline=True, strict_digests=False)
+    detector = Detector(worker, WeightsOnPaper(), auto_download=settings.auto_download, device=settings.device)
+    jobs = Jobs(detector, weights=STAGE_WEIGHTS, queue=settings.queue)
+    return serve(settings, Parts(models, jobs, worker, detector), bound(settings.host, settings.port))
+
+
+if __name__ == "__main__":
+    multiprocessing.freeze_support()
+    sys.exit(run())

@@ -1,0 +1,113 @@
+"""Settings: what the environment and the command line become."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from config import WEIGHTS_URL, InvalidSetting, Settings
+from main import flags
+
+
+def test_an_empty_environment_gives_the_defaults_of_the_contract() -> None:
+    assert Settings.from_env({}) == Settings(
+        home=Path.home() / ".openscans",
+        host="127.0.0.1",
+        port=8000,
+        debug=False,
+        weights_urls=(WEIGHTS_URL,),
+        device="auto",
+        precision="auto",
+        threads=None,
+        auto_download=True,
+        offline=False,
+        strict_digests=False,
+        keep_warm_s=600,
+        queue=8,
+        token=None,
+        allowed_roots=(),
+        parent_pid=None,
+    )
+
+
+def test_every_setting_can_be_set(tmp_path: Path) -> None:
+    env = {
+        "HOST": "::1",
+        "PORT": "0",
+        "DEBUG": "yes",
+        "OPENSCANS_HOME": str(tmp_path),
+        "OPENSCANS_WEIGHTS_URL": "http://localhost:1/a/, https://mirror.example/b",
+        "OPENSCANS_DEVICE": "CUDA:1",
+        "OPENSCANS_PRECISION": "float32",
+        "OPENSCANS_THREADS": "4",
+        "OPENSCANS_AUTO_DOWNLOAD": "0",
+        "OPENSCANS_OFFLINE": "1",
+        "OPENSCANS_STRICT_DIGESTS": "true",
+        "OPENSCANS_KEEP_WARM_S": "0",
+        "OPENSCANS_QUEUE": "0",
+        "OPENSCANS_TOKEN": "secret",
+        "OPENSCANS_ALLOWED_ROOTS": os.pathsep.join(["/data", "/scans"]),
+        "OPENSCANS_PARENT_PID": "4711",
+    }
+    assert Settings.from_env(env) == Settings(
+        home=tmp_path,
+        host="::1",
+        port=0,
+        debug=True,
+        weights_urls=("http://localhost:1/a", "https://mirror.example/b"),
+        device="cuda:1",
+        precision="float32",
+        threads=4,
+        auto_download=False,
+        offline=True,
+        strict_digests=True,
+        keep_warm_s=0,
+        queue=0,
+        token="secret",
+        allowed_roots=(Path("/data"), Path("/scans")),
+        parent_pid=4711,
+    )
+
+
+def test_an_empty_or_blank_value_is_no_value() -> None:
+    blank = {"PORT": "", "DEBUG": " ", "OPENSCANS_HOME": "", "OPENSCANS_TOKEN": "  ", "OPENSCANS_WEIGHTS_URL": ","}
+    assert Settings.from_env(blank) == Settings.from_env({})
+
+
+def test_a_worker_that_is_kept_warm_for_ever() -> None:
+    assert Settings.from_env({"OPENSCANS_KEEP_WARM_S": "-1"}).keep_warm_s is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "65536"),
+        ("PORT", "-1"),
+        ("PORT", "8_000"),
+        ("PORT", "80.5"),
+        ("PORT", "9" * 100_000),
+        ("DEBUG", "perhaps"),
+        ("OPENSCANS_THREADS", "0"),
+        ("OPENSCANS_QUEUE", "-1"),
+        ("OPENSCANS_KEEP_WARM_S", "-2"),
+        ("OPENSCANS_DEVICE", "tpu"),
+        ("OPENSCANS_PRECISION", "float8"),
+        ("OPENSCANS_WEIGHTS_URL", "ftp://mirror"),
+        ("OPENSCANS_PARENT_PID", "0"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_with_its_name(name: str, value: str) -> None:
+    with pytest.raises(InvalidSetting, match=name) as caught:
+        Settings.from_env({name: value})
+    assert len(caught.value.message) < 200
+
+
+def test_reading_settings_makes_no_folder(tmp_path: Path) -> None:
+    Settings.from_env({"OPENSCANS_HOME": str(tmp_path / "home")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_flag_is_stronger_than_the_environment() -> None:
+    env = {"PORT": "9000", "HOST": "localhost"}
+    settings = Settings.from_env({**env, **flags(["--port", "9001", "--parent-pid", "12"])})
+    assert (settings.host, settings.port, settings.parent_pid) == ("localhost", 9001, 12)

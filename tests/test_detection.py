@@ -1,0 +1,108 @@
+"""What a detection asks of worker and weights, with stand-ins for both that write down what they are asked."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from detection import DetectionRequest, Detector
+from errors import ModelMissing, UnknownTask, UnsupportedModality
+from findings import Detection, Order, TrainedModel
+from progress import Report, StageReport
+from tests import pipelines
+
+IMAGE = Path("/images/fine")
+
+
+@dataclass
+class Diary:
+    """A worker and a store of weights in one, as both must be asked in the right order."""
+
+    found: str | None = "CT"
+    missing: bool = False
+    asked: list[str] = field(default_factory=list)
+
+    def modality(self, path: Path, series_uid: str | None, report: StageReport) -> str | None:
+        self.asked.append(f"modality of {path.name}, {series_uid}")
+        return self.found
+
+    def detect(self, order: Order, report: StageReport) -> Detection:
+        self.asked.append(f"detect {order.task}")
+        return pipelines.detection_of(order)
+
+    def ensure(self, task: str, report: Report) -> None:
+        self.asked.append(f"ensure {task}")
+        report(1, 2)
+
+    def trained_model(self, dataset_id: int) -> TrainedModel:
+        if self.missing:
+            raise ModelMissing("The model is not there.")
+        return TrainedModel(f"Dataset{dataset_id}", Path("/weights"), "0" * 64)
+
+
+def performed(diary: Diary, request: DetectionRequest, *, auto_download: bool = True) -> tuple[Detection, list[str]]:
+    stages: list[str] = []
+    detector = Detector(diary, diary, auto_download=auto_download, device="cpu")
+    return detector(request, lambda stage, done, total: stages.append(stage)), stages
+
+
+def test_the_image_is_looked_at_before_anything_is_downloaded() -> None:
+    diary = Diary()
+    _, stages = performed(diary, DetectionRequest(IMAGE, series_uid="1.2"))
+    assert diary.asked == ["modality of fine, 1.2", "ensure vertebrae", "detect vertebrae"]
+    assert stages == ["reading", "downloading"]
+
+
+def test_without_automatic_download_a_missing_model_is_an_error_and_nothing_is_fetched() -> None:
+    diary = Diary(missing=True)
+    with pytest.raises(ModelMissing):
+        performed(diary, DetectionRequest(IMAGE), auto_download=False)
+    assert diary.asked == ["modality of fine, None"]
+
+
+def test_a_model_that_was_asked_for_needs_no_look_at_the_image() -> None:
+    diary = Diary()
+    performed(diary, DetectionRequest(IMAGE, model="vertebrae_mr"))
+    assert diary.asked == ["ensure vertebrae_mr", "detect vertebrae_mr"]
+
+
+@pytest.mark.parametrize(("found", "task"), [("CT", "vertebrae"), (None, "vertebrae"), ("MR", "vertebrae_mr")])
+def test_the_modality_chooses_the_model(found: str | None, task: str) -> None:
+    assert performed(Diary(found), DetectionRequest(IMAGE))[0].order.task == task
+
+
+def test_another_modality_is_refused_before_anything_is_downloaded() -> None:
+    diary = Diary("PT")
+    with pytest.raises(UnsupportedModality):
+        performed(diary, DetectionRequest(IMAGE))
+    assert len(diary.asked) == 1
+
+
+def test_the_order_carries_the_recipe_of_the_task() -> None:
+    order = performed(Diary(), DetectionRequest(IMAGE, device="cuda:1"))[0].order
+    assert (order.segmenter.dataset, order.spacing_mm, order.step, order.device) == ("Dataset292", 1.5, 0.8, "cuda:1")
+    assert order.localiser is not None
+    assert order.localiser.dataset == "Dataset298"
+
+
+def test_fast_mode_is_the_3_mm_network_inside_the_box_of_the_6_mm_one() -> None:
+    order = performed(Diary(), DetectionRequest(IMAGE, fast_mode=True))[0].order
+    assert (order.task, order.segmenter.dataset, order.spacing_mm, order.fast_mode) == (
+        "total_body",
+        "Dataset297",
+        3.0,
+        True,
+    )
+    assert order.localiser is not None
+
+
+def test_fast_mode_for_mr_runs_the_full_network_and_says_so() -> None:
+    found = performed(Diary("MR"), DetectionRequest(IMAGE, fast_mode=True))[0]
+    assert found.order.segmenter.dataset == "Dataset756"
+    assert found.order.localiser is None
+    assert [notice.code for notice in found.warnings] == ["fast_mode_unavailable"]
+
+
+def test_a_request_for_an_unknown_model_cannot_be_made() -> None:
+    with pytest.raises(UnknownTask):
+        DetectionRequest(IMAGE, model="lungs")

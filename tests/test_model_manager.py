@@ -1,0 +1,449 @@
+"""Models arrive whole or not at all, are shared by all who ask, and are vouched for only while they are what came."""
+
+import hashlib
+import json
+import logging
+import stat
+import threading
+import zipfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from errors import Cancelled, DamagedWeights, DownloadFailed, ModelInUse, ModelMissing, UnknownTask
+from model_manager import Download, Models
+from tests.release_server import (
+    CHECKPOINT_BYTES,
+    DATASETS,
+    Fault,
+    ReleaseServer,
+    release_zip,
+    training_files,
+    write_folder,
+    write_release,
+    write_zip,
+)
+from transfers import DownloadSnapshot
+
+MR = DATASETS[756].folder
+CHECKPOINT = f"{MR}/{DATASETS[756].training}/fold_0/checkpoint_final.pth"
+NEVER = "http://127.0.0.1:9/never-asked"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ReleaseServer]:
+    with ReleaseServer.over(write_release(tmp_path / "release")) as running:
+        yield running
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def models(home: Path, server: ReleaseServer) -> Models:
+    return Models(home, (server.url,), offline=False, strict_digests=False)
+
+
+def offline(home: Path, *, strict_digests: bool = False) -> Models:
+    return Models(home, (NEVER,), offline=True, strict_digests=strict_digests)
+
+
+def followed(download: Download) -> list[DownloadSnapshot]:
+    """All its states, to the last."""
+    return list(download.snapshots())
+
+
+def last(download: Download) -> DownloadSnapshot:
+    return followed(download)[-1]
+
+
+def files_below(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def imported_mr(home: Path, tmp_path: Path) -> Models:
+    models = offline(home)
+    models.import_from("vertebrae_mr", write_zip(tmp_path / "mr.zip", training_files(756)))
+    return models
+
+
+# Status
+
+
+def test_before_anything_the_status_says_what_a_download_would_fetch(home: Path) -> None:
+    status = offline(home).status("total_body")
+    assert (status.downloaded, status.state, status.size_mb) == (False, "absent", 270.2)
+    assert not home.exists()
+
+
+def test_structures_are_named_from_head_to_foot(home: Path) -> None:
+    structures = offline(home).status("vertebrae").structures
+    assert structures[:2] == ("C1", "C2")
+    assert structures[-3:] == ("L5", "S1", "sacrum")
+
+
+def test_an_unknown_task_is_an_error(home: Path) -> None:
+    with pytest.raises(UnknownTask):
+        offline(home).status("lungs")
+
+
+# Download
+
+
+def test_a_download_brings_the_task_and_what_it_needs(models: Models, home: Path) -> None:
+    assert last(models.download("vertebrae")).status == "complete"
+    assert {key: status.state for key, status in models.statuses().items()} == {
+        "vertebrae": "ready",
+        "total_body": "ready",
+        "vertebrae_mr": "absent",
+    }
+    for number in (292, 297, 298):
+        model = models.trained_model(number)
+        assert (model.folder / "plans.json").is_file()
+        assert model.sha256 == hashlib.sha256((model.folder / "fold_0/checkpoint_final.pth").read_bytes()).hexdigest()
+
+
+def test_progress_never_falls_and_there_is_one_last_event(models: Models) -> None:
+    states = followed(models.download("vertebrae"))
+    assert [state.progress for state in states] == sorted(state.progress for state in states)
+    assert [state.over for state in states] == [False] * (len(states) - 1) + [True]
+    assert (states[-1].status, states[-1].progress) == ("complete", 1.0)
+
+
+def test_progress_counts_the_bytes_of_all_files(models: Models, server: ReleaseServer) -> None:
+    server.faults += [Fault(), Fault(stall_after=CHECKPOINT_BYTES // 2)]
+    download = models.download("total_body")
+    assert server.stalled.wait(10)
+    seen = next(state for state in download.snapshots() if state.file == DATASETS[297].folder)
+    assert 0.45 < seen.progress < 0.8
+    assert seen.downloaded_mb == pytest.approx(0.3, abs=0.2)
+    server.resume.set()
+    assert last(download).status == "complete"
+
+
+def test_what_is_there_is_not_fetched_again(models: Models, server: ReleaseServer) -> None:
+    followed(models.download("total_body"))
+    server.requests.clear()
+    followed(models.download("vertebrae"))
+    assert [sent.path for sent in server.requests] == [f"/{DATASETS[292].release_path}"]
+
+
+def test_many_who_ask_share_one_download(models: Models, server: ReleaseServer) -> None:
+    everybody = threading.Barrier(12)
+
+    def ask(number: int) -> str:
+        everybody.wait()
+        return last(models.download(("vertebrae", "total_body")[number % 2])).status
+
+    with ThreadPoolExecutor(12) as pool:
+        assert set(pool.map(ask, range(12))) == {"complete"}
+    assert sorted(sent.path for sent in server.requests) == sorted(
+        f"/{DATASETS[number].release_path}" for number in (292, 297, 298)
+    )
+
+
+def test_a_cancelled_download_keeps_its_bytes_for_the_next(models: Models, server: ReleaseServer, home: Path) -> None:
+    server.faults.append(Fault(stall_after=CHECKPOINT_BYTES // 2))
+    download = models.download("vertebrae_mr")
+    assert server.stalled.wait(10)
+    assert models.status("vertebrae_mr").state == "downloading"
+    assert models.cancel("vertebrae_mr")
+    assert last(download).status == "cancelled"
+    server.resume.set()
+    assert last(models.download("vertebrae_mr")).status == "complete"
+    assert server.requests[-1].range is not None
+    assert models.cancel("vertebrae_mr") is False
+
+
+def test_a_download_that_failed_leaves_a_partial_model_and_goes_on(models: Models, server: ReleaseServer) -> None:
+    cut = 81_920
+    server.faults += [Fault(drop_after=cut), Fault(status=404)]
+    failed = last(models.download("vertebrae_mr"))
+    assert (failed.status, failed.code) == ("error", "download_failed")
+    assert models.status("vertebrae_mr").state == "partial"
+    assert last(models.download("vertebrae_mr")).status == "complete"
+    assert server.body_bytes() == release_zip(server.folder, 756).stat().st_size
+
+
+def test_a_file_that_the_server_lacks_is_named(models: Models, server: ReleaseServer) -> None:
+    release_zip(server.folder, 756).unlink()
+    failed = last(models.download("vertebrae_mr"))
+    assert failed.error is not None
+    assert f"has no file {MR}.zip (404)" in failed.error
+    assert failed.hint
+
+
+def test_offline_opens_no_connection(home: Path, server: ReleaseServer) -> None:
+    models = Models(home, (server.url,), offline=True, strict_digests=False)
+    failed = last(models.download("vertebrae_mr"))
+    assert (failed.status, failed.code) == ("error", "model_missing")
+    with pytest.raises(ModelMissing):
+        models.ensure("vertebrae_mr", lambda done, total: None)
+    assert server.requests == []
+
+
+def test_ensure_returns_when_the_models_are_there(models: Models) -> None:
+    told: list[tuple[int, int]] = []
+    models.ensure("vertebrae_mr", lambda done, total: told.append((done, total)))
+    assert models.status("vertebrae_mr").downloaded
+    assert told[-1] == (1000, 1000)
+
+
+def test_ensure_raises_what_stopped_the_download(models: Models, server: ReleaseServer) -> None:
+    server.always = Fault(status=403)
+    with pytest.raises(DownloadFailed, match="refuses"):
+        models.ensure("vertebrae_mr", lambda done, total: None)
+
+
+def test_who_stops_waiting_stops_no_download(models: Models, server: ReleaseServer) -> None:
+    def leave(done: int, total: int) -> None:
+        raise Cancelled
+
+    server.faults.append(Fault(stall_after=0))
+    with pytest.raises(Cancelled):
+        models.ensure("vertebrae_mr", leave)
+    assert server.stalled.wait(10)
+    server.resume.set()
+    assert last(models.download("vertebrae_mr")).status == "complete"
+    assert len(server.requests) == 1
+
+
+def test_closing_ends_every_download(models: Models, server: ReleaseServer) -> None:
+    server.always = Fault(stall_after=0)
+    running = [models.download("vertebrae_mr"), models.download("vertebrae")]
+    models.close()
+    assert {last(download).status for download in running} == {"cancelled"}
+
+
+# What is wrong with a zip
+
+
+def zip_with(path: Path, name: str, mode: int = stat.S_IFREG | 0o644) -> Path:
+    write_zip(path, training_files(756))
+    entry = zipfile.ZipInfo(name)
+    entry.external_attr = mode << 16
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(entry, b"/etc/passwd")
+    return path
+
+
+TRICKS = {
+    "leaves its folder": ("../evil", stat.S_IFREG),
+    "leaves from inside": (f"{MR}/../../evil", stat.S_IFREG),
+    "absolute": ("/tmp/evil", stat.S_IFREG),
+    "backslashes": (f"{MR}\\..\\..\\evil", stat.S_IFREG),
+    "drive": ("C:evil", stat.S_IFREG),
+    "symlink": (f"{MR}/link", stat.S_IFLNK),
+    "same name": (CHECKPOINT.upper(), stat.S_IFREG),
+}
+
+
+@pytest.mark.parametrize(("name", "mode"), TRICKS.values(), ids=TRICKS.keys())
+def test_a_zip_with_a_trick_installs_nothing(home: Path, tmp_path: Path, name: str, mode: int) -> None:
+    bad = zip_with(tmp_path / "bad.zip", name, mode)
+    with pytest.raises(DamagedWeights):
+        offline(home).import_from("vertebrae_mr", bad)
+    assert files_below(tmp_path) == {"bad.zip"}
+
+
+@pytest.mark.parametrize("lacking", ["plans.json", "dataset.json", "checkpoint_final.pth"])
+def test_a_zip_without_a_needed_file_installs_nothing(home: Path, tmp_path: Path, lacking: str) -> None:
+    files = {name: content for name, content in training_files(756).items() if not name.endswith(f"/{lacking}")}
+    with pytest.raises(DamagedWeights, match=lacking):
+        offline(home).import_from("vertebrae_mr", write_zip(tmp_path / "bad.zip", files))
+    assert files_below(tmp_path) == {"bad.zip"}
+
+
+def test_a_downloaded_zip_with_a_changed_byte_is_thrown_away(models: Models, server: ReleaseServer, home: Path) -> None:
+    path = release_zip(server.folder, 756)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    failed = last(models.download("vertebrae_mr"))
+    assert (failed.status, failed.code) == ("error", "download_failed")
+    assert failed.error is not None
+    assert "damaged" in failed.error
+    assert files_below(home) == set()
+    write_zip(path, training_files(756))
+    assert last(models.download("vertebrae_mr")).status == "complete"
+
+
+def test_a_page_instead_of_a_zip_is_refused(models: Models, server: ReleaseServer, home: Path) -> None:
+    release_zip(server.folder, 756).write_bytes(b"<html>Log in to the hospital's network</html>")
+    assert last(models.download("vertebrae_mr")).code == "download_failed"
+    assert files_below(home) == set()
+
+
+def test_junk_and_other_trainings_are_left_out(home: Path, tmp_path: Path) -> None:
+    training = f"{MR}/{DATASETS[756].training}"
+    junk = [f"__MACOSX/{training}/._plans.json", f"{training}/.DS_Store", f"{training}/._dataset.json"]
+    other = f"{MR}/other__nnUNetResEncUNetLPlans_8__3d_fullres/plans.json"
+    files = training_files(756) | dict.fromkeys([*junk, other], b"x")
+    models = offline(home)
+    models.import_from("vertebrae_mr", write_zip(tmp_path / "mr.zip", files))
+    task_folder = Path(models.status("vertebrae_mr").cache_path)
+    assert files_below(task_folder) == {*training_files(756), f"{MR}/manifest.json"}
+
+
+# Digests
+
+
+def test_another_digest_than_the_known_is_shown(home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        models = imported_mr(home, tmp_path)
+    status = models.status("vertebrae_mr")
+    assert status.downloaded
+    assert [warning.code for warning in status.warnings] == ["unexpected_digest"]
+    assert MR in caplog.text
+
+
+def test_another_digest_than_the_known_is_an_error_if_wanted(home: Path, tmp_path: Path) -> None:
+    models = offline(home, strict_digests=True)
+    with pytest.raises(DamagedWeights, match="SHA-256"):
+        models.import_from("vertebrae_mr", write_zip(tmp_path / "mr.zip", training_files(756)))
+    assert models.status("vertebrae_mr").state == "absent"
+
+
+def test_verifying_finds_a_changed_byte_and_names_the_file(home: Path, tmp_path: Path) -> None:
+    models = imported_mr(home, tmp_path)
+    checkpoint = Path(models.status("vertebrae_mr").cache_path) / CHECKPOINT
+    content = bytearray(checkpoint.read_bytes())
+    content[1000] ^= 1
+    checkpoint.write_bytes(content)
+    assert models.status("vertebrae_mr").state == "ready"
+    models.verify("vertebrae_mr")
+    again = offline(home)
+    status = again.status("vertebrae_mr")
+    assert (status.state, status.downloaded) == ("damaged", False)
+    assert any("checkpoint_final.pth" in warning.message for warning in status.warnings)
+    with pytest.raises(DamagedWeights, match=r"checkpoint_final\.pth"):
+        again.trained_model(756)
+
+
+def test_verifying_whole_weights_changes_nothing(home: Path, tmp_path: Path) -> None:
+    models = imported_mr(home, tmp_path)
+    models.verify("vertebrae_mr")
+    assert models.status("vertebrae_mr").state == "ready"
+
+
+def test_a_shortened_file_is_noticed_without_verifying(home: Path, tmp_path: Path) -> None:
+    models = imported_mr(home, tmp_path)
+    (Path(models.status("vertebrae_mr").cache_path) / CHECKPOINT).write_bytes(b"short")
+    assert models.status("vertebrae_mr").state == "damaged"
+
+
+def test_damaged_weights_are_replaced_by_a_download(models: Models, home: Path, tmp_path: Path) -> None:
+    imported_mr(home, tmp_path)
+    checkpoint = Path(models.status("vertebrae_mr").cache_path) / CHECKPOINT
+    checkpoint.unlink()
+    assert models.status("vertebrae_mr").state == "damaged"
+    assert last(models.download("vertebrae_mr")).status == "complete"
+    assert checkpoint.stat().st_size == CHECKPOINT_BYTES
+
+
+def test_a_folder_without_manifest_is_not_vouched_for(home: Path, tmp_path: Path) -> None:
+    models = imported_mr(home, tmp_path)
+    (Path(models.status("vertebrae_mr").cache_path) / MR / "manifest.json").unlink()
+    assert not models.status("vertebrae_mr").downloaded
+    with pytest.raises(ModelMissing):
+        models.trained_model(756)
+
+
+def test_the_manifest_says_what_was_installed_and_whence(models: Models, server: ReleaseServer) -> None:
+    followed(models.download("vertebrae_mr"))
+    manifest = json.loads((Path(models.status("vertebrae_mr").cache_path) / MR / "manifest.json").read_text())
+    zip_path = release_zip(server.folder, 756)
+    assert manifest["source"] == f"{server.url}/{DATASETS[756].release_path}"
+    assert manifest["zip_sha256"] == hashlib.sha256(zip_path.read_bytes()).hexdigest()
+    assert set(manifest["files"]) == {name.removeprefix(f"{MR}/") for name in training_files(756)}
+
+
+# Import
+
+
+def test_a_zip_inside_other_folders_is_imported(home: Path, tmp_path: Path) -> None:
+    files = {f"usb/weights/{name}": content for name, content in training_files(756).items()}
+    models = offline(home)
+    models.import_from("vertebrae_mr", write_zip(tmp_path / "mr.zip", files))
+    assert models.status("vertebrae_mr").downloaded
+
+
+@pytest.mark.parametrize("chosen", ["nnunet/results", "nnunet", "."])
+def test_a_results_folder_of_totalsegmentator_is_imported(home: Path, tmp_path: Path, chosen: str) -> None:
+    theirs = tmp_path / "totalsegmentator"
+    write_folder(theirs / "nnunet" / "results", training_files(297) | training_files(298) | training_files(756))
+    before = files_below(theirs)
+    models = offline(home)
+    models.import_from("total_body", theirs / chosen)
+    assert {key: status.state for key, status in models.statuses().items()} == {
+        "vertebrae": "absent",
+        "total_body": "ready",
+        "vertebrae_mr": "absent",
+    }
+    assert files_below(theirs) == before
+
+
+def test_a_dataset_folder_is_imported_and_the_rest_of_the_task_stays_open(home: Path, tmp_path: Path) -> None:
+    results = write_folder(tmp_path / "results", training_files(298))
+    models = offline(home)
+    models.import_from("total_body", results / DATASETS[298].folder)
+    assert models.status("total_body").state == "partial"
+    assert models.trained_model(298).dataset == DATASETS[298].folder
+
+
+def test_weights_of_another_task_are_refused(home: Path, tmp_path: Path) -> None:
+    with pytest.raises(DamagedWeights, match=DATASETS[292].folder):
+        offline(home).import_from("vertebrae", write_zip(tmp_path / "mr.zip", training_files(756)))
+
+
+def test_nothing_is_imported_while_it_is_downloaded(models: Models, server: ReleaseServer, tmp_path: Path) -> None:
+    server.always = Fault(stall_after=0)
+    models.download("vertebrae")
+    with pytest.raises(ModelInUse):
+        models.import_from("total_body", tmp_path)
+    models.close()
+
+
+# Delete
+
+
+def test_deleting_frees_exactly_the_task(models: Models) -> None:
+    followed(models.download("vertebrae"))
+    before = models.cache_stats()
+    freed_bytes = models.delete("vertebrae")
+    after = models.cache_stats()
+    assert freed_bytes / 1e6 == pytest.approx(before.total_size_mb - after.total_size_mb, abs=0.1)
+    assert (after.models["vertebrae"]["file_count"], models.status("vertebrae").state) == (0, "absent")
+    assert models.status("total_body").state == "ready"
+
+
+def test_deleting_leaves_what_is_not_ours(home: Path, tmp_path: Path) -> None:
+    models = imported_mr(home, tmp_path)
+    note = Path(models.status("vertebrae_mr").cache_path) / "note.txt"
+    note.write_text("mine")
+    assert models.delete("vertebrae_mr") > CHECKPOINT_BYTES
+    assert files_below(home) == {note.relative_to(home).as_posix()}
+
+
+def test_deleting_removes_an_interrupted_download_too(models: Models, server: ReleaseServer, home: Path) -> None:
+    server.faults += [Fault(drop_after=81_920), Fault(status=404)]
+    followed(models.download("vertebrae_mr"))
+    assert models.delete("vertebrae_mr") >= 81_920
+    assert files_below(home) == set()
+
+
+def test_what_is_being_downloaded_cannot_be_deleted(models: Models, server: ReleaseServer) -> None:
+    server.always = Fault(stall_after=0)
+    models.download("vertebrae")
+    for key in ("vertebrae", "total_body"):
+        with pytest.raises(ModelInUse):
+            models.delete(key)
+    models.close()
+
+
+def test_deleting_nothing_frees_nothing(home: Path) -> None:
+    assert offline(home).delete("vertebrae") == 0

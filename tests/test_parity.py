@@ -1,0 +1,94 @@
+"""The same CT and the same weights give the same vertebrae here as in TotalSegmentator's own Python API."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from phantom.files import write_nifti
+
+from benchmarks import parity
+from phantom import layout, spine
+from phantom.demo import WEIGHTS
+
+LEVELS = ("T11", "T12", "L1", "L2", "L3")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A CT on disk, weights, and the label map (z, y, x) that TotalSegmentator makes of them."""
+
+    image: Path
+    results: Path
+    fast: bool
+    theirs: NDArray[np.uint8]
+
+    def parity(self, precision: str) -> parity.Parity:
+        ours, measured = parity.ours(self.image, self.results, fast=self.fast, precision=precision)
+        return parity.parity(ours, self.theirs, measured)
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lower back, scanned obliquely, with voxels of no round size, stored as NIfTI in LPS."""
+    phantom = spine.describe(21, LEVELS)
+    shape, affine = spine.rotated_grid(phantom, (1.37, 1.37, 2.1), (6, -4, 5))
+    voxels, _ = spine.render(phantom, shape, affine, seed=21)
+    path = tmp_path_factory.mktemp("parity") / "ct.nii.gz"
+    write_nifti(path, voxels, affine)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run_theirs(image: Path) -> Callable[[Path, bool], Case]:
+    def run(results: Path, fast: bool) -> Case:
+        return Case(image, results, fast, parity.theirs(image, results, fast=fast))
+
+    return run
+
+
+def phantom_weights(results: Path, *datasets: int) -> Path:
+    """The small trained networks in a folder of their own, as TotalSegmentator adds folders to it."""
+    for dataset in datasets:
+        folder = layout.SPECS[dataset].folder
+        shutil.copytree(WEIGHTS / folder, results / folder)
+    return results
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["full", "fast"])
+def trained(
+    request: pytest.FixtureRequest, run_theirs: Callable[[Path, bool], Case], tmp_path_factory: pytest.TempPathFactory
+) -> Case:
+    results = phantom_weights(tmp_path_factory.mktemp("trained"), 292, 297, 298)
+    return run_theirs(results, request.param)
+
+
+def test_trained_weights_give_the_same_label_map_in_float32(trained: Case) -> None:
+    assert trained.parity("float32").agreement >= 0.9999
+
+
+def test_trained_weights_give_the_same_centres_and_bounds_in_float32(trained: Case) -> None:
+    found = trained.parity("float32")
+    assert set(found.dice) >= set(LEVELS)
+    assert found.center_voxels <= 0.3
+    assert found.bounds_voxels <= 1
+
+
+def test_the_processor_s_own_precision_changes_no_label_by_much(trained: Case) -> None:
+    dice = trained.parity("auto").dice
+    assert set(dice) >= set(LEVELS)
+    assert min(dice[level] for level in LEVELS) >= 0.995
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fast", [False, True], ids=["292", "297"])
+def test_random_full_size_weights_give_the_same_label_map(
+    fast: bool, run_theirs: Callable[[Path, bool], Case], tmp_path: Path
+) -> None:
+    results = phantom_weights(tmp_path, 298)
+    layout.write_random(results, 297 if fast else 292)
+    found = run_theirs(results, fast).parity("float32")
+    assert found.agreement >= 0.995

@@ -1,0 +1,221 @@
+"""The one child process that keeps the pipeline warm, as the server sees it: asked, stopped, killed when it must be.
+
+Knows processes and pipes; nothing of HTTP, of where weights come from, or of what the pipeline does. The child's own
+side of the pipe is `worker_child`.
+
+Rules for threads. One thread at a time asks (the executor of `jobs`); another may close or read the state, and a timer
+ends a worker that idles. `Worker._lock` guards which child is there and is never held while a question is answered.
+"""
+
+import logging
+import multiprocessing
+import threading
+import time
+from contextlib import suppress
+from multiprocessing.connection import wait
+from pathlib import Path
+
+from errors import Cancelled, WorkerCrashed
+from findings import Detection, Order
+from progress import StageReport
+from worker_child import (
+    Answer,
+    Call,
+    Failure,
+    LogPlan,
+    MakePipeline,
+    ModalityQuestion,
+    Progress,
+    Question,
+    Ready,
+    Stop,
+    live,
+)
+
+TICK_S = 0.1
+"""How often a call that hears nothing asks whether it is still wanted."""
+
+CANCEL_S = 5.0
+"""A patch of the largest network takes 2 to 3 s on two cores; what has not reacted by then hangs."""
+
+END_S = 2.0
+"""A killed process is gone in milliseconds, unless the system is out of memory and swaps."""
+
+KILLED = -9
+"""The exit code of a process that SIGKILL ended; Windows has no such thing."""
+
+log = logging.getLogger("openscans.worker")
+
+
+class Worker:
+    """Asks the child, starting it at the first need and afresh after its death."""
+
+    def __init__(self, make_pipeline: MakePipeline, *, keep_warm_s: float | None, log_plan: LogPlan) -> None:
+        self._make_pipeline = make_pipeline
+        self._keep_warm_s = keep_warm_s
+        self._log_plan = log_plan
+        self._lock = threading.Lock()
+        self._child: Child | None = None
+        self._idle: threading.Timer | None = None
+        self._asking = False
+        self._closed = False
+
+    @property
+    def state(self) -> str:
+        """cold, loading, ready, busy or failed. Takes no lock, so that it answers at once."""
+        child = self._child
+        if child is None or child.killed:
+            return "cold"
+        if not child.alive:
+            return "failed"
+        if not child.ready:
+            return "loading"
+        return "busy" if self._asking else "ready"
+
+    def modality(self, path: Path, series_uid: str | None, report: StageReport) -> str | None:
+        """`Pipeline.modality`, in the child. Raises what it raises, WorkerCrashed, and Cancelled."""
+        answer = self._ask(ModalityQuestion(path, series_uid), report)
+        return answer if isinstance(answer, str) else None
+
+    def detect(self, order: Order, report: StageReport) -> Detection:
+        """`Pipeline.detect`, in the child. Raises what it raises, WorkerCrashed, and Cancelled."""
+        answer = self._ask(order, report)
+        if not isinstance(answer, Detection):
+            raise WorkerCrashed("The worker process gave an answer that makes no sense.")
+        return answer
+
+    def close(self) -> None:
+        """Kill the child, whatever it does; nothing can be asked any more."""
+        with self._lock:
+            self._closed = True
+            self._rest_later(None)
+            child = self._child
+        if child is not None:
+            child.kill()
+
+    def _ask(self, question: Question, report: StageReport) -> object:
+        child = self._engaged()
+        try:
+            return child.ask(question, report)
+        finally:
+            with self._lock:
+                self._asking = False
+                if not self._closed:
+                    self._rest_later(self._keep_warm_s)
+
+    def _engaged(self) -> "Child":
+        with self._lock:
+            if self._closed:
+                raise Cancelled
+            self._rest_later(None)
+            if self._child is None or not self._child.alive:
+                self._child = Child(self._make_pipeline, self._log_plan)
+            self._asking = True
+            return self._child
+
+    def _rest_later(self, seconds: float | None) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+        if seconds is not None:
+            self._idle = threading.Timer(seconds, self._rest)
+            self._idle.daemon = True
+            self._idle.start()
+
+    def _rest(self) -> None:
+        with self._lock:
+            if self._asking or self._child is None:
+                return
+            child, self._child = self._child, None
+        log.info("the worker was idle and gives its memory back")
+        child.kill()
+
+
+class Child:
+    """One process and the pipe to it, as its parent sees them."""
+
+    def __init__(self, make_pipeline: MakePipeline, log_plan: LogPlan) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, far_end = context.Pipe()
+        self._process = context.Process(
+            target=live, args=(far_end, make_pipeline, log_plan), name="worker", daemon=True
+        )
+        try:
+            self._process.start()
+        except OSError as error:
+            raise WorkerCrashed("The worker process could not be started.") from error
+        # With the far end open here too, the death of the child would not close the pipe.
+        far_end.close()
+        self._calls = 0
+        self.ready = False
+        self.killed = False
+
+    @property
+    def alive(self) -> bool:
+        return not wait([self._process.sentinel], timeout=0)
+
+    def ask(self, question: Question, report: StageReport) -> object:
+        """The pipeline's answer; its progress goes to ``report``, which may raise Cancelled."""
+        self._calls += 1
+        self._send(Call(self._calls, question))
+        known = Progress("reading", 0, 1)
+        while True:
+            message = self._received(TICK_S)
+            if isinstance(message, Answer):
+                return message.value
+            if isinstance(message, Failure):
+                raise message.error
+            if isinstance(message, Progress):
+                known = message
+            try:
+                # With nothing new too, because this is how it is heard that nobody wants the answer any more.
+                report(known.stage, known.done, known.total)
+            except Cancelled:
+                with suppress(WorkerCrashed):
+                    self._stop()
+                raise
+
+    def kill(self) -> None:
+        self.killed = True
+        self._process.kill()
+        self._process.join(END_S)
+
+    def _stop(self) -> None:
+        """Make the child stop the present call, so that it can serve the next; kill it where it does not react."""
+        self._send(Stop(self._calls))
+        deadline_s = time.monotonic() + CANCEL_S
+        while time.monotonic() < deadline_s:
+            if isinstance(self._received(TICK_S), Answer | Failure):
+                return
+        log.warning("the worker did not stop in %.0f s and is killed", CANCEL_S)
+        self.kill()
+
+    def _send(self, message: Call | Stop) -> None:
+        try:
+            self._pipe.send(message)
+        except OSError as error:
+            raise self._death() from error
+
+    def _received(self, timeout_s: float) -> object:
+        """The next message, None where there is none yet. Raises WorkerCrashed."""
+        heard = wait([self._pipe, self._process.sentinel], timeout_s)
+        if not heard:
+            return None
+        if self._pipe not in heard:
+            raise self._death()
+        try:
+            message = self._pipe.recv()
+        except (EOFError, OSError) as error:
+            raise self._death() from error
+        self.ready = self.ready or isinstance(message, Ready)
+        return message
+
+    def _death(self) -> WorkerCrashed:
+        self._process.join(END_S)
+        log.warning("the worker ended with exit code %s", self._process.exitcode)
+        if self._process.exitcode == KILLED:
+            return WorkerCrashed(
+                "The worker process was killed, as the system does when memory runs out.",
+                hint="Close other programs, or use fast_mode, and send the request again.",
+            )
+        return WorkerCrashed("The worker process ended unexpectedly.")
