@@ -150,6 +150,8 @@ def test_a_cancelled_download_keeps_its_bytes_for_the_next(models: Models, serve
     server.faults.append(Fault(stall_after=CHECKPOINT_BYTES // 2))
     download = models.download("vertebrae_mr")
     assert server.stalled.wait(10)
+    part = Path(models.status("vertebrae_mr").cache_path) / f"{MR}.zip.part"
+    assert any(part.exists() and part.stat().st_size for _ in download.snapshots())
     assert models.status("vertebrae_mr").state == "downloading"
     assert models.cancel("vertebrae_mr")
     assert last(download).status == "cancelled"
