@@ -11,20 +11,13 @@ from pathlib import Path
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from errors import ForbiddenPath, InputNotFound, InvalidRequest, OpenScansError
+from errors import ForbiddenPath, InputNotFound, InvalidRequest, OpenScansError, Unauthorized
 
 OPEN_PATH = "/api/health"
 """Answers without a token, so that whoever starts the server can see that it is up."""
 
 ALLOWED_ORIGIN = r"tauri://localhost|https?://tauri\.localhost|http://(localhost|127\.0\.0\.1)(:\d{1,5})?"
 """Pages of the desktop application's web view (the http form is Windows') and of development servers."""
-
-
-class Unauthorized(OpenScansError):
-    """The caller did not show the token that the server was started with."""
-
-    code = "unauthorized"
-    hint = "Send the header Authorization: Bearer with the value of OPENSCANS_TOKEN."
 
 
 class TokenGate:

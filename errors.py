@@ -37,6 +37,13 @@ class Cancelled(OpenScansError):
         super().__init__(message)
 
 
+class Unauthorized(OpenScansError):
+    """The caller did not show the token that the server was started with."""
+
+    code = "unauthorized"
+    hint = "Send the header Authorization: Bearer with the value of OPENSCANS_TOKEN."
+
+
 class InvalidRequest(OpenScansError):
     code = "invalid_request"
     hint = "Compare the request with the API's description at /docs."

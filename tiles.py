@@ -23,9 +23,6 @@ GAUSSIAN_REACH = 4.0
 LARGEST_FLOAT32_BYTES = 2**30
 """Sums that would take more are kept in float16, in which nnU-Net keeps all of them."""
 
-PLANES_AT_ONCE = 8
-"""Planes whose softmax is computed together: enough to be quick, little enough to stay small."""
-
 Float32 = NDArray[np.float32]
 
 
@@ -130,9 +127,10 @@ class _Sums:
 
     def finish(self, planes: int, labels: NDArray[np.uint8], probabilities: NDArray[np.float16]) -> None:
         """Decide the first ``planes`` of the band, which no later patch touches, and move the band down by as many."""
-        for first in range(0, planes, PLANES_AT_ONCE):
-            chunk = slice(first, min(first + PLANES_AT_ONCE, planes))
-            _decide(self._logits[:, chunk] / self._weights[chunk], labels[chunk], probabilities[chunk])
+        for plane in range(planes):
+            # One at a time: float32 logits of many wide planes would take more than the band itself.
+            one = slice(plane, plane + 1)
+            _decide(self._logits[:, one] / self._weights[one], labels[one], probabilities[one])
         for held in (*self._logits, self._weights):
             held[: len(held) - planes] = held[planes:].copy()
             held[len(held) - planes :] = 0

@@ -55,7 +55,7 @@ def choose_device(wish: str) -> tuple[str, Notice | None]:
         return wish, None
     if wish == "auto":
         return ("cuda", None) if devices.cuda_available() else ("cpu", None)
-    if kind not in ("cuda", "mps"):
+    if devices.WISH.fullmatch(wish) is None:
         raise InvalidRequest(f"There is no device named {wish[:20]!r}; known are auto, cpu, cuda, cuda:N and mps.")
     if _is_there(wish, kind):
         return wish, None
@@ -71,5 +71,5 @@ def _is_there(wish: str, kind: str) -> bool:
         return False
     if kind == "mps":
         return bool(torch.backends.mps.is_available())
-    number = wish.partition(":")[2] or "0"
-    return bool(torch.cuda.is_available()) and number.isdigit() and int(number) < torch.cuda.device_count()
+    number = int(wish.partition(":")[2] or "0")
+    return bool(torch.cuda.is_available()) and number < torch.cuda.device_count()

@@ -1,16 +1,28 @@
 """Runs a network on the CPU with OpenVINO: the graph is built from the checkpoint's arrays, without PyTorch."""
 
+import logging
+import sys
 from pathlib import Path
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
-from openvino import opset13 as ops
 
 from errors import DamagedWeights
 from findings import EngineOptions
+from networks import blobs, fit
 from networks.checkpoint import Tensors, read_tensors
 from networks.plans import Architecture, Plan, Triple, read_plan
+
+# Importing openvino tells its makers of it, and writes to the user's home, unless this part of it cannot be found.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+import openvino  # noqa: E402
+from openvino import opset13 as ops  # noqa: E402
+
+log = logging.getLogger(__name__)
+
+GRAPH_VERSION = "1"
+"""To be raised whenever `_graph` builds another graph from the same files: compiled ones outlive an update."""
 
 SPATIAL_AXES = np.array([2, 3, 4])
 """Depth, height and width of OpenVINO's (batch, channel, z, y, x)."""
@@ -23,8 +35,7 @@ class OpenVinoNetwork:
 
     def __init__(self, folder: Path, options: EngineOptions) -> None:
         self.plan = read_plan(folder)
-        tensors = read_tensors(folder / "fold_0" / "checkpoint_final.pth")
-        self._request = _compiled(_graph(self.plan, tensors), options).create_infer_request()
+        self._request = _compiled(folder, self.plan, options).create_infer_request()
 
     def logits(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
         """(class, z, y, x), float32, for a normalised ``patch`` (z, y, x); overwritten by the next call."""
@@ -33,17 +44,44 @@ class OpenVinoNetwork:
         return output
 
 
-def _compiled(graph: openvino.Model, options: EngineOptions) -> openvino.CompiledModel:
+def _compiled(folder: Path, plan: Plan, options: EngineOptions) -> openvino.CompiledModel:
+    """The network of ``folder``: as it was compiled before where that was kept, else compiled, and kept.
+
+    OpenVINO's own cache is keyed by names that it draws anew for every graph, so that it never finds anything.
+    """
     core = openvino.Core()
+    settings = _settings(core, options)
+    checkpoint = folder / "fold_0" / "checkpoint_final.pth"
+    key = _key(core, (checkpoint, folder / "plans.json", folder / "dataset.json"), settings)
+    known = blobs.recall(options.cache_folder, key)
+    if known is not None:
+        try:
+            return core.import_model(known, "CPU", settings)
+        except RuntimeError:
+            log.warning("A compiled network was kept, but OpenVINO refuses it; it is compiled again.")
+    compiled = core.compile_model(_graph(plan, read_tensors(checkpoint)), "CPU", settings)
+    blobs.keep(options.cache_folder, key, compiled.export_model().getbuffer())
+    return compiled
+
+
+def _key(core: openvino.Core, files: tuple[Path, ...], settings: dict[str, object]) -> str:
+    """Changes with the weights, and with all that a compiled network depends on beside them."""
+    processor = str(core.get_property("CPU", "FULL_DEVICE_NAME"))
+    precision = str(settings["INFERENCE_PRECISION_HINT"])
+    try:
+        return blobs.key_of(files, GRAPH_VERSION, openvino.get_version(), processor, precision)
+    except OSError as error:
+        raise DamagedWeights("The checkpoint is missing or cannot be read.") from error
+
+
+def _settings(core: openvino.Core, options: EngineOptions) -> dict[str, object]:
     settings: dict[str, object] = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": _precision(core, options.precision),
-        # Keyed by OpenVINO with the graph and its weights.
-        "CACHE_DIR": str(options.cache_folder),
     }
     if options.threads is not None:
         settings["INFERENCE_NUM_THREADS"] = options.threads
-    return core.compile_model(graph, "CPU", settings)
+    return settings
 
 
 def _precision(core: openvino.Core, wish: str) -> openvino.Type:
@@ -53,17 +91,10 @@ def _precision(core: openvino.Core, wish: str) -> openvino.Type:
 
 def _graph(plan: Plan, tensors: Tensors) -> openvino.Model:
     """The PlainConvUNet of ``plan`` with the weights in ``tensors``, from one patch to the logits of all classes."""
+    fit.check(plan, tensors)
     patch = ops.parameter([1, 1, *plan.patch_zyx], np.float32, name="patch")
-    try:
-        logits = _decoded(_encoded(patch, plan.architecture, tensors), plan.architecture, tensors)
-        model = openvino.Model([logits], [patch], plan.dataset_name)
-    except KeyError as error:
-        raise DamagedWeights(f"The checkpoint of {plan.dataset_name} lacks the tensor {error.args[0]}.") from error
-    except RuntimeError as error:
-        raise DamagedWeights(f"The checkpoint of {plan.dataset_name} does not fit its plans.json.") from error
-    if list(model.output().shape) != [1, plan.architecture.heads, *plan.patch_zyx]:
-        raise DamagedWeights(f"The checkpoint of {plan.dataset_name} does not fit its labels or its patch.")
-    return model
+    logits = _decoded(_encoded(patch, plan.architecture, tensors), plan.architecture, tensors)
+    return openvino.Model([logits], [patch], plan.dataset_name)
 
 
 def _encoded(node: openvino.Node, architecture: Architecture, tensors: Tensors) -> list[openvino.Node]:
@@ -84,7 +115,7 @@ def _decoded(skips: list[openvino.Node], architecture: Architecture, tensors: Te
         name = f"decoder.transpconvs.{stage}"
         up = ops.convolution_backprop_data(
             node,
-            tensors[f"{name}.weight"],
+            ops.constant(tensors[f"{name}.weight"]),
             strides=list(stride),
             pads_begin=[0] * 3,
             pads_end=[0] * 3,
@@ -111,8 +142,9 @@ def _convolved(
 
 def _plain_convolution(node: openvino.Node, weight: NDArray[np.float32], stride: Triple) -> openvino.Node:
     pads = [(size - 1) // 2 for size in weight.shape[2:]]
-    return ops.convolution(node, weight, strides=list(stride), pads_begin=pads, pads_end=pads, dilations=[1] * 3)
+    steps = list(stride)
+    return ops.convolution(node, ops.constant(weight), steps, pads_begin=pads, pads_end=pads, dilations=[1] * 3)
 
 
-def _per_channel(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    return values.reshape(1, -1, 1, 1, 1)
+def _per_channel(values: NDArray[np.float32]) -> openvino.Node:
+    return ops.constant(values.reshape(1, -1, 1, 1, 1))

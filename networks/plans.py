@@ -1,51 +1,21 @@
 """What plans.json and dataset.json say about a network; knows nnU-Net's two plans formats, not its weights."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-from numpy.typing import NDArray
-
 from errors import DamagedWeights
+from networks.normalisation import CTNormalisation, Normalisation, ZScoreNormalisation
 
 CONFIGURATION = "3d_fullres"
 
 Triple = tuple[int, int, int]
 
-SMALLEST_STD = 1e-8
-"""nnU-Net divides by no less (`default_normalization_schemes`)."""
-
-
-@dataclass(frozen=True)
-class CTNormalisation:
-    """nnU-Net's CTNormalization: the intensities of the training data's foreground, in HU."""
-
-    low: float
-    high: float
-    mean: float
-    std: float
-
-    def __call__(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        result = np.clip(image, np.float32(self.low), np.float32(self.high))
-        result -= np.float32(self.mean)
-        result /= np.float32(max(self.std, SMALLEST_STD))
-        return result
-
-
-@dataclass(frozen=True)
-class ZScoreNormalisation:
-    """nnU-Net's ZScoreNormalization: mean 0 and deviation 1 over the image itself."""
-
-    def __call__(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        mean = image.mean(dtype=np.float64)
-        std = image.std(dtype=np.float64)
-        return (image - np.float32(mean)) / np.float32(max(float(std), SMALLEST_STD))
-
-
-Normalisation = CTNormalisation | ZScoreNormalisation
+MOST_LABELS = 256
+"""Label maps are written as uint8."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +49,11 @@ class Plan:
     architecture: Architecture
     labels: Mapping[int, str]
 
+    def __post_init__(self) -> None:
+        steps = (math.prod(along) for along in zip(*self.architecture.strides, strict=True))
+        if any(size < 1 or size % step for size, step in zip(self.patch_zyx, steps, strict=True)):
+            raise DamagedWeights("plans.json describes a patch that its network cannot halve so often.")
+
 
 def read_plan(folder: Path) -> Plan:
     """The plan of the training in ``folder``. Raises DamagedWeights where it is broken or of an unknown kind."""
@@ -106,6 +81,8 @@ def _plan(plans: Mapping[str, Any], dataset: Mapping[str, Any]) -> Plan:
     labels = _labels(dataset)
     if list(plans["transpose_forward"]) != [0, 1, 2]:
         raise DamagedWeights("These weights were trained on images with exchanged axes, which are not run here.")
+    if configuration.get("previous_stage"):
+        raise DamagedWeights("These weights refine another network's labels (a cascade), which is not run here.")
     patch = _triple(configuration["patch_size"])
     z, y, x = (float(spacing) for spacing in configuration["spacing"])
     return Plan(
@@ -128,6 +105,8 @@ def _labels(dataset: Mapping[str, Any]) -> dict[int, str]:
         labels[int(number)] = str(name)
     if sorted(labels) != list(range(len(labels))):
         raise DamagedWeights("The label numbers in dataset.json are not consecutive.")
+    if len(labels) > MOST_LABELS:
+        raise DamagedWeights(f"dataset.json names {len(labels)} labels; at most {MOST_LABELS} are run here.")
     return labels
 
 
@@ -138,8 +117,8 @@ def _normalisation(
     schemes = configuration["normalization_schemes"]
     if len(channels) != 1 or len(schemes) != 1:
         raise DamagedWeights("These weights want several images at once, which are not run here.")
-    if schemes[0] == "ZScoreNormalization" and not any(configuration["use_mask_for_norm"]):
-        return ZScoreNormalisation()
+    if schemes[0] == "ZScoreNormalization":
+        return ZScoreNormalisation(nonzero_only=any(configuration["use_mask_for_norm"]))
     if schemes[0] != "CTNormalization":
         raise DamagedWeights(f"These weights want their image normalised by {schemes[0]}, which is not known here.")
     key = "foreground_intensity_properties_per_channel"

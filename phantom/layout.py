@@ -5,6 +5,7 @@ Knows nnU-Net's files, plans and modules; nothing of the service. TotalSegmentat
 
 import json
 import zipfile
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -164,8 +165,7 @@ def write_training_folder(
     """
     folder = training_folder(results, spec)
     (folder / "fold_0").mkdir(parents=True, exist_ok=True)
-    plans = plans_of(spec, new_plans=new_plans)
-    dataset = dataset_of(spec)
+    plans, dataset = plans_of(spec, new_plans=new_plans), dataset_of(spec)
     for name, content in (("plans", plans), ("dataset", dataset), ("dataset_fingerprint", {"notice": NOTICE})):
         (folder / f"{name}.json").write_text(json.dumps(content, indent=4), encoding="utf-8")
     torch.save(_checkpoint(spec, state_dict, plans, dataset), folder / "fold_0" / "checkpoint_final.pth")
@@ -177,7 +177,6 @@ def plans_of(spec: NetworkSpec, *, new_plans: bool = False) -> dict[str, Any]:
     scheme = "CTNormalization" if spec.modality == "CT" else "ZScoreNormalization"
     low, high = spec.clip_hu
     intensities = {"mean": spec.mean_hu, "std": spec.std_hu, "percentile_00_5": low, "percentile_99_5": high}
-    intensities |= {"median": 0.0, "min": low, "max": high}
     configuration = {
         "data_identifier": f"nnUNetPlans_{CONFIGURATION}",
         "preprocessor_name": "DefaultPreprocessor",
@@ -207,29 +206,22 @@ def plans_of(spec: NetworkSpec, *, new_plans: bool = False) -> dict[str, Any]:
 
 
 def _resampling() -> dict[str, Any]:
-    data = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
-    labels = {"is_seg": True, "order": 1, "order_z": 0, "force_separate_z": None}
-    logits = {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None}
-    function = "resample_data_or_seg_to_shape"
-    return {
-        "resampling_fn_data": function,
-        "resampling_fn_seg": function,
-        "resampling_fn_data_kwargs": data,
-        "resampling_fn_seg_kwargs": labels,
-        "resampling_fn_probabilities": function,
-        "resampling_fn_probabilities_kwargs": logits,
-    }
+    plan: dict[str, Any] = {}
+    for what, is_labels, order in (("data", False, 3), ("seg", True, 1), ("probabilities", False, 1)):
+        plan[f"resampling_fn_{what}"] = "resample_data_or_seg_to_shape"
+        arguments = {"is_seg": is_labels, "order": order, "order_z": 0, "force_separate_z": None}
+        plan[f"resampling_fn_{what}_kwargs"] = arguments
+    return plan
 
 
 def _flat_architecture(spec: NetworkSpec) -> dict[str, Any]:
     stages = len(spec.strides)
-    pooled = [sum(stride[axis] > 1 for stride in spec.strides) for axis in range(3)]
     return {
         "UNet_class_name": "PlainConvUNet",
         "UNet_base_num_features": spec.base_features,
         "n_conv_per_stage_encoder": [2] * stages,
         "n_conv_per_stage_decoder": [2] * (stages - 1),
-        "num_pool_per_axis": pooled,
+        "num_pool_per_axis": [sum(stride[axis] > 1 for stride in spec.strides) for axis in range(3)],
         "pool_op_kernel_sizes": [list(stride) for stride in spec.strides],
         "conv_kernel_sizes": [list(kernel) for kernel in spec.kernels],
         "unet_max_num_features": spec.max_features,
@@ -278,8 +270,8 @@ def _checkpoint(
 ) -> dict[str, Any]:
     """What nnU-Net's trainer saves: the weights, the optimiser's state, logs with numpy's numbers, its arguments."""
     return {
-        "network_weights": dict(state_dict),
-        "optimizer_state": {"state": {}, "param_groups": [{"lr": 1e-2, "momentum": 0.99, "params": [0, 1]}]},
+        "network_weights": OrderedDict(state_dict),
+        "optimizer_state": {"state": {0: {"momentum_buffer": torch.zeros(1)}}, "param_groups": [{"params": [0]}]},
         "grad_scaler_state": {"scale": 65536.0, "growth_factor": 2.0},
         "logging": {"mean_fg_dice": [np.float64(0.5)], "train_losses": [np.float32(-0.5)], "lrs": [0.01]},
         "_best_ema": np.float64(0.5),

@@ -27,11 +27,11 @@ LEVELS = (
 LABELS = {name: 50 - index for index, name in enumerate(LEVELS)} | {"sacrum": 25}
 """Numbers of TotalSegmentator's class map ``total``: 50 is C1, 26 is S1, 25 the rest of the sacrum."""
 
-LEFT_HU = (200.0, 390.0, 580.0, 770.0, 960.0)
-RIGHT_HU = (200.0, 390.0, 580.0, 770.0, 960.0)
-"""Steps of 190 HU: some ten times the noise of a usual CT."""
+LEFT_HU = (180.0, 460.0, 740.0, 1020.0, 1300.0)
+RIGHT_HU = (180.0, 460.0, 740.0, 1020.0, 1300.0)
+"""Steps of 280 HU: more than ten times the noise of a usual CT."""
 
-CORTEX_HU, RIB_HU, DISC_HU, CANAL_HU = 1150.0, 600.0, 90.0, 15.0
+CORTEX_HU, RIB_HU, DISC_HU, CANAL_HU = 1550.0, 600.0, 90.0, 15.0
 AIR_HU, FAT_HU, MUSCLE_HU, LUNG_HU, ORGAN_HU = -1000.0, -100.0, 45.0, -820.0, 110.0
 CORTEX_MM = 1.8
 EDGE_MM = 1.2

@@ -18,7 +18,6 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 import errors
-from access import Unauthorized
 from errors import Cancelled, InvalidRequest, MethodNotAllowed, NotFound, OpenScansError
 from schemas import ErrorAnswer
 
@@ -45,7 +44,7 @@ STATUS: dict[type[OpenScansError], int] = {
     errors.WorkerCrashed: 500,
     errors.OutOfMemory: 507,
     errors.DiskFull: 507,
-    Unauthorized: 401,
+    errors.Unauthorized: 401,
 }
 """A class that is not named here has the status of its nearest ancestor that is."""
 

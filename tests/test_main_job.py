@@ -18,7 +18,7 @@ from phantom import layout, spine
 from phantom.demo import WEIGHTS
 from phantom.files import PLAIN_STYLE, DicomStyle, reorient, write_dicom_series, write_nifti
 from tests.live_server import LiveServer, live_server
-from tests.release_server import release_server
+from tests.release_server import ReleaseServer
 
 PHANTOM = spine.describe(12, spine.LEVELS[17:24])
 SPACING_MM = (1.2, 1.2, 1.5)
@@ -34,7 +34,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
         spec = layout.SPECS[dataset]
         layout.zip_weights(WEIGHTS / spec.folder, releases / spec.version / f"{spec.folder}.zip")
     with (
-        release_server(releases) as release,
+        ReleaseServer.over(releases) as release,
         live_server(tmp_path_factory.mktemp("home"), {"OPENSCANS_WEIGHTS_URL": release.url}) as live,
     ):
         with live.events("POST", "/api/models/download/vertebrae") as events:

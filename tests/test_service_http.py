@@ -10,8 +10,7 @@ import httpx
 import pytest
 
 import errors
-from access import Unauthorized
-from errors import OpenScansError
+from errors import OpenScansError, Unauthorized
 from service.answers import status_of
 from service.house import VERSION
 from tests.live_server import ROOT, LiveServer, live_server

@@ -5,7 +5,6 @@ Positions decide, never file names, InstanceNumber or SliceThickness.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +23,11 @@ DIRECTION_TOLERANCE = 1e-3
 """Direction cosines are written with four to six digits."""
 
 TILT_TOLERANCE = 0.002
-"""Sideways drift per millimetre of travel (0.1 degrees). Rounded positions stay below it; tilts begin at 0.5°"""
+"""Sideways drift per millimetre of travel (0.1 degrees). Rounded positions stay below it; tilts begin at 0.5°."""
+
+
+LARGEST_OFFSET_VOXELS = 0.25
+"""How far a slice may lie from its place in the volume; a centre is told to about a voxel, and this stays below."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +58,13 @@ def stacked(slices: Sequence[Slice]) -> Stack:
     _check_gaps(distances[order])
     ordered = [placed[index] for index in order]
     step = (ordered[-1][1].position - ordered[0][1].position) / (len(ordered) - 1)
-    _check_travel([place.position for _, place in ordered], step, normal)
+    _check_tilt(step, normal)
     affine = np.eye(4)
     affine[:3, 0] = first.along_row * first.column_mm
     affine[:3, 1] = first.along_column * first.row_mm
     affine[:3, 2] = step
     affine[:3, 3] = ordered[0][1].position
+    _check_positions(np.array([place.position for _, place in ordered]), affine)
     return Stack(tuple(one for one, _ in ordered), affine)
 
 
@@ -112,9 +116,7 @@ def _check_gaps(distances: NDArray[np.float64]) -> None:
         )
 
 
-def _check_travel(
-    positions: Sequence[NDArray[np.float64]], step: NDArray[np.float64], normal: NDArray[np.float64]
-) -> None:
+def _check_tilt(step: NDArray[np.float64], normal: NDArray[np.float64]) -> None:
     """Slices must follow each other along their normal, not sideways."""
     sideways = step - normal * (step @ normal)
     if np.linalg.norm(sideways) > TILT_TOLERANCE * np.linalg.norm(step):
@@ -123,6 +125,12 @@ def _check_travel(
             f"The slices are sheared by {angle_deg:.1f}°, as a tilted gantry shears them; this is not read yet.",
             hint="Choose a reconstruction without gantry tilt.",
         )
-    wander = max(float(np.linalg.norm(after - before - step)) for before, after in pairwise(positions))
-    if wander > 0.5 * float(np.linalg.norm(step)):
-        raise InconsistentGeometry("The slices are displaced sideways against each other.")
+
+
+def _check_positions(positions_mm: NDArray[np.float64], affine_lps: Affine) -> None:
+    """Every slice must lie where the affine puts it, although only the first and the last made it."""
+    expected_mm = affine_lps[:3, 3] + np.outer(np.arange(len(positions_mm)), affine_lps[:3, 2])
+    off_voxels = np.linalg.solve(affine_lps[:3, :3], (positions_mm - expected_mm).T)
+    if np.abs(off_voxels).max() > LARGEST_OFFSET_VOXELS:
+        off_mm = float(np.linalg.norm(positions_mm - expected_mm, axis=1).max())
+        raise InconsistentGeometry(f"The slices do not lie on one line: one is {off_mm:.1f} mm beside its place.")

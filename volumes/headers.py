@@ -15,11 +15,15 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, EnhancedMRImageStorage, MRImageStorage
 
 from errors import CorruptFile, UnsupportedFile
+from progress import Report
+from volumes.values import Rescale
 
 NEEDED = [
     "SOPClassUID",
     "SOPInstanceUID",
     "SeriesInstanceUID",
+    "SeriesNumber",
+    "FrameOfReferenceUID",
     "Modality",
     "ImageType",
     "InstanceNumber",
@@ -29,6 +33,7 @@ NEEDED = [
     "Rows",
     "Columns",
     "SamplesPerPixel",
+    "PhotometricInterpretation",
     "NumberOfFrames",
     "RescaleSlope",
     "RescaleIntercept",
@@ -55,16 +60,11 @@ BROKEN_HEADER = (
 """What pydicom raises on headers that are cut short or malformed."""
 
 
+CLUES = ("FrameOfReferenceUID", "SeriesNumber", "Rows", "Columns")
+"""What anonymised files of one series still share."""
+
 IMAGES = (CTImageStorage, MRImageStorage, EnhancedCTImageStorage, EnhancedMRImageStorage)
 """What must have rows and columns; without them the file was cut short."""
-
-
-@dataclass(frozen=True)
-class Rescale:
-    """Stored value · slope + intercept = HU (CT) or the vendor's unit (MR)."""
-
-    slope: float = 1.0
-    intercept: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -99,10 +99,16 @@ class Header:
     file: Path
     series_uid: str
     modality: str
-    localizer: bool
-    has_pixels: bool
-    cut: bool
-    slices: tuple[Slice, ...]
+    clues: tuple[str, ...] = ()
+    localizer: bool = False
+    has_pixels: bool = False
+    cut: bool = False
+    slices: tuple[Slice, ...] = ()
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What its series has in common. Where the UID was taken away, whatever else tells two series apart."""
+        return (self.series_uid, self.modality) if self.series_uid else ("", self.modality, *self.clues)
 
 
 def read_header(file: Path) -> Header:
@@ -132,29 +138,40 @@ def begins_like_dicom(file: Path) -> bool:
     return start[128:] == b"DICM" or (start[:2] in FIRST_GROUPS and len(start) == 132)
 
 
-def headers_of(files: Sequence[Path]) -> Iterator[Header]:
-    """The facts of those ``files`` that are DICOM; others and broken ones are passed over."""
+def headers_of(files: Sequence[Path], report: Report) -> Iterator[Header]:
+    """The facts of those ``files`` that are DICOM; a broken one is ``cut``. ``report`` stays at nothing done."""
     for file in files:
+        report(0, len(files))
         try:
             yield read_header(file)
-        except (UnsupportedFile, CorruptFile):
+        except UnsupportedFile:
             continue
+        except CorruptFile:
+            yield Header(file, series_uid="", modality="", cut=True)
 
 
 def _header(file: Path, dataset: Dataset) -> Header:
     rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
     image_type = [str(value).upper() for value in _several(dataset.get("ImageType"))]
     has_pixels = rows > 0 and columns > 0
-    grey = int(dataset.get("SamplesPerPixel") or 1) == 1
+    coloured = int(dataset.get("SamplesPerPixel") or 1) > 1
+    coloured = coloured or dataset.get("PhotometricInterpretation") == "PALETTE COLOR"
     return Header(
         file=file,
         series_uid=str(dataset.get("SeriesInstanceUID") or ""),
         modality=str(dataset.get("Modality") or ""),
+        clues=tuple(str(dataset.get(name) or "") for name in CLUES),
         localizer="LOCALIZER" in image_type,
         has_pixels=has_pixels,
-        cut=not has_pixels and dataset.get("SOPClassUID") in IMAGES,
-        slices=tuple(_slices(file, dataset)) if has_pixels and grey else (),
+        cut=not has_pixels and _class_of(dataset) in (*IMAGES, None),
+        slices=tuple(_slices(file, dataset)) if has_pixels and not coloured else (),
     )
+
+
+def _class_of(dataset: Dataset) -> str | None:
+    """What the file is. Index files say it in their meta header only; None: the file was cut before it said so."""
+    meta = getattr(dataset, "file_meta", Dataset())
+    return dataset.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID")
 
 
 def _several(value: Any) -> list[Any]:  # noqa: ANN401 - pydicom gives one value or a list of them

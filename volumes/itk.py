@@ -6,13 +6,14 @@ import numpy as np
 
 from errors import CorruptFile, SeveralVolumes, TooFewSlices, UnsupportedFile
 from progress import Report
-from volumes.volume import FEWEST_SLICES, Volume, narrowed, notices_for
+from volumes.values import narrowed
+from volumes.volume import FEWEST_SLICES, Volume, notices_for
 
 SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
 
 
 def read_itk(file: Path, report: Report) -> Volume:
-    """The image in ``file``. Raises UnsupportedFile where SimpleITK is not installed, CorruptFile, SeveralVolumes."""
+    """The image in ``file``. Raises UnsupportedFile where SimpleITK is not installed, and the kinds of VolumeError."""
     try:
         import SimpleITK as sitk  # noqa: N813 - the name everybody knows it by
     except ImportError as error:

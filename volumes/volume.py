@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import InconsistentGeometry, OutOfMemory
+from errors import InconsistentGeometry
 from findings import Notice
+from volumes.values import Voxels
 
 SMALLEST_VOXEL_MM3 = 1e-6
 """A hundredth of a millimetre on every side; a smaller voxel means that two axes coincide."""
@@ -20,7 +20,6 @@ FEW_SLICES = 10
 """A vertebra is at least 12 mm high, and slices are seldom over 5 mm apart: fewer show hardly a whole one."""
 
 Affine = NDArray[np.float64]
-Voxels = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -52,27 +51,6 @@ class Volume:
     def __post_init__(self) -> None:
         if not np.isfinite(self.affine_lps).all() or abs(np.linalg.det(self.affine_lps[:3, :3])) < SMALLEST_VOXEL_MM3:
             raise InconsistentGeometry("The image's axes are not given or coincide, so it has no place in the patient.")
-
-
-def narrowed(values: Voxels) -> Voxels:
-    """``values`` as int16 where all are whole and fit, so that they take half the memory; else as they are."""
-    if values.dtype == np.int16:
-        return values
-    low, high = values.min(), values.max()
-    fits = low >= np.iinfo(np.int16).min and high <= np.iinfo(np.int16).max
-    whole = np.issubdtype(values.dtype, np.integer) or all(np.array_equal(plane, np.trunc(plane)) for plane in values)
-    if fits and whole:
-        return values.astype(np.int16)
-    return values if values.dtype in (np.float32, np.int32) else values.astype(np.float32)
-
-
-def room_for(shape_zyx: tuple[int, int, int], dtype: type[np.int16] | type[np.int32] | type[np.float32]) -> Voxels:
-    """An array to read into. Raises OutOfMemory with the figures."""
-    try:
-        return np.empty(shape_zyx, dtype)
-    except MemoryError as error:
-        size_gb = int(np.prod(shape_zyx, dtype=np.int64)) * np.dtype(dtype).itemsize / 1e9
-        raise OutOfMemory(f"The image alone needs {size_gb:.1f} GB, which are not free.") from error
 
 
 def notices_for(slices: int) -> tuple[Notice, ...]:

@@ -1,0 +1,68 @@
+"""Bytes kept on disk under a key, whole or not at all, the longest unused given up first; knows not what they mean."""
+
+import hashlib
+import logging
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+SUFFIX = ".blob"
+
+MOST_BLOBS = 8
+"""Four networks in two precisions; what an older version of a library left goes when it is pushed out."""
+
+DIGEST_BYTES = hashlib.sha256().digest_size
+
+
+def key_of(files: Iterable[Path], *facts: str) -> str:
+    """A name that changes with the content of any of ``files`` and with any of ``facts``. Raises OSError."""
+    digest = hashlib.sha256("\n".join(facts).encode())
+    for path in files:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def recall(folder: Path, key: str) -> bytes | None:
+    """What `keep` kept under ``key``; None where there is nothing, or where it is not as it was written."""
+    path = folder / f"{key}{SUFFIX}"
+    try:
+        with path.open("rb") as file:
+            digest, content = file.read(DIGEST_BYTES), file.read()
+        if hashlib.sha256(content).digest() != digest:
+            return None
+        os.utime(path)
+    except OSError:
+        return None
+    return content
+
+
+def keep(folder: Path, key: str, content: memoryview) -> None:
+    """Write ``content`` for `recall`. A full or locked disk is no error: what is missing is made again."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder, key, content)
+        _give_up_oldest(folder)
+    except OSError as error:
+        log.warning("A compiled network was not kept: %s", error.strerror)
+
+
+def _write(folder: Path, key: str, content: memoryview) -> None:
+    handle, name = tempfile.mkstemp(suffix=".part", dir=folder)
+    part = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(hashlib.sha256(content).digest())
+            file.write(content)
+        part.replace(folder / f"{key}{SUFFIX}")
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _give_up_oldest(folder: Path) -> None:
+    blobs = sorted(folder.glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime)
+    for path in blobs[:-MOST_BLOBS]:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,74 @@
+"""How nnU-Net brings an image's intensities to those that a network was trained on; knows arrays only."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+SMALLEST_STD = 1e-8
+"""nnU-Net divides by no less (`default_normalization_schemes`)."""
+
+
+@dataclass(frozen=True)
+class CTNormalisation:
+    """nnU-Net's CTNormalization: the intensities of the training data's foreground, in HU."""
+
+    low: float
+    high: float
+    mean: float
+    std: float
+
+    def __call__(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        result = np.clip(image, np.float32(self.low), np.float32(self.high))
+        result -= np.float32(self.mean)
+        result /= np.float32(max(self.std, SMALLEST_STD))
+        return result
+
+
+@dataclass(frozen=True)
+class ZScoreNormalisation:
+    """nnU-Net's ZScoreNormalization: mean 0 and deviation 1 over the image itself.
+
+    ``nonzero_only`` leaves the zeros around the body out of both, and at zero (nnU-Net's use_mask_for_norm).
+    """
+
+    nonzero_only: bool = False
+
+    def __call__(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        if not self.nonzero_only:
+            return _standardised(image)
+        body = without_holes(image != 0)
+        result = np.zeros(image.shape, np.float32)
+        if body.any():
+            result[body] = _standardised(image[body])
+        return result
+
+
+Normalisation: TypeAlias = CTNormalisation | ZScoreNormalisation
+
+
+def _standardised(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    mean = values.mean(dtype=np.float64)
+    std = values.std(dtype=np.float64)
+    return (values - np.float32(mean)) / np.float32(max(float(std), SMALLEST_STD))
+
+
+def without_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """``mask`` and all that it encloses: what no path over faces leads out of, as in scipy's binary_fill_holes."""
+    free = np.pad(~mask, 1, constant_values=True)
+    outside = np.zeros_like(free)
+    outside[0] = True
+    reached = 0
+    while reached != (reached := int(outside.sum())):
+        for axis in range(mask.ndim):
+            _spread(np.moveaxis(outside, axis, 0), np.moveaxis(free, axis, 0))
+            _spread(np.moveaxis(outside, axis, 0)[::-1], np.moveaxis(free, axis, 0)[::-1])
+    inner: NDArray[np.bool_] = ~outside[(slice(1, -1),) * mask.ndim]
+    return inner
+
+
+def _spread(outside: NDArray[np.bool_], free: NDArray[np.bool_]) -> None:
+    """Carry ``outside`` from plane to plane along the first axis, through what is ``free``."""
+    for plane in range(1, len(outside)):
+        outside[plane] |= outside[plane - 1] & free[plane]

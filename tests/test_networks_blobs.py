@@ -1,0 +1,82 @@
+"""What is kept on disk under a key comes back as it was, or not at all."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from networks import blobs
+
+CONTENT = bytes(range(256)) * 40
+KEY = "a" * 64
+
+
+def keep(folder: Path, key: str = KEY, content: bytes = CONTENT) -> Path:
+    blobs.keep(folder, key, memoryview(content))
+    return folder / f"{key}{blobs.SUFFIX}"
+
+
+def test_what_was_kept_comes_back(tmp_path: Path) -> None:
+    keep(tmp_path / "not" / "made" / "yet")
+    assert blobs.recall(tmp_path / "not" / "made" / "yet", KEY) == CONTENT
+
+
+def test_only_the_blob_is_left_in_the_folder(tmp_path: Path) -> None:
+    path = keep(tmp_path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_was_never_kept_is_not_there(tmp_path: Path) -> None:
+    keep(tmp_path)
+    assert blobs.recall(tmp_path, "b" * 64) is None
+
+
+@pytest.mark.parametrize("size_bytes", [0, 10, blobs.DIGEST_BYTES, blobs.DIGEST_BYTES + 100])
+def test_a_blob_that_was_cut_short_is_not_used(tmp_path: Path, size_bytes: int) -> None:
+    os.truncate(keep(tmp_path), size_bytes)
+    assert blobs.recall(tmp_path, KEY) is None
+
+
+def test_a_blob_with_a_flipped_bit_is_not_used(tmp_path: Path) -> None:
+    path = keep(tmp_path)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert blobs.recall(tmp_path, KEY) is None
+
+
+def test_keeping_again_replaces_what_was_damaged(tmp_path: Path) -> None:
+    os.truncate(keep(tmp_path), 10)
+    keep(tmp_path)
+    assert blobs.recall(tmp_path, KEY) == CONTENT
+
+
+def test_a_folder_that_cannot_be_made_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    keep(tmp_path / "file" / "folder")
+    assert blobs.recall(tmp_path / "file" / "folder", KEY) is None
+
+
+def test_the_longest_unused_are_given_up(tmp_path: Path) -> None:
+    for index in range(blobs.MOST_BLOBS):
+        os.utime(keep(tmp_path, f"{index}"), (index, index))
+    blobs.recall(tmp_path, "0")
+    keep(tmp_path, "new")
+    assert {path.stem for path in tmp_path.iterdir()} == {"0", "new", *map(str, range(2, blobs.MOST_BLOBS))}
+
+
+def test_a_key_changes_with_every_file_and_fact(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.write_bytes(b"1")
+    other.write_bytes(b"2")
+    keys = [
+        blobs.key_of([one]),
+        blobs.key_of([other]),
+        blobs.key_of([one, other]),
+        blobs.key_of([other, one]),
+        blobs.key_of([one], "f32"),
+        blobs.key_of([one], "bf16"),
+        blobs.key_of([one], "bf16", "2026"),
+    ]
+    assert len(set(keys)) == len(keys)
+    assert blobs.key_of([one], "f32") == keys[4]

@@ -1,0 +1,98 @@
+"""A series becomes a volume: sorted and checked by its headers, then decoded by several threads into one array."""
+
+import operator
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import groupby, islice
+
+from errors import CorruptFile, TooFewSlices
+from findings import Notice
+from progress import Report
+from volumes.geometry import Stack, stacked
+from volumes.headers import Slice
+from volumes.pixels import PixelFile
+from volumes.series import Series
+from volumes.values import Plane, Voxels, room_for, roomy
+from volumes.volume import Instance, Volume, notices_for
+
+SLICES_AT_ONCE = 16
+"""Decoded slices that may wait for their place: some megabytes, and enough for every core to have work."""
+
+
+def volume_of(series: Series, report: Report) -> Volume:
+    """Sort, check and read ``series``. ``report`` counts slices.
+
+    Raises TooFewSlices, InconsistentGeometry, SeveralVolumes, CorruptFile, UnsupportedTransferSyntax, OutOfMemory.
+    """
+    if any(header.cut for header in series.headers):
+        raise CorruptFile("A file of the series ends within its header.")
+    slices = _without_copies(series.slices)
+    if not slices:
+        raise TooFewSlices("The series holds no slice.")
+    stack = stacked(slices)
+    return Volume(
+        voxels=_voxels(stack, report),
+        affine_lps=stack.affine_lps,
+        modality=series.modality,
+        series_instance_uid=series.uid or None,
+        instances=tuple(
+            Instance(one.sop_instance_uid, one.instance_number, one.file, one.frame) for one in stack.slices
+        ),
+        notices=(*notices_for(len(stack.slices)), *_notices_of(series)),
+    )
+
+
+def _without_copies(slices: Sequence[Slice]) -> list[Slice]:
+    """``slices`` without second files of the same instance, as exports that were made twice hold them."""
+    first: dict[object, Slice] = {}
+    for one in slices:
+        first.setdefault(_identity(one), one)
+    return list(first.values())
+
+
+def _identity(one: Slice) -> object:
+    """What a copy shares; the place belongs to it because anonymisation may give all files the same UID."""
+    if not one.sop_instance_uid:
+        return one.file, one.frame
+    return one.sop_instance_uid, one.frame, None if one.place is None else tuple(one.place.position)
+
+
+def _notices_of(series: Series) -> tuple[Notice, ...]:
+    if not series.damaged:
+        return ()
+    return (Notice("missing_slices", "A damaged DICOM file lies beside the series; it may be a slice of it."),)
+
+
+def _voxels(stack: Stack, report: Report) -> Voxels:
+    """Every slice decoded into one array (z, y, x): int16 where the values are whole and fit, else wider."""
+    slices = stack.slices
+    voxels = room_for((len(slices), slices[0].rows, slices[0].columns))
+    report(0, len(slices))
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        for z, plane in enumerate(_decoded(slices, pool)):
+            voxels = roomy(voxels, plane)
+            voxels[z] = plane
+            report(z + 1, len(slices))
+    return voxels
+
+
+def _decoded(slices: Sequence[Slice], pool: ThreadPoolExecutor) -> Iterator[Plane]:
+    """The slices' planes in their order, never more of them at once than `SLICES_AT_ONCE`."""
+    readings = _readings(slices)
+    while batch := list(islice(readings, SLICES_AT_ONCE)):
+        yield from pool.map(operator.call, batch)
+
+
+def _readings(slices: Sequence[Slice]) -> Iterator[Callable[[], Plane]]:
+    """One piece of work for each slice; a file of many frames is opened once for all of them."""
+    for path, frames in groupby(slices, key=lambda one: one.file):
+        together = list(frames)
+        opened = PixelFile(path) if len(together) > 1 else None
+        yield from (partial(_plane, one, opened) for one in together)
+
+
+def _plane(one: Slice, opened: PixelFile | None) -> Plane:
+    file = PixelFile(one.file) if opened is None else opened
+    return one.rescale.applied(file.frame(one.frame))
