@@ -20,10 +20,10 @@ from statistics import median
 
 import numpy as np
 import psutil
-from phantom.files import write_nifti
 
 from benchmarks import totalsegmentator
 from phantom import layout, spine
+from phantom.files import write_nifti
 
 ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS = ROOT / "phantom" / "weights"

@@ -1,5 +1,7 @@
 """Real files that cannot become a volume, one maker for each way: it takes a folder and returns the path to send."""
 
+import gzip
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -157,8 +159,7 @@ def series_with_missing_positions(folder: Path) -> Path:
 
 
 def headers_without_positions(folder: Path) -> Path:
-    for file in write_dicom_series(folder, some_voxels(), AFFINE):
-        edit(file, ImagePositionPatient=None)
+    _edited(folder, ImagePositionPatient=None)
     return folder
 
 
@@ -200,8 +201,7 @@ def _two_in_one_series(folder: Path, one: Array, other: Array, *, sizes: tuple[i
 
 def one_place(folder: Path) -> Path:
     """Bolus tracking: the same slice again and again."""
-    for file in write_dicom_series(folder, some_voxels(), AFFINE):
-        edit(file, ImagePositionPatient=[0, 0, 0])
+    _edited(folder, ImagePositionPatient=[0, 0, 0])
     return folder
 
 
@@ -211,6 +211,65 @@ def tilted_gantry(folder: Path) -> Path:
     sheared[:3, 1] = 0, 0.8 * np.cos(np.radians(10)), -0.8 * np.sin(np.radians(10))
     write_dicom_series(folder, some_voxels(), sheared)
     return folder
+
+
+def displaced_slices(folder: Path) -> Path:
+    """Every other slice lies a pixel to the side; on average the stack is straight."""
+    for z, file in enumerate(write_dicom_series(folder, some_voxels(slices=9), AFFINE)):
+        edit(file, ImagePositionPatient=[0.8 * (z % 2), 0, 2.0 * z])
+    return folder
+
+
+def creeping_gaps(folder: Path) -> Path:
+    """No gap differs much from the next, but the middle slices lie far from where even spacing puts them."""
+    gaps_mm = np.repeat([2.0, 2.035], 30)
+    files = write_dicom_series(folder, some_voxels(slices=61, size=4), AFFINE)
+    for file, height_mm in zip(files, np.concatenate([[0], np.cumsum(gaps_mm)]), strict=True):
+        edit(file, ImagePositionPatient=[0, 0, round(float(height_mm), 3)])
+    return folder
+
+
+def palette_picture(folder: Path) -> Path:
+    """A fusion image: its values are numbers of colours."""
+    return _edited(folder, PhotometricInterpretation="PALETTE COLOR")[0]
+
+
+def zero_slope(folder: Path) -> Path:
+    return _edited(folder, RescaleSlope=0)[0]
+
+
+def slope_that_is_no_number(folder: Path) -> Path:
+    return _edited(folder, RescaleSlope="nan")[0]
+
+
+def pixels_in_high_bits(folder: Path) -> Path:
+    """As some scanners of the last century stored them."""
+    return _edited(folder, BitsStored=12, HighBit=15)[0]
+
+
+def _edited(folder: Path, **attributes: object) -> list[Path]:
+    files = write_dicom_series(folder, some_voxels(), AFFINE)
+    for file in files:
+        edit(file, **attributes)
+    return files
+
+
+def series_of_stumps(folder: Path) -> Path:
+    """Copying stopped at the beginning of every file."""
+    for file in write_dicom_series(folder, some_voxels(), AFFINE):
+        _cut(file, keep=140)
+    return folder
+
+
+def pipe(folder: Path) -> Path:
+    """Whoever opens it waits for ever."""
+    path = folder / "pipe.dcm"
+    os.mkfifo(path)
+    return path
+
+
+def missing_nrrd(folder: Path) -> Path:
+    return folder / "moved.nrrd"
 
 
 def jpeg_baseline_ct(folder: Path) -> Path:
@@ -257,6 +316,17 @@ def colour_nifti(folder: Path) -> Path:
     return _nifti(folder / "colours.nii.gz", colours)
 
 
+def nifti_that_claims_too_much(folder: Path) -> Path:
+    """Some bytes that say they unpack to 70 TB."""
+    path = folder / "bomb.nii.gz"
+    header = nib.Nifti1Header()
+    header.set_data_shape((32767, 32767, 32767))
+    header.set_data_dtype(np.int16)
+    header["magic"], header["vox_offset"] = b"n+1", 352
+    path.write_bytes(gzip.compress(header.binaryblock + bytes(1000)))
+    return path
+
+
 def nifti_without_place(folder: Path) -> Path:
     """An affine whose third column is zero."""
     path = folder / "nowhere.nii"
@@ -276,12 +346,18 @@ EXPECTED: Mapping[Callable[[Path], Path], type[errors.OpenScansError]] = {
     not_an_image: errors.UnsupportedFile,
     empty_file: errors.UnsupportedFile,
     missing_file: errors.InputNotFound,
+    missing_nrrd: errors.InputNotFound,
+    pipe: errors.InputNotFound,
     empty_folder: errors.InputNotFound,
     truncated_dicom: errors.CorruptFile,
     truncated_compressed_dicom: errors.CorruptFile,
     truncated_header: errors.CorruptFile,
     series_whose_last_header_is_cut: errors.CorruptFile,
+    series_of_stumps: errors.CorruptFile,
+    zero_slope: errors.CorruptFile,
+    slope_that_is_no_number: errors.CorruptFile,
     structured_report: errors.NoImage,
+    palette_picture: errors.NoImage,
     secondary_capture: errors.NoImage,
     radiograph: errors.UnsupportedModality,
     single_slice: errors.TooFewSlices,
@@ -294,13 +370,17 @@ EXPECTED: Mapping[Callable[[Path], Path], type[errors.OpenScansError]] = {
     mixed_sizes: errors.InconsistentGeometry,
     one_zoomed_slice: errors.InconsistentGeometry,
     tilted_gantry: errors.InconsistentGeometry,
+    displaced_slices: errors.InconsistentGeometry,
+    creeping_gaps: errors.InconsistentGeometry,
     two_phases: errors.SeveralVolumes,
     jpeg_baseline_ct: errors.UnsupportedTransferSyntax,
+    pixels_in_high_bits: errors.UnsupportedTransferSyntax,
     truncated_nifti: errors.CorruptFile,
     truncated_plain_nifti: errors.CorruptFile,
     four_dimensional_nifti: errors.SeveralVolumes,
     flat_nifti: errors.TooFewSlices,
     nifti_with_nan: errors.CorruptFile,
+    nifti_that_claims_too_much: errors.CorruptFile,
     colour_nifti: errors.UnsupportedFile,
     nifti_without_place: errors.InconsistentGeometry,
 }

@@ -164,7 +164,7 @@ ENGINES = pytest.mark.parametrize("device", ["cpu", TORCH_ON_CPU])
         {"strides": (layout.KEEP, *[layout.HALVE] * 3), "kernels": (layout.CUBE,) * 4},
         {"strides": (layout.KEEP, *[layout.HALVE] * 3, (1, 2, 2))},
     ],
-    ids=lambda wrong: "+".join(wrong),
+    ids="+".join,
 )
 def test_a_checkpoint_that_does_not_fit_its_plan_is_refused(
     tmp_path: Path, options: EngineOptions, device: str, wrong: dict[str, object]

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from phantom.files import write_nifti
 
 from benchmarks import parity
 from phantom import layout, spine
 from phantom.demo import WEIGHTS
+from phantom.files import write_nifti
 
 LEVELS = ("T11", "T12", "L1", "L2", "L3")
 

@@ -97,6 +97,24 @@ def test_the_place_is_the_one_simpleitk_finds(tmp_path: Path, name: str) -> None
     np.testing.assert_array_equal(volume.voxels, sitk.GetArrayFromImage(image))
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_in_any_direction_a_voxel_lies_where_its_own_header_puts_it(tmp_path: Path, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    affine = np.eye(4)
+    affine[:3, :3] = np.linalg.qr(random.normal(size=(3, 3)))[0] * random.uniform(0.3, 4, 3)
+    affine[:3, 3] = random.uniform(-500, 500, 3)
+    write_dicom_series(tmp_path, some_voxels(), affine, DicomStyle(shuffle_seed=seed, reversed_numbers=bool(seed % 2)))
+    volume = volumes.read(tmp_path)
+    for x, y, z in random.integers(0, (22, 17, 5), (20, 3)):
+        header = pydicom.dcmread(volume.instances[z].file)
+        row_mm, column_mm = header.PixelSpacing
+        along_row, along_column = np.reshape(header.ImageOrientationPatient, (2, 3)).astype(float)
+        expected = np.array(header.ImagePositionPatient, float) + x * column_mm * along_row + y * row_mm * along_column
+        np.testing.assert_allclose((volume.affine_lps @ (x, y, z, 1))[:3], expected, atol=1e-6)
+        assert volume.voxels[z, y, x] == header.pixel_array[y, x]
+    assert np.linalg.det(volume.affine_lps[:3, :3]) > 0
+
+
 def test_neither_names_nor_instance_numbers_sort_the_slices(tmp_path: Path) -> None:
     voxels = some_voxels()
     write_dicom_series(tmp_path, voxels, axial_affine(), DicomStyle(shuffle_seed=1, suffix="", reversed_numbers=True))
@@ -184,6 +202,13 @@ def test_an_empty_series_uid_is_a_series_of_its_own(tmp_path: Path) -> None:
     np.testing.assert_array_equal(volume.voxels, some_voxels())
 
 
+def test_two_series_without_uid_are_told_apart_by_what_is_left(tmp_path: Path) -> None:
+    style = DicomStyle(series_uid="", suffix=".a")
+    files = write_dicom_series(tmp_path, some_voxels(), axial_affine(), style)
+    write_dicom_series(tmp_path, some_voxels(seed=1), axial_affine(), DicomStyle(series_uid="", suffix=".b"))
+    np.testing.assert_array_equal(volumes.read(files[2]).voxels, some_voxels())
+
+
 def test_a_second_copy_of_a_file_does_not_matter(tmp_path: Path) -> None:
     files = write_dicom_series(tmp_path, some_voxels(), axial_affine())
     shutil.copy(files[2], tmp_path / "copy of slice.dcm")
@@ -219,6 +244,22 @@ def test_every_slice_may_have_a_slope_of_its_own(tmp_path: Path) -> None:
     np.testing.assert_array_equal(volumes.read(tmp_path).voxels, some_voxels() * np.arange(1, 6)[:, None, None])
 
 
+def test_a_slope_with_a_fraction_that_gives_whole_values_gives_int16(tmp_path: Path) -> None:
+    for file in write_dicom_series(tmp_path, some_voxels() // 2 * 2, axial_affine()):
+        edit(file, RescaleSlope=0.5)
+    volume = volumes.read(tmp_path)
+    assert volume.voxels.dtype == np.int16
+    np.testing.assert_array_equal(volume.voxels, some_voxels() // 2)
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(10_000_000_000, 0), (1, 3_000_000_000)])
+def test_rescaling_beyond_32_bits_gives_float32(tmp_path: Path, slope: int, intercept: int) -> None:
+    for file in write_dicom_series(tmp_path, some_voxels(), axial_affine()):
+        edit(file, RescaleSlope=str(slope), RescaleIntercept=str(intercept))
+    expected = some_voxels().astype(np.float64) * slope + intercept
+    np.testing.assert_allclose(volumes.read(tmp_path).voxels, expected, rtol=1e-6)
+
+
 def test_values_beyond_16_bits_widen_the_volume(tmp_path: Path) -> None:
     voxels = some_voxels().astype(np.int32)
     voxels[3, 2, 1] = 40_000
@@ -246,11 +287,13 @@ def test_progress_counts_the_slices_and_never_falls(tmp_path: Path) -> None:
     assert heard[-1] == (40, 40)
 
 
-def test_reading_stops_when_the_listener_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("patience", [0, 1], ids=["among the headers", "among the pixels"])
+def test_reading_stops_when_the_listener_says_so(tmp_path: Path, patience: int) -> None:
     write_dicom_series(tmp_path, some_voxels(), axial_affine(), DicomStyle(transfer_syntax=JPEG2000Lossless))
 
-    def stop(_done: float, _total: float) -> None:
-        raise errors.Cancelled
+    def stop(done: int, _total: int) -> None:
+        if done >= patience:
+            raise errors.Cancelled
 
     with pytest.raises(errors.Cancelled):
         volumes.read(tmp_path, report=stop)

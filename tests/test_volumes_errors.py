@@ -1,12 +1,15 @@
 """Every way in which a file cannot become a volume, told by its own error and a sentence that helps."""
 
 import contextlib
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813 - the name everybody knows it by
 from pydicom.uid import UID
 
 import errors
@@ -15,12 +18,17 @@ from phantom.files import DicomStyle, write_dicom_series, write_nifti
 from tests import bad_files
 from tests.test_phantom_files import SYNTAXES
 
+ROOT = Path(__file__).resolve().parents[1]
+
 CASES = [pytest.param(make, expected, id=make.__name__) for make, expected in bad_files.EXPECTED.items()]
 
 PIXELS_ARE_AT_FAULT = (
     bad_files.truncated_dicom,
     bad_files.truncated_compressed_dicom,
     bad_files.jpeg_baseline_ct,
+    bad_files.pixels_in_high_bits,
+    bad_files.zero_slope,
+    bad_files.slope_that_is_no_number,
 )
 """Whose headers are in order."""
 
@@ -89,6 +97,38 @@ def test_bad_files_beside_a_series_do_not_matter(tmp_path: Path) -> None:
     ):
         make(tmp_path)
     assert volumes.read(tmp_path).voxels.shape == (9, 16, 16)
+
+
+@pytest.mark.parametrize(
+    "cut", [bad_files.truncated_header, bad_files.series_of_stumps], ids=lambda make: make.__name__
+)
+def test_a_damaged_file_beside_a_series_is_noticed_where_it_cannot_tell_its_series(
+    tmp_path: Path, cut: Callable[[Path], Path]
+) -> None:
+    write_dicom_series(tmp_path / "whole", bad_files.some_voxels(slices=10), bad_files.AFFINE)
+    cut(tmp_path)
+    codes = [notice.code for notice in volumes.read(tmp_path).notices]
+    assert codes == (["missing_slices"] if cut is bad_files.series_of_stumps else [])
+
+
+WITHOUT_SIMPLEITK = """
+import sys
+from pathlib import Path
+sys.modules["SimpleITK"] = None
+import errors, volumes
+try:
+    volumes.read(Path(sys.argv[1]))
+except errors.UnsupportedFile as error:
+    print(error.message)
+"""
+"""None in sys.modules makes an import fail, as where the library is not installed."""
+
+
+def test_nrrd_without_simpleitk_is_one_sentence(tmp_path: Path) -> None:
+    sitk.WriteImage(sitk.GetImageFromArray(bad_files.some_voxels()), str(tmp_path / "image.nrrd"))
+    command = [sys.executable, "-c", WITHOUT_SIMPLEITK, str(tmp_path / "image.nrrd")]
+    said = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True, timeout=120)
+    assert said.stdout.strip() == "NRRD and MetaImage files are read only where SimpleITK is installed."
 
 
 def read_or_refused(path: Path) -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from errors import InputNotFound, UnsupportedFile
 from progress import Report, unheard
-from volumes.headers import begins_like_dicom
+from volumes.assembly import volume_of
+from volumes.headers import Header, begins_like_dicom
 from volumes.itk import SUFFIXES, read_itk
 from volumes.nifti import is_nifti, read_nifti
-from volumes.series import Series, series_in_folder, series_of_file, volume_of
+from volumes.series import Series, image_header, series_around, series_in_folder
 from volumes.volume import Instance, Volume
 
 __all__ = ["Instance", "Volume", "modality_of", "read"]
@@ -24,32 +25,42 @@ def read(path: Path, *, series_uid: str | None = None, report: Report = unheard)
     """
     if _is_single_image(path):
         return read_itk(path, report) if path.suffix.lower() in SUFFIXES else read_nifti(path, report)
-    return volume_of(_series(path, series_uid), report)
+    return volume_of(_series(path, series_uid, report), report)
 
 
 def modality_of(path: Path, *, series_uid: str | None = None) -> str | None:
     """CT or MR as the headers say, None where the format does not tell. Raises as `read` does."""
     if _is_single_image(path):
         return None
-    return _series(path, series_uid).modality
+    if not path.is_dir():
+        own = _dicom_header(path)
+        if series_uid in (None, own.series_uid):
+            return own.modality
+    return _series(path, series_uid, unheard).modality
 
 
-def _series(path: Path, series_uid: str | None) -> Series:
+def _series(path: Path, series_uid: str | None, report: Report) -> Series:
     if path.is_dir():
-        return series_in_folder(path, series_uid)
-    if not begins_like_dicom(path):
+        return series_in_folder(path, series_uid, report)
+    own = _dicom_header(path)
+    if series_uid in (None, own.series_uid):
+        return series_around(own, report)
+    return series_in_folder(path.parent, series_uid, report)
+
+
+def _dicom_header(file: Path) -> Header:
+    if not begins_like_dicom(file):
         raise UnsupportedFile("This is no image file that is read here.")
-    own = series_of_file(path)
-    return own if series_uid in (None, own.uid) else series_in_folder(path.parent, series_uid)
+    return image_header(file)
 
 
 def _is_single_image(path: Path) -> bool:
-    """False for folders and for what may be DICOM. Raises InputNotFound."""
+    """False for folders and for what may be DICOM. Raises InputNotFound for all that is no file that can be read."""
     try:
         if path.is_dir():
             return False
-        return path.suffix.lower() in SUFFIXES or is_nifti(path)
-    except FileNotFoundError as error:
-        raise InputNotFound("There is no file at this path.") from error
-    except OSError as error:
+        if not path.is_file():
+            raise InputNotFound("There is no file at this path.")
+        return is_nifti(path) or path.suffix.lower() in SUFFIXES
+    except (OSError, ValueError) as error:
         raise InputNotFound("The file cannot be opened.") from error

@@ -171,7 +171,8 @@ def _header(file: Path, dataset: Dataset) -> Header:
 def _class_of(dataset: Dataset) -> str | None:
     """What the file is. Index files say it in their meta header only; None: the file was cut before it said so."""
     meta = getattr(dataset, "file_meta", Dataset())
-    return dataset.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID")
+    found = dataset.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID")
+    return None if found is None else str(found)
 
 
 def _several(value: Any) -> list[Any]:  # noqa: ANN401 - pydicom gives one value or a list of them

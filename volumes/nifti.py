@@ -1,6 +1,7 @@
 """A NIfTI file becomes a volume, whatever its orientation: x, y, z are the array's indices as stored."""
 
 import gzip
+import math
 import zlib
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 
 from errors import CorruptFile, InconsistentGeometry, SeveralVolumes, TooFewSlices, UnsupportedFile
 from progress import Report
-from volumes.volume import FEWEST_SLICES, Volume, Voxels, narrowed, notices_for
+from volumes.values import Rescale, Voxels, narrowed, room_for, roomy
+from volumes.volume import FEWEST_SLICES, Volume, notices_for
 
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -21,6 +23,9 @@ MAGIC = (b"n+1\0", b"ni1\0", b"n+2\0", b"ni2\0")
 HEADER_BYTES = 352
 SUFFIXES = (".nii", ".nii.gz", ".hdr", ".hdr.gz")
 GZIP_MAGIC = b"\x1f\x8b"
+
+DEFLATE_MOST = 1032
+"""Deflate never makes anything smaller than by this factor, so a larger claim is a lie."""
 
 BROKEN_FILE = (HeaderDataError, ImageFileError, EOFError, OSError, ValueError, zlib.error)
 """What nibabel and gzip raise on files that are cut short or malformed."""
@@ -45,16 +50,25 @@ def read_nifti(file: Path, report: Report) -> Volume:
     """The image in ``file``. Raises the kinds of VolumeError."""
     report(0, 1)
     try:
-        image = nib.load(file)
+        # A mapped file would lose its voxels, and the process its life, if somebody shortened it meanwhile.
+        image = nib.load(file, mmap=False)
         dtype, shape = image.get_data_dtype(), image.shape
+        most_bytes = _most_bytes(Path(image.file_map["image"].filename))
     except BROKEN_FILE as error:
         raise CorruptFile("The NIfTI file is incomplete or damaged.") from error
     _check_kind(dtype)
     _check_shape(shape)
+    if math.prod(shape) * dtype.itemsize > most_bytes:
+        raise CorruptFile("The NIfTI file is shorter than its header says.")
     affine = _affine(image)
     voxels = _voxels(image, shape)
     report(1, 1)
     return Volume(voxels=voxels, affine_lps=affine, notices=notices_for(min(shape[:3])))
+
+
+def _most_bytes(stored: Path) -> int:
+    """How many bytes the voxels in ``stored`` can be at most, once unpacked."""
+    return stored.stat().st_size * (DEFLATE_MOST if stored.suffix.lower() == ".gz" else 1)
 
 
 def _check_kind(dtype: np.dtype[Any]) -> None:
@@ -78,12 +92,20 @@ def _affine(image: Any) -> NDArray[np.float64]:  # noqa: ANN401 - nibabel has no
 
 def _voxels(image: Any, shape: tuple[int, ...]) -> Voxels:  # noqa: ANN401
     """(z, y, x): the transposed array, which is contiguous because NIfTI stores the first index fastest."""
-    proxy = image.dataobj
     try:
-        stored = np.asanyarray(proxy) if proxy.is_proxy else np.asarray(proxy)
+        stored = image.dataobj.get_unscaled()
     except BROKEN_FILE as error:
         raise CorruptFile("The NIfTI file is incomplete or damaged.") from error
+    rescale = Rescale(float(image.dataobj.slope), float(image.dataobj.inter))
     values = stored.reshape(shape[:3], order="F").T
-    if np.issubdtype(values.dtype, np.floating) and not all(np.isfinite(plane).all() for plane in values):
-        raise CorruptFile("The NIfTI file holds values that are no numbers.", hint="Replace NaN and infinity by -1024.")
-    return narrowed(values)
+    return narrowed(values) if rescale == Rescale() else _rescaled(values, rescale)
+
+
+def _rescaled(stored: Voxels, rescale: Rescale) -> Voxels:
+    """Plane by plane, because nibabel would make the whole image float64 at once."""
+    voxels = room_for(stored.shape)
+    for z, plane in enumerate(stored):
+        values = rescale.applied(plane)
+        voxels = roomy(voxels, values)
+        voxels[z] = values
+    return voxels

@@ -5,7 +5,7 @@ Lossy JPEG of 8 or 12 bits is refused: its values are a window of the image, not
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import imagecodecs
 import numpy as np
@@ -29,7 +29,8 @@ from pydicom.uid import (
 from errors import CorruptFile, NoImage, UnsupportedTransferSyntax
 from volumes.headers import BROKEN_HEADER
 
-Plane = NDArray[np.integer[Any]]
+Stored: TypeAlias = NDArray[np.integer[Any]]
+"""Stored values of one slice, (y, x)."""
 
 DECODERS: Mapping[UID, Callable[[bytes], NDArray[Any]]] = {
     JPEGLossless: imagecodecs.ljpeg_decode,
@@ -52,16 +53,19 @@ class PixelFile:
             self._frames = int(self._dataset.get("NumberOfFrames") or 1)
             self._shape = int(self._dataset.Rows), int(self._dataset.Columns)
             self._bits = int(self._dataset.BitsAllocated), int(self._dataset.BitsStored)
+            self._high_bit = int(self._dataset.get("HighBit", self._bits[1] - 1))
             self._signed = int(self._dataset.get("PixelRepresentation") or 0) == 1
         except BROKEN_HEADER as error:
             raise CorruptFile("The DICOM file is incomplete or malformed.") from error
         if "PixelData" not in self._dataset:
             raise NoImage("The file has no pixels.")
 
-    def frame(self, index: int) -> Plane:
+    def frame(self, index: int) -> Stored:
         """Stored values of one frame, (y, x), before rescaling. Raises CorruptFile, UnsupportedTransferSyntax."""
         if self._bits[0] not in (8, 16, 32):
             raise UnsupportedTransferSyntax(f"Pixels of {self._bits[0]} bits are not read.")
+        if self._high_bit != self._bits[1] - 1 or self._bits[1] < 1:
+            raise UnsupportedTransferSyntax("Pixels that do not lie in the lowest bits of their words are not read.")
         try:
             values = self._decoded(index) if self._syntax.is_compressed else self._native(index)
         except (*BROKEN_HEADER, RuntimeError) as error:
@@ -92,10 +96,10 @@ class PixelFile:
         # The JPEG family decodes to unsigned words; the header tells how they are meant.
         return values.view(f"i{values.itemsize}") if self._signed else values
 
-    def _cleaned(self, values: NDArray[Any]) -> Plane:
+    def _cleaned(self, values: NDArray[Any]) -> Stored:
         """Without what lies in the bits above BitsStored, and with the sign that the highest stored bit means."""
         allocated, stored = values.dtype.itemsize * 8, self._bits[1]
         if stored >= allocated:
             return values
-        native: Plane = values.astype(values.dtype.newbyteorder("="))
+        native: Stored = values.astype(values.dtype.newbyteorder("="))
         return (native << (allocated - stored)) >> (allocated - stored)

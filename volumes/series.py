@@ -47,7 +47,8 @@ def image_header(file: Path) -> Header:
 def series_around(own: Header, report: Report) -> Series:
     """The whole series that ``own`` belongs to, gathered from its folder. Raises InputNotFound."""
     beside = headers_of([other for other in _files_in(own.file.parent) if other != own.file], report)
-    return next(series for series in _grouped([own, *beside]) if own in series.headers)
+    # Groups keep the order of what they are made of.
+    return _grouped([own, *beside])[0]
 
 
 def series_in_folder(folder: Path, series_uid: str | None, report: Report) -> Series:

@@ -84,6 +84,6 @@ def _kind_for(plane: Plane, *, at_least: int) -> Kind:
 def _holds(kind: Kind, plane: Plane) -> bool:
     if kind is np.float32 or np.can_cast(plane.dtype, kind):
         return True
-    limits = np.iinfo(kind)
+    limits = np.iinfo(np.dtype(kind).name)
     fits = bool(plane.min() >= limits.min and plane.max() <= limits.max)
     return fits and (plane.dtype.kind in "iub" or np.array_equal(plane, np.trunc(plane)))
