@@ -7,7 +7,7 @@ import argparse
 import logging
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -96,8 +96,10 @@ def _scan(spec: NetworkSpec, seed: int, random: np.random.Generator) -> Scan:
     shape, affine = spine.rotated_grid(phantom, spacing, angles.tolist())
     voxels, labels = spine.render(phantom, shape, affine, noise_hu=float(random.uniform(4, 30)), seed=seed)
     image = (np.clip(voxels, *spec.clip_hu) - spec.mean_hu) / spec.std_hu
-    own = labels_of(spec)[labels]
-    return Scan(image.astype(np.float16), own, np.argwhere(own)[::17])
+    # Networks see canonical images, whose x and y grow to the right and to the front; the grid's grow the other way.
+    canonical = (slice(None), slice(None, None, -1), slice(None, None, -1))
+    own = np.ascontiguousarray(labels_of(spec)[labels][canonical])
+    return Scan(np.ascontiguousarray(image.astype(np.float16)[canonical]), own, np.argwhere(own)[::17])
 
 
 def patches(
@@ -211,16 +213,25 @@ def _inherit(module: torch.nn.Module, spec: NetworkSpec, results: Path, parent: 
                 parameters[own].copy_(tensor)
 
 
-def train(course: Course, results: Path) -> torch.nn.Module:
-    """The trained module; ``results`` holds the network that it begins as."""
-    torch.manual_seed(course.spec.dataset)
-    images = scans(course)
-    log.info("%d: %d phantoms drawn", course.spec.dataset, len(images))
+def _begin(course: Course, results: Path, earlier: Path | None) -> torch.nn.Module:
+    """The module before training: the network of an ``earlier`` training to go on with, or a new one."""
     module = build_module(course.spec)
+    if earlier is not None:
+        _inherit(module, course.spec, earlier, course.spec)
+        return module
     _spread_thresholds(module)
     _pair_heads(module, course.spec)
     if course.begins_as is not None:
         _inherit(module, course.spec, results, COURSES[course.begins_as].spec)
+    return module
+
+
+def train(course: Course, results: Path, earlier: Path | None = None) -> torch.nn.Module:
+    """The trained module; ``results`` holds the network that it begins as, ``earlier`` one to go on with."""
+    torch.manual_seed(course.spec.dataset)
+    images = scans(course)
+    log.info("%d: %d phantoms drawn", course.spec.dataset, len(images))
+    module = _begin(course, results, earlier)
     optimiser = torch.optim.AdamW(module.parameters(), weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, max_lr=course.peak_rate, total_steps=course.steps, pct_start=0.1, div_factor=4
@@ -261,10 +272,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--only", type=int, choices=sorted(COURSES))
+    parser.add_argument("--earlier", type=Path, help="weights folder of an earlier training to go on with")
+    parser.add_argument("--steps", type=int, help="training steps, in the place of each course's own")
     arguments = parser.parse_args()
     for dataset in [arguments.only] if arguments.only else COURSES:
-        module = train(COURSES[dataset], arguments.results)
-        folder = write_training_folder(arguments.results, COURSES[dataset].spec, module.state_dict())
+        course = COURSES[dataset]
+        course = replace(course, steps=arguments.steps or course.steps)
+        module = train(course, arguments.results, arguments.earlier)
+        folder = write_training_folder(arguments.results, course.spec, module.state_dict())
         log.info("%d: written to %s", dataset, folder)
 
 

@@ -41,12 +41,6 @@ def logits(folder: Path, device: str, options: EngineOptions, patch_hu: Float32)
     return network.logits(network.plan.normalise(patch_hu)).copy()
 
 
-def labels(folder: Path, device: str, options: EngineOptions, patch_hu: Float32) -> NDArray[np.int64]:
-    found: NDArray[np.int64] = logits(folder, device, options, patch_hu).argmax(axis=0)
-    gc.collect()
-    return found
-
-
 @pytest.mark.parametrize("spec", [small_networks.CT, small_networks.VERTEBRAE, small_networks.MR])
 @pytest.mark.parametrize("new_plans", [False, True])
 def test_engines_give_the_same_logits(
@@ -66,9 +60,15 @@ def test_engines_give_the_same_labels_with_full_size_networks(
 ) -> None:
     folder = layout.write_random(tmp_path, dataset)
     patch = patch_for(layout.SPECS[dataset])
-    found = labels(folder, "cpu", options, patch)
-    assert len(np.unique(found)) > 1
-    assert np.mean(found == labels(folder, TORCH_ON_CPU, options, patch)) >= 0.999
+    ours = logits(folder, "cpu", options, patch).argmax(axis=0)
+    gc.collect()
+    theirs = logits(folder, TORCH_ON_CPU, options, patch)
+    second, first = np.partition(theirs, (-2, -1), axis=0)[-2:]
+    # Of 27 or 118 random classes two are often all but equal. The engines differ by up to 0.03 of a deviation.
+    clear = first - second > 0.03 * theirs.std()
+    assert clear.mean() > 0.8
+    assert len(np.unique(ours)) > 5
+    assert np.mean(ours[clear] == theirs.argmax(axis=0)[clear]) >= 0.999
 
 
 def test_the_slope_of_the_plan_reaches_both_engines(tmp_path: Path, options: EngineOptions) -> None:
@@ -181,8 +181,8 @@ def test_a_checkpoint_that_lacks_a_tensor_is_refused(
     tmp_path: Path, options: EngineOptions, device: str, name: str
 ) -> None:
     state = layout.random_state_dict(small_networks.CT, 0)
-    for repeated in [key for key in state if key == name or key == f"decoder.{name}"]:
-        del state[repeated]
+    del state[name]
+    state.pop(f"decoder.{name}", None)
     folder = small_networks.write_state(tmp_path, small_networks.CT, state)
     with pytest.raises(DamagedWeights):
         networks.load(folder, device=device, options=options)
