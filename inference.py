@@ -80,7 +80,10 @@ class Pipeline:
             label_map = segment(volume, box, segmenter, step=order.step, report=partial(report, "segmenting"))
             watch.lap("segment")
             report("measuring", 0, 1)
-            found = located(vertebrae.measure(label_map, volume.affine_lps, size_of(volume)), volume)
+            measured = vertebrae.measure(label_map, volume.affine_lps, size_of(volume))
+            whole, fragments = vertebrae.without_fragments(measured)
+            found = located(whole, volume)
+            notices += fragments
             report("measuring", 1, 1)
             watch.lap("measure")
         return Detection(

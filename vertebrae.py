@@ -23,6 +23,9 @@ HEAD_TO_FOOT = (
 VARIANTS = frozenset({"T13", "L6"})
 """Vertebrae that most people do not have; their absence is no gap in the numbering."""
 
+SMALLEST_VERTEBRA_ML = 0.2
+"""What TotalSegmentator takes for a blob that is no organ (`remove_small_blobs`, 200 mm³). C1 has some 10 ml."""
+
 VERTEBRA = re.compile(r"(?:vertebrae?_)?([CTLS]\d{1,2})")
 """How TotalSegmentator's label lists name a vertebra, as in ``vertebrae_L5``."""
 
@@ -113,6 +116,16 @@ def _vertebra(component: _Component, found: LabelMap, *, affine_lps: grids.Affin
         volume_ml=component.voxels * grids.sample_volume_ml(found.grid, affine_lps),
         truncated=_touches_edge(bounds, size),
     )
+
+
+def without_fragments(found: Sequence[Vertebra]) -> tuple[list[Vertebra], list[Notice]]:
+    """``found`` without specks that are too small for a vertebra, and a notice that names them."""
+    specks = [vertebra.label for vertebra in found if vertebra.volume_ml < SMALLEST_VERTEBRA_ML]
+    if not specks:
+        return list(found), []
+    text = f"Left out as too small for a vertebra (under {SMALLEST_VERTEBRA_ML} ml): {', '.join(specks)}."
+    kept = [vertebra for vertebra in found if vertebra.volume_ml >= SMALLEST_VERTEBRA_ML]
+    return kept, [Notice("fragments_ignored", text)]
 
 
 def _touches_edge(bounds: Bounds, size: Voxel) -> bool:

@@ -75,7 +75,7 @@ def score(phantom: spine.Phantom, volume: Volume, labels: NDArray[np.uint8], fou
     """Compare a label map with the truth: centres with the phantom's, Dice with its rendered ``labels`` (z, y, x)."""
     size = inference.size_of(volume)
     truth = spine.truth(phantom)
-    measured = vertebrae.measure(found, volume.affine_lps, size)
+    measured, _ = vertebrae.without_fragments(vertebrae.measure(found, volume.affine_lps, size))
     client = grids.client_labels(found.labels, found.grid, size)
     errors, dice = [], []
     for one in measured:

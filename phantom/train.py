@@ -274,10 +274,12 @@ def main() -> None:
     parser.add_argument("--only", type=int, choices=sorted(COURSES))
     parser.add_argument("--earlier", type=Path, help="weights folder of an earlier training to go on with")
     parser.add_argument("--steps", type=int, help="training steps, in the place of each course's own")
+    parser.add_argument("--peak-rate", type=float, help="highest learning rate, in the place of each course's own")
     arguments = parser.parse_args()
     for dataset in [arguments.only] if arguments.only else COURSES:
         course = COURSES[dataset]
-        course = replace(course, steps=arguments.steps or course.steps)
+        rate = arguments.peak_rate or course.peak_rate
+        course = replace(course, steps=arguments.steps or course.steps, peak_rate=rate)
         module = train(course, arguments.results, arguments.earlier)
         folder = write_training_folder(arguments.results, course.spec, module.state_dict())
         log.info("%d: written to %s", dataset, folder)

@@ -108,6 +108,14 @@ def test_the_extent_holds_every_vertebra_and_nothing_else() -> None:
     assert vertebrae.extent(label_map(labels)) == Bounds(Voxel(4, 3, 2), Voxel(32, 8, 7))
 
 
+def test_a_speck_is_left_out_and_named() -> None:
+    labels = drawn((1, slice(2, 8), slice(2, 8), slice(2, 8)), (2, slice(15, 17), slice(15, 17), slice(15, 17)))
+    kept, notices = vertebrae.without_fragments(measured(label_map(labels)))
+    assert [vertebra.label for vertebra in kept] == ["L5"]
+    assert [notice.code for notice in notices] == ["fragments_ignored"]
+    assert "L4" in notices[0].message
+
+
 def placed(label: str, z_mm: float, *, truncated: bool = False) -> Vertebra:
     box = Bounds(Voxel(0, 0, 0), Voxel(1, 1, 1))
     return Vertebra(label, Point(0, 0, 0), Point(0, 0, z_mm), box, 0.9, 10.0, truncated)
