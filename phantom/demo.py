@@ -98,7 +98,7 @@ def demonstrate(folder: Path, seed: int) -> bool:
     with server(folder / "home") as client:
         for task in ("total_body", "vertebrae"):
             answer(client.post(f"/api/models/import/{task}", json={"file_path": str(WEIGHTS)}))
-        log.info('POST %sapi/detect-vertebrae {"file_path": "%s"}', client.base_url, first)
+        log.info('POST %sapi/detect-vertebrae {"file_path": "%s"}', str(client.base_url).rstrip("/"), first)
         result = answer(client.post("/api/detect-vertebrae", json={"file_path": str(first)}))
     lines, right = table(result["vertebrae"], truth)
     sys.stdout.write("\n".join(lines) + "\n")

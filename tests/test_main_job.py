@@ -20,7 +20,7 @@ from phantom.files import PLAIN_STYLE, DicomStyle, reorient, write_dicom_series,
 from tests.live_server import LiveServer, live_server
 from tests.release_server import ReleaseServer
 
-PHANTOM = spine.describe(12, spine.LEVELS[17:24])
+PHANTOM = spine.describe(0)
 SPACING_MM = (1.2, 1.2, 1.5)
 
 Affine = NDArray[np.float64]
