@@ -25,7 +25,7 @@ from phantom.files import write_dicom_series
 ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS = Path(__file__).resolve().parent / "weights"
 
-SPACING_MM = (1.0, 1.0, 1.25)
+SPACING_MM = (1.2, 1.2, 1.5)
 CLOSE_ENOUGH_MM = 2.0
 """A centre farther from the truth makes the demonstration fail."""
 
@@ -98,7 +98,7 @@ def demonstrate(folder: Path, seed: int) -> bool:
     with server(folder / "home") as client:
         for task in ("total_body", "vertebrae"):
             answer(client.post(f"/api/models/import/{task}", json={"file_path": str(WEIGHTS)}))
-        log.info('POST %sapi/detect-vertebrae {"file_path": "%s"}', str(client.base_url).rstrip("/"), first)
+        log.info('POST %s/api/detect-vertebrae {"file_path": "%s"}', str(client.base_url).rstrip("/"), first)
         result = answer(client.post("/api/detect-vertebrae", json={"file_path": str(first)}))
     lines, right = table(result["vertebrae"], truth)
     sys.stdout.write("\n".join(lines) + "\n")
