@@ -36,7 +36,7 @@ class Parity:
 
     ``agreement``: share of equal voxels in the box that holds the labels of either; ``dice`` per vertebra;
     ``center_voxels`` and ``bounds_voxels``: the largest difference, along any axis, of the centres and bounds of
-    vertebrae that both found.
+    vertebrae that both found, specks aside.
     """
 
     agreement: float
@@ -89,8 +89,11 @@ def parity(ours: NDArray[np.uint8], theirs: NDArray[np.uint8], measured: Iterabl
     inside = _box((ours > 0) | (theirs > 0))
     their_vertebrae = _measured_on_the_image(theirs)
     center, bounds = 0.0, 0
-    for vertebra in measured:
-        other = their_vertebrae[vertebra.label]
+    kept, _ = vertebrae.without_fragments([*measured])
+    for vertebra in kept:
+        other = their_vertebrae.get(vertebra.label)
+        if other is None:
+            continue
         center = max(center, *_differences(vertebra.center, other.center))
         edges = (
             *_differences(vertebra.bounds.min, other.bounds.min),

@@ -28,7 +28,8 @@ class Case:
 
     def parity(self, precision: str) -> parity.Parity:
         ours, measured = parity.ours(self.image, self.results, fast=self.fast, precision=precision)
-        return parity.parity(ours, self.theirs, measured)
+        # The small networks also see pieces of levels that are not there; which piece is the largest is chance.
+        return parity.parity(ours, self.theirs, [vertebra for vertebra in measured if vertebra.label in LEVELS])
 
 
 @pytest.fixture(scope="module")
