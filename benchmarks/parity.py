@@ -34,12 +34,14 @@ NUMBERS = {name: number for number, name in vertebrae.names_of(class_map["total"
 class Parity:
     """How alike two label maps on the image's own grid are.
 
-    ``agreement``: share of equal voxels in the box that holds the labels of either; ``dice`` per vertebra;
+    ``agreement``: share of equal voxels in the box that holds the labels of either,
+    ``agreement_everywhere`` in the whole image; ``dice`` per vertebra;
     ``center_voxels`` and ``bounds_voxels``: the largest difference, along any axis, of the centres and bounds of
     vertebrae that both found, specks aside.
     """
 
     agreement: float
+    agreement_everywhere: float
     dice: dict[str, float]
     center_voxels: float
     bounds_voxels: int
@@ -102,6 +104,7 @@ def parity(ours: NDArray[np.uint8], theirs: NDArray[np.uint8], measured: Iterabl
         bounds = max(bounds, *(int(edge) for edge in edges))
     return Parity(
         agreement=float(np.mean(ours[inside] == theirs[inside])),
+        agreement_everywhere=float(np.mean(ours == theirs)),
         dice={name: dice for name, number in NUMBERS.items() if (dice := _dice(ours == number, theirs == number)) >= 0},
         center_voxels=center,
         bounds_voxels=bounds,
