@@ -23,6 +23,9 @@ MOST_ENTRIES = 10_000
 
 CHUNK_BYTES = 1 << 20
 
+USUAL_COMPRESSION = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+"""What releases use. The others' decompressors fail with errors that cannot be told from a failing disk's."""
+
 ENCRYPTED = 1
 """Bit of an entry's flags."""
 
@@ -132,6 +135,10 @@ def _refuse_tricks(entry: zipfile.ZipInfo) -> None:
         raise _refused("a link or device instead of a file")
     if entry.flag_bits & ENCRYPTED:
         raise _refused("a file under a password")
+    if entry.compress_type not in USUAL_COMPRESSION:
+        raise _refused("a file in a compression that no release uses")
+    if entry.header_offset < 0:
+        raise _refused("a file that lies outside the zip")
 
 
 def _refused(what: str) -> DamagedWeights:

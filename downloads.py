@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
@@ -50,7 +50,7 @@ class _Transient(DownloadFailed):
 
 @dataclass(frozen=True)
 class Fetched:
-    """A complete file, and the address that it came from ("" if it was there before)."""
+    """A complete file, and the address that it came from, without a login ("" if it was there before)."""
 
     path: Path
     sha256: str
@@ -70,7 +70,12 @@ class _Origin:
         tag = response.headers.get("etag", "")
         # A weak tag promises the same meaning, not the same bytes.
         validator = tag if tag.startswith('"') else response.headers.get("last-modified", "")
-        return cls(url, validator, _announced_bytes(response))
+        return cls(_without_login(url), validator, _announced_bytes(response))
+
+    @classmethod
+    def unknown(cls) -> "_Origin":
+        """Of bytes that nothing can be added to."""
+        return cls("", "", 0)
 
 
 class _Part:
@@ -82,7 +87,10 @@ class _Part:
 
     @property
     def size_bytes(self) -> int:
-        return self.path.stat().st_size if self.path.exists() else 0
+        try:
+            return self.path.stat().st_size
+        except FileNotFoundError:
+            return 0
 
     def origin(self) -> _Origin | None:
         try:
@@ -104,17 +112,16 @@ def fetch(urls: Sequence[str], target: Path, *, report: Report = unheard, stall_
 
     ``report`` counts bytes. Raises DownloadFailed, DiskFull, and what ``report`` raises; the bytes that came are kept.
     """
-    if target.exists():
-        return Fetched(target, sha256_of(target), "")
-    timeout = httpx.Timeout(stall_s, connect=min(CONNECT_S, stall_s))
     failures = []
-    with disk.errors_translated(), httpx.Client(timeout=timeout, follow_redirects=True) as client:
+    with _client(stall_s) as client, disk.errors_translated():
+        if target.exists():
+            return Fetched(target, sha256_of(target), "")
         target.parent.mkdir(parents=True, exist_ok=True)
         for url in urls:
             try:
                 return _fetch_patiently(client, url, target, report)
             except DownloadFailed as error:
-                log.warning("%s: %s", url, error.message)
+                log.warning("%s: %s", _without_login(url), error.message)
                 failures.append(error.message)
     raise DownloadFailed(" ".join(failures) or "No address to download from is set.")
 
@@ -124,16 +131,33 @@ def part_bytes(target: Path) -> int:
     return _Part(target).size_bytes
 
 
+def paths_of(target: Path) -> tuple[Path, ...]:
+    """Every file that a download of ``target`` may leave, ``target`` among them."""
+    return tuple(target.with_name(f"{target.name}{end}") for end in ("", ".part", ".part.json"))
+
+
 def discard(target: Path) -> None:
     """Forget what was downloaded of ``target``, and ``target``."""
-    for name in (target.name, f"{target.name}.part", f"{target.name}.part.json"):
-        target.with_name(name).unlink(missing_ok=True)
+    for path in paths_of(target):
+        path.unlink(missing_ok=True)
 
 
 def sha256_of(path: Path) -> str:
     """Raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _client(stall_s: float) -> httpx.Client:
+    """Raises DownloadFailed where the environment's settings cannot be used."""
+    timeout = httpx.Timeout(stall_s, connect=min(CONNECT_S, stall_s))
+    try:
+        return httpx.Client(timeout=timeout, follow_redirects=True)
+    except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:
+        raise DownloadFailed(
+            "The settings for the proxy or for the certificates cannot be used.",
+            hint="HTTPS_PROXY must be an http or https address, SSL_CERT_FILE a file of certificates in PEM format.",
+        ) from error
 
 
 def _fetch_patiently(client: httpx.Client, url: str, target: Path, report: Report) -> Fetched:
@@ -148,11 +172,11 @@ def _fetch_patiently(client: httpx.Client, url: str, target: Path, report: Repor
                 waits_s = list(WAITS_S)
             if not waits_s:
                 raise
-            log.info("%s: %s Trying again.", url, error.message)
+            log.info("%s: %s Trying again.", _without_login(url), error.message)
             _pause(waits_s.pop(0), part, report)
         else:
             part.complete(target)
-            return Fetched(target, digest, url)
+            return Fetched(target, digest, _without_login(url))
 
 
 def _pause(seconds: float, part: _Part, report: Report) -> None:
@@ -177,7 +201,7 @@ def _attempt(client: httpx.Client, url: str, part: _Part, report: Report) -> str
 def _resuming(url: str, part: _Part) -> Mapping[str, str]:
     """The headers that ask for the rest, where it can be known that it belongs to what is there."""
     origin = part.origin()
-    if part.size_bytes == 0 or origin is None or origin.url != url or not origin.validator:
+    if part.size_bytes == 0 or origin is None or origin.url != _without_login(url) or not origin.validator:
         return {}
     return {"Range": f"bytes={part.size_bytes}-", "If-Range": origin.validator}
 
@@ -186,7 +210,7 @@ def _already_whole(url: str, part: _Part, response: httpx.Response) -> str:
     """The server has nothing beyond what is there: it is complete, or it is not of this file."""
     if _announced_bytes(response) in {0, part.size_bytes} and _known_total(part) in {0, part.size_bytes}:
         return sha256_of(part.path)
-    part.restart(_Origin(url, "", 0))
+    part.restart(_Origin.unknown())
     raise _Transient(f"{_host(url)} has another file than the one that was begun.")
 
 
@@ -200,7 +224,7 @@ def _receive(url: str, part: _Part, response: httpx.Response, report: Report) ->
     if response.status_code != httpx.codes.PARTIAL_CONTENT:
         part.restart(_Origin.of(url, response))
     elif _first_byte(response) != part.size_bytes:
-        part.restart(_Origin(url, "", 0))
+        part.restart(_Origin.unknown())
         raise _Transient(f"{_host(url)} sent another piece than the one that was asked for.")
     disk.require_room(part.path.parent, max(total_bytes - part.size_bytes, 0))
     with part.path.open("rb") as begun:
@@ -258,6 +282,12 @@ def _translated(url: str) -> Iterator[None]:
         raise _Transient(f"The connection to {_host(url)} broke off.") from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise DownloadFailed(f"{_host(url)} cannot be asked: {type(error).__name__}.") from error
+
+
+def _without_login(url: str) -> str:
+    """A mirror's address may hold a name and password, which belong into no log and no manifest."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def _host(url: str) -> str:

@@ -4,7 +4,9 @@ Knows zips, folders and digests; nothing of URLs, tasks or threads. Touches only
 """
 
 import json
+import os
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -57,6 +59,15 @@ class Manifest:
 
 
 @dataclass(frozen=True)
+class Condition:
+    """A dataset at one moment: absent, partial (a download can go on), ready or damaged, as names and sizes tell."""
+
+    state: str
+    manifest: Manifest | None = None
+    damaged_files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Installation:
     """The place of ``dataset`` inside ``parent``, a folder that the models own."""
 
@@ -80,47 +91,32 @@ class Installation:
     def _old(self) -> Path:
         return self.parent / f"{self.dataset.folder}.old"
 
-    def manifest(self) -> Manifest | None:
-        return Manifest.read(self.folder)
+    def condition(self) -> Condition:
+        """What is there now; also while somebody else installs or deletes."""
+        found = self._look()
+        # Damage counts when it is seen twice: a folder may be put in place, or go, while its files are looked at.
+        while found.state == "damaged" and (again := self._look()) != found:
+            found = again
+        return found
 
-    def state(self) -> str:
-        """absent, partial (a download can go on), ready or damaged, as far as names and sizes tell."""
-        manifest = self.manifest()
-        if manifest is not None:
-            return "damaged" if self._faults(manifest) else "ready"
-        if self.folder.exists():
-            return "damaged"
-        return "partial" if self.zip_path.exists() or downloads.part_bytes(self.zip_path) else "absent"
-
-    def damaged_files(self) -> tuple[str, ...]:
-        manifest = self.manifest()
-        if manifest is None:
-            return (MANIFEST,) if self.folder.exists() else ()
-        return self._faults(manifest)
-
-    def size_bytes(self) -> int:
-        """Everything on disk that belongs to the dataset, finished or not."""
-        return sum(path.stat().st_size for path in self.files())
-
-    def files(self) -> Iterator[Path]:
-        for path in self.parent.glob(f"{self.dataset.folder}*"):
-            if path.is_file():
-                yield path
-            yield from (inner for inner in path.rglob("*") if inner.is_file())
+    def sizes_bytes(self) -> list[int]:
+        """Of every file on disk that belongs to the dataset, finished or not."""
+        paths = (self.folder, self._beside, self._old, *downloads.paths_of(self.zip_path))
+        return [size for path in paths for size in _sizes_bytes(path)]
 
     def trained_model(self) -> TrainedModel:
         """Raises ModelMissing, DamagedWeights."""
-        manifest = self.manifest()
-        if damaged := self.damaged_files():
-            raise DamagedWeights(f"The model {self.dataset.folder} is damaged: {', '.join(damaged)}.")
-        if manifest is None:
+        found = self.condition()
+        if found.damaged_files:
+            raise DamagedWeights(f"The model {self.dataset.folder} is damaged: {', '.join(found.damaged_files)}.")
+        if found.manifest is None:
             raise ModelMissing(f"The model {self.dataset.folder} is not on disk.")
-        checkpoint = manifest.files[f"{self.dataset.training}/{CHECKPOINT}"]
+        checkpoint = found.manifest.files[f"{self.dataset.training}/{CHECKPOINT}"]
         return TrainedModel(self.dataset.folder, self.folder / self.dataset.training, checkpoint.sha256)
 
     def verify(self, *, report: Report = unheard) -> None:
         """Compute every digest anew and remember which files differ. ``report`` counts files."""
-        manifest = self.manifest()
+        manifest = Manifest.read(self.folder)
         if manifest is None:
             return
         damaged = []
@@ -172,7 +168,7 @@ class Installation:
 
     def remove(self) -> int:
         """Delete everything that belongs to the dataset; how many bytes that frees."""
-        freed_bytes = self.size_bytes()
+        freed_bytes = sum(self.sizes_bytes())
         with disk.errors_translated():
             if self.folder.exists():
                 # Renamed first, so that a half deleted folder is never taken for a model.
@@ -185,8 +181,18 @@ class Installation:
                 self.parent.rmdir()
         return freed_bytes
 
+    def _look(self) -> Condition:
+        manifest = Manifest.read(self.folder)
+        if manifest is not None:
+            faults = self._faults(manifest)
+            return Condition("damaged" if faults else "ready", manifest, faults)
+        if self.folder.exists():
+            return Condition("damaged", damaged_files=(MANIFEST,))
+        begun = self.zip_path.exists() or downloads.part_bytes(self.zip_path)
+        return Condition("partial" if begun else "absent")
+
     def _faults(self, manifest: Manifest) -> tuple[str, ...]:
-        changed = (name for name, kept in manifest.files.items() if _size(self.folder / name) != kept.size_bytes)
+        changed = (name for name, kept in manifest.files.items() if _size_bytes(self.folder / name) != kept.size_bytes)
         return tuple(dict.fromkeys((*changed, *manifest.damaged)))
 
     def _start_beside(self, needed_bytes: int) -> None:
@@ -215,8 +221,22 @@ def _names(training: Path) -> list[PurePosixPath]:
     return [name for name in names if not archives.is_junk(name)]
 
 
-def _size(path: Path) -> int | None:
-    return path.stat().st_size if path.is_file() else None
+def _sizes_bytes(path: Path) -> Iterator[int]:
+    """Of the file, or of every file below the folder; what vanishes meanwhile does not count."""
+    below = (Path(folder, name) for folder, _, names in os.walk(path) for name in names)
+    for file in (path, *below):
+        size_bytes = _size_bytes(file)
+        if size_bytes is not None:
+            yield size_bytes
+
+
+def _size_bytes(path: Path) -> int | None:
+    """None where there is no file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
 
 
 def _remove(folder: Path) -> None:

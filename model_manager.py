@@ -8,7 +8,7 @@ changed only by the thread that has claimed it; downloads wait for a claim, all 
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +22,7 @@ from catalogue import Dataset, Task
 from claims import Claims
 from errors import DamagedWeights, DownloadFailed, InputNotFound, ModelInUse, ModelMissing
 from findings import Notice, TrainedModel
-from installation import Installation
+from installation import Condition, Installation
 from progress import Report
 from transfers import Download
 
@@ -78,13 +78,13 @@ class Models:
     def status(self, key: str) -> ModelStatus:
         """Raises UnknownTask."""
         task = catalogue.task_of(key)
-        places = self._places(task)
-        state = self._state(task, places)
+        found = {place: place.condition() for place in self._places(task)}
+        state = self._state(task, {condition.state for condition in found.values()})
         ready = state == "ready"
-        missing_bytes = sum(place.dataset.zip_bytes for place in places if place.state() != "ready")
+        missing_bytes = sum(place.dataset.zip_bytes for place in found if found[place].state != "ready")
         return ModelStatus(
             downloaded=ready,
-            size_mb=_megabytes(sum(place.size_bytes() for place in places) if ready else missing_bytes),
+            size_mb=_megabytes(sum(sum(place.sizes_bytes()) for place in found) if ready else missing_bytes),
             path=_with_tilde(self._root),
             task=key,
             name=task.name,
@@ -93,7 +93,7 @@ class Models:
             cache_path=str(self._root / key),
             structures=task.structures,
             needs=task.needs,
-            warnings=tuple(warning for place in places for warning in _warnings(place)),
+            warnings=tuple(notice for place in found for notice in _warnings(place.dataset, found[place])),
         )
 
     def statuses(self) -> dict[str, ModelStatus]:
@@ -103,8 +103,8 @@ class Models:
         """How much room every task takes."""
         models = {}
         for key, task in catalogue.TASKS.items():
-            sizes = [path.stat().st_size for place in self._places(task) for path in place.files()]
-            models[key] = {"size_mb": _megabytes(sum(sizes)), "file_count": len(sizes)}
+            sizes_bytes = [size for place in self._places(task) for size in place.sizes_bytes()]
+            models[key] = {"size_mb": _megabytes(sum(sizes_bytes)), "file_count": len(sizes_bytes)}
         total_mb = round(sum(model["size_mb"] for model in models.values()), 1)
         count = sum(int(model["file_count"]) for model in models.values())
         return CacheStats(str(self._root), total_mb, count, models)
@@ -190,10 +190,9 @@ class Models:
 
     def _missing(self, task: Task) -> list[Installation]:
         wanted = (place for part in catalogue.with_needs(task) for place in self._places(part))
-        return [place for place in wanted if place.state() != "ready"]
+        return [place for place in wanted if place.condition().state != "ready"]
 
-    def _state(self, task: Task, places: Sequence[Installation]) -> str:
-        states = {place.state() for place in places}
+    def _state(self, task: Task, states: Set[str]) -> str:
         if states == {"ready"}:
             return "ready"
         if self._is_downloading(task):
@@ -224,7 +223,7 @@ class Models:
         for place in places:
             with self._claims.when_free(place.dataset.number, download.go_on):
                 # Another download may have brought it while this one waited.
-                if place.state() != "ready":
+                if place.condition().state != "ready":
                     self._bring(place, download)
             download.finish(place.dataset)
 
@@ -237,7 +236,8 @@ class Models:
         download.report(dataset, "verifying", 0, 1)
         extracting = partial(download.report, dataset, "extracting")
         try:
-            self._compare_digest(dataset, fetched.sha256)
+            for notice in self._digest_notices(dataset, fetched.sha256):
+                download.warn(notice)
             place.install_zip(place.zip_path, source=fetched.url, sha256=fetched.sha256, report=extracting)
         except DamagedWeights as error:
             downloads.discard(place.zip_path)
@@ -254,7 +254,7 @@ class Models:
             digest = downloads.sha256_of(path)
         for place in places:
             if archives.find_folder(path, PurePosixPath(place.dataset.folder)) is not None:
-                self._compare_digest(place.dataset, digest)
+                self._digest_notices(place.dataset, digest)
                 place.install_zip(path, source=path.name, sha256=digest)
                 filled += 1
         return filled
@@ -266,21 +266,27 @@ class Models:
             place.install_folder(folder)
         return len(found)
 
-    def _compare_digest(self, dataset: Dataset, sha256: str) -> None:
+    def _digest_notices(self, dataset: Dataset, sha256: str) -> Sequence[Notice]:
         """Raises DamagedWeights where the digest is known and differs, if the settings want that."""
-        if dataset.zip_sha256 in {None, sha256}:
-            return
-        if self._strict_digests:
+        notices = _digest_notices(dataset, sha256)
+        if notices and self._strict_digests:
             raise DamagedWeights(f"The zip of {dataset.folder} has another SHA-256 than the one that is known.")
-        log.warning("%s: SHA-256 %s, known is %s", dataset.folder, sha256, dataset.zip_sha256)
+        for notice in notices:
+            log.warning("%s It is %s; known is %s.", notice.message, sha256, dataset.zip_sha256)
+        return notices
 
 
-def _warnings(place: Installation) -> Iterator[Notice]:
-    manifest, known = place.manifest(), place.dataset.zip_sha256
-    if manifest is not None and None not in {known, manifest.zip_sha256} and manifest.zip_sha256 != known:
-        yield Notice("unexpected_digest", f"{place.dataset.folder} came from a zip with an unknown SHA-256.")
-    for name in place.damaged_files():
-        yield Notice("damaged_file", f"{place.dataset.folder}/{name} is missing or not what was installed.")
+def _digest_notices(dataset: Dataset, sha256: str | None) -> Sequence[Notice]:
+    if None in {sha256, dataset.zip_sha256} or sha256 == dataset.zip_sha256:
+        return ()
+    return (Notice("unexpected_digest", f"{dataset.folder} came from a zip with an unknown SHA-256."),)
+
+
+def _warnings(dataset: Dataset, found: Condition) -> Iterator[Notice]:
+    if found.manifest is not None:
+        yield from _digest_notices(dataset, found.manifest.zip_sha256)
+    for name in found.damaged_files:
+        yield Notice("damaged_file", f"{dataset.folder}/{name} is missing or not what was installed.")
 
 
 def _megabytes(size_bytes: int) -> float:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from catalogue import Dataset
 from errors import Cancelled, OpenScansError
+from findings import Notice
 
 SPANS = {"downloading": (0.0, 0.95), "verifying": (0.95, 0.97), "extracting": (0.97, 1.0)}
 """Which part of a dataset's share each stage fills: unpacking takes seconds, a download minutes."""
@@ -45,6 +46,7 @@ class DownloadSnapshot:
     speed_mb_s: float | None = None
     eta_s: float | None = None
     failure: OpenScansError | None = None
+    warnings: tuple[Notice, ...] = ()
 
     @property
     def over(self) -> bool:
@@ -142,6 +144,11 @@ class Download:
         if changed or time.monotonic() - self._told_s >= TELL_EVERY_S:
             self._tell(status, dataset.folder)
 
+    def warn(self, notice: Notice) -> None:
+        """Tell everybody something that does not stop the download; it stays to the last state."""
+        known = self.snapshot()
+        self._change(replace(known, warnings=(*known.warnings, notice)))
+
     def finish(self, dataset: Dataset) -> None:
         """The dataset is in its place, whoever brought it."""
         self._done_shares[dataset.folder] = 1.0
@@ -151,10 +158,12 @@ class Download:
         self._told_s = time.monotonic()
         done_bytes, total_bytes = sum(self._done_bytes.values()), sum(self._expected_bytes.values())
         speed = self._speedometer.speed(done_bytes) if status == "downloading" else None
+        known = self.snapshot()
         self._change(
-            DownloadSnapshot(
+            replace(
+                known,
                 status=status,
-                progress=max(self.snapshot().progress, round(self._progress(), PROGRESS_DIGITS)),
+                progress=max(known.progress, round(self._progress(), PROGRESS_DIGITS)),
                 downloaded_mb=round(done_bytes / 1e6, 1),
                 total_mb=round(total_bytes / 1e6, 1),
                 file=file,

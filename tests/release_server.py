@@ -30,13 +30,15 @@ DATASETS: Mapping[int, Dataset] = {
 class Fault:
     """What goes wrong with one answer. ``drop_after`` and ``stall_after`` count bytes of its body.
 
-    A stalled answer goes on when the server's ``resume`` is set. ``announce`` replaces Content-Length.
+    A stalled answer goes on when the server's ``resume`` is set. ``announce`` replaces Content-Length; ``location`` is
+    where a redirect leads.
     """
 
     status: int | None = None
     drop_after: int | None = None
     stall_after: int | None = None
     announce: int | None = None
+    location: str | None = None
     ignore_range: bool = False
 
 
@@ -93,7 +95,8 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self.release.faults.popleft() if self.release.faults else self.release.always
         path = self.release.folder / self.path.lstrip("/")
         if fault.status is not None or not path.is_file():
-            self._answer(fault.status or 404, {}, b"", fault)
+            headers = {} if fault.location is None else {"Location": fault.location}
+            self._answer(fault.status or 404, headers, b"", fault)
             return
         content = path.read_bytes()
         tag = f'"{hashlib.sha256(content).hexdigest()}"'
@@ -122,6 +125,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.release.requests.append(Sent(self.path, self.headers.get("Range"), status, stop))
         self.send_response(status)
         self.send_header("Content-Length", str(fault.announce if fault.announce is not None else len(body)))
+        # Said beforehand: a redirect's client would else send its next request into a connection that is closing.
+        self.send_header("Connection", "close")
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()

@@ -1,6 +1,7 @@
 """A URL becomes a complete file whatever the server does, and no byte is fetched twice without need."""
 
 import hashlib
+import logging
 import random
 import socket
 from collections.abc import Iterator
@@ -162,6 +163,44 @@ def test_a_mirror_that_refuses_leaves_the_bytes_of_the_other(server: ReleaseServ
     kept_bytes = interrupted(server, target)
     downloads.fetch([f"{server.url}/gone/a.zip", f"{server.url}/a.zip"], target)
     assert server.requests[-1].range == f"bytes={kept_bytes}-"
+
+
+def test_a_redirect_is_followed_for_the_rest_too(server: ReleaseServer, target: Path) -> None:
+    urls = [f"{server.url}/releases/a.zip"]
+    redirect = Fault(status=302, location="/a.zip")
+    server.faults += [redirect, Fault(drop_after=CUT), redirect]
+    fetched = downloads.fetch(urls, target)
+    assert fetched.url == urls[0]
+    assert [sent.range for sent in server.requests if sent.path == "/a.zip"] == [None, f"bytes={CUT}-"]
+    assert_whole(target)
+
+
+def test_a_mirrors_password_is_written_nowhere(
+    server: ReleaseServer, target: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = f"{server.url.replace('//', '//someone:secret@')}/a.zip"
+    server.faults += [Fault(drop_after=CUT), Fault(status=404)]
+    with caplog.at_level(logging.INFO, "openscans"), pytest.raises(DownloadFailed):
+        downloads.fetch([url], target)
+    written = [path.read_bytes() for path in target.parent.iterdir()]
+    ours = [record.getMessage() for record in caplog.records if record.name.startswith("openscans")]
+    assert ours
+    assert not any("secret" in message for message in ours)
+    assert not any(b"secret" in content for content in written)
+    assert downloads.fetch([url], target).url == f"{server.url}/a.zip"
+    assert server.requests[-1].range == f"bytes={CUT}-"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("HTTPS_PROXY", "ftp://127.0.0.1:9"), ("SSL_CERT_FILE", "/nowhere/certificates.pem")]
+)
+def test_settings_that_cannot_be_used_are_said_so(
+    target: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(DownloadFailed, match="settings for the proxy") as caught:
+        downloads.fetch(["https://localhost:9/a.zip"], target)
+    assert name in caught.value.hint
 
 
 def test_nobody_listening_is_said_so(target: Path) -> None:

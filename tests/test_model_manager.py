@@ -3,9 +3,7 @@
 import hashlib
 import json
 import logging
-import stat
 import threading
-import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from errors import Cancelled, DamagedWeights, DownloadFailed, ModelInUse, ModelMissing, UnknownTask
-from model_manager import Download, Models
+from model_manager import Models
+from tests.model_homes import CHECKPOINT, MR, files_below, followed, last, offline
 from tests.release_server import (
     CHECKPOINT_BYTES,
     DATASETS,
@@ -25,11 +24,10 @@ from tests.release_server import (
     write_release,
     write_zip,
 )
-from transfers import DownloadSnapshot
 
-MR = DATASETS[756].folder
-CHECKPOINT = f"{MR}/{DATASETS[756].training}/fold_0/checkpoint_final.pth"
-NEVER = "http://127.0.0.1:9/never-asked"
+ASKING = 20
+COMINGS_AND_GOINGS = 60
+"""A second; what a reader sees half done shows within the first few."""
 
 
 @pytest.fixture
@@ -46,23 +44,6 @@ def home(tmp_path: Path) -> Path:
 @pytest.fixture
 def models(home: Path, server: ReleaseServer) -> Models:
     return Models(home, (server.url,), offline=False, strict_digests=False)
-
-
-def offline(home: Path, *, strict_digests: bool = False) -> Models:
-    return Models(home, (NEVER,), offline=True, strict_digests=strict_digests)
-
-
-def followed(download: Download) -> list[DownloadSnapshot]:
-    """All its states, to the last."""
-    return list(download.snapshots())
-
-
-def last(download: Download) -> DownloadSnapshot:
-    return followed(download)[-1]
-
-
-def files_below(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
 def imported_mr(home: Path, tmp_path: Path) -> Models:
@@ -89,6 +70,30 @@ def test_structures_are_named_from_head_to_foot(home: Path) -> None:
 def test_an_unknown_task_is_an_error(home: Path) -> None:
     with pytest.raises(UnknownTask):
         offline(home).status("lungs")
+
+
+def test_the_status_is_true_while_models_come_and_go(home: Path, tmp_path: Path) -> None:
+    models = offline(home)
+    zip_path = write_zip(tmp_path / "mr.zip", training_files(756, checkpoint_bytes=100))
+    over = threading.Event()
+
+    def look() -> set[tuple[str, int]]:
+        seen = set()
+        while not over.is_set():
+            models.cache_stats()
+            status = models.status("vertebrae_mr")
+            seen.add((status.state, sum(warning.code == "damaged_file" for warning in status.warnings)))
+        return seen
+
+    with ThreadPoolExecutor(2) as pool:
+        watching = [pool.submit(look) for _ in range(2)]
+        try:
+            for _ in range(COMINGS_AND_GOINGS):
+                models.import_from("vertebrae_mr", zip_path)
+                models.delete("vertebrae_mr")
+        finally:
+            over.set()
+        assert watching[0].result() | watching[1].result() <= {("absent", 0), ("ready", 0)}
 
 
 # Download
@@ -133,14 +138,14 @@ def test_what_is_there_is_not_fetched_again(models: Models, server: ReleaseServe
 
 
 def test_many_who_ask_share_one_download(models: Models, server: ReleaseServer) -> None:
-    everybody = threading.Barrier(12)
+    everybody = threading.Barrier(ASKING)
 
     def ask(number: int) -> str:
         everybody.wait()
         return last(models.download(("vertebrae", "total_body")[number % 2])).status
 
-    with ThreadPoolExecutor(12) as pool:
-        assert set(pool.map(ask, range(12))) == {"complete"}
+    with ThreadPoolExecutor(ASKING) as pool:
+        assert set(pool.map(ask, range(ASKING))) == {"complete"}
     assert sorted(sent.path for sent in server.requests) == sorted(
         f"/{DATASETS[number].release_path}" for number in (292, 297, 298)
     )
@@ -221,76 +226,6 @@ def test_closing_ends_every_download(models: Models, server: ReleaseServer) -> N
     assert {last(download).status for download in running} == {"cancelled"}
 
 
-# What is wrong with a zip
-
-
-def zip_with(path: Path, name: str, mode: int = stat.S_IFREG | 0o644) -> Path:
-    write_zip(path, training_files(756))
-    entry = zipfile.ZipInfo(name)
-    entry.external_attr = mode << 16
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(entry, b"/etc/passwd")
-    return path
-
-
-TRICKS = {
-    "leaves its folder": ("../evil", stat.S_IFREG),
-    "leaves from inside": (f"{MR}/../../evil", stat.S_IFREG),
-    "absolute": ("/tmp/evil", stat.S_IFREG),
-    "backslashes": (f"{MR}\\..\\..\\evil", stat.S_IFREG),
-    "drive": ("C:evil", stat.S_IFREG),
-    "symlink": (f"{MR}/link", stat.S_IFLNK),
-    "same name": (CHECKPOINT.upper(), stat.S_IFREG),
-}
-
-
-@pytest.mark.parametrize(("name", "mode"), TRICKS.values(), ids=TRICKS.keys())
-def test_a_zip_with_a_trick_installs_nothing(home: Path, tmp_path: Path, name: str, mode: int) -> None:
-    bad = zip_with(tmp_path / "bad.zip", name, mode)
-    with pytest.raises(DamagedWeights):
-        offline(home).import_from("vertebrae_mr", bad)
-    assert files_below(tmp_path) == {"bad.zip"}
-
-
-@pytest.mark.parametrize("lacking", ["plans.json", "dataset.json", "checkpoint_final.pth"])
-def test_a_zip_without_a_needed_file_installs_nothing(home: Path, tmp_path: Path, lacking: str) -> None:
-    files = {name: content for name, content in training_files(756).items() if not name.endswith(f"/{lacking}")}
-    with pytest.raises(DamagedWeights, match=lacking):
-        offline(home).import_from("vertebrae_mr", write_zip(tmp_path / "bad.zip", files))
-    assert files_below(tmp_path) == {"bad.zip"}
-
-
-def test_a_downloaded_zip_with_a_changed_byte_is_thrown_away(models: Models, server: ReleaseServer, home: Path) -> None:
-    path = release_zip(server.folder, 756)
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-    failed = last(models.download("vertebrae_mr"))
-    assert (failed.status, failed.code) == ("error", "download_failed")
-    assert failed.error is not None
-    assert "damaged" in failed.error
-    assert files_below(home) == set()
-    write_zip(path, training_files(756))
-    assert last(models.download("vertebrae_mr")).status == "complete"
-
-
-def test_a_page_instead_of_a_zip_is_refused(models: Models, server: ReleaseServer, home: Path) -> None:
-    release_zip(server.folder, 756).write_bytes(b"<html>Log in to the hospital's network</html>")
-    assert last(models.download("vertebrae_mr")).code == "download_failed"
-    assert files_below(home) == set()
-
-
-def test_junk_and_other_trainings_are_left_out(home: Path, tmp_path: Path) -> None:
-    training = f"{MR}/{DATASETS[756].training}"
-    junk = [f"__MACOSX/{training}/._plans.json", f"{training}/.DS_Store", f"{training}/._dataset.json"]
-    other = f"{MR}/other__nnUNetResEncUNetLPlans_8__3d_fullres/plans.json"
-    files = training_files(756) | dict.fromkeys([*junk, other], b"x")
-    models = offline(home)
-    models.import_from("vertebrae_mr", write_zip(tmp_path / "mr.zip", files))
-    task_folder = Path(models.status("vertebrae_mr").cache_path)
-    assert files_below(task_folder) == {*training_files(756), f"{MR}/manifest.json"}
-
-
 # Digests
 
 
@@ -301,6 +236,19 @@ def test_another_digest_than_the_known_is_shown(home: Path, tmp_path: Path, capl
     assert status.downloaded
     assert [warning.code for warning in status.warnings] == ["unexpected_digest"]
     assert MR in caplog.text
+
+
+def test_another_digest_than_the_known_is_told_to_all_who_follow(models: Models) -> None:
+    done = last(models.download("vertebrae_mr"))
+    assert done.status == "complete"
+    assert [(warning.code, MR in warning.message) for warning in done.warnings] == [("unexpected_digest", True)]
+
+
+def test_a_download_with_another_digest_is_an_error_if_wanted(home: Path, server: ReleaseServer) -> None:
+    models = Models(home, (server.url,), offline=False, strict_digests=True)
+    failed = last(models.download("vertebrae_mr"))
+    assert (failed.status, failed.code) == ("error", "download_failed")
+    assert files_below(home) == set()
 
 
 def test_another_digest_than_the_known_is_an_error_if_wanted(home: Path, tmp_path: Path) -> None:

@@ -1,0 +1,28 @@
+"""Models in a home folder of one's own, and what tests ask about both."""
+
+from pathlib import Path
+
+from model_manager import Models
+from tests.release_server import DATASETS
+from transfers import Download, DownloadSnapshot
+
+MR = DATASETS[756].folder
+CHECKPOINT = f"{MR}/{DATASETS[756].training}/fold_0/checkpoint_final.pth"
+NEVER = "http://127.0.0.1:9/never-asked"
+
+
+def offline(home: Path, *, strict_digests: bool = False) -> Models:
+    return Models(home, (NEVER,), offline=True, strict_digests=strict_digests)
+
+
+def followed(download: Download) -> list[DownloadSnapshot]:
+    """All its states, to the last."""
+    return list(download.snapshots())
+
+
+def last(download: Download) -> DownloadSnapshot:
+    return followed(download)[-1]
+
+
+def files_below(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
