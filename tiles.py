@@ -21,7 +21,8 @@ GAUSSIAN_REACH = 4.0
 """scipy's gaussian_filter, which nnU-Net uses, ends after so many standard deviations."""
 
 LARGEST_FLOAT32_BYTES = 2**30
-"""Sums that would take more are kept in float16, in which nnU-Net keeps all of them."""
+"""Sums that would take more are kept in float16, as nnU-Net keeps all of them, which rounds logits to whole numbers
+at the image's corners, where a patch weighs least."""
 
 Float32 = NDArray[np.float32]
 

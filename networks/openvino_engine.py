@@ -47,7 +47,8 @@ class OpenVinoNetwork:
 def _compiled(folder: Path, plan: Plan, options: EngineOptions) -> openvino.CompiledModel:
     """The network of ``folder``: as it was compiled before where that was kept, else compiled, and kept.
 
-    OpenVINO's own cache is keyed by names that it draws anew for every graph, so that it never finds anything.
+    OpenVINO's own cache is keyed by node names too, which count on through the process: it finds a network only where
+    as many were built before it as last time, and only after the checkpoint was read and the graph was built.
     """
     core = openvino.Core()
     settings = _settings(core, options)
