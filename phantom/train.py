@@ -6,7 +6,7 @@ python -m phantom.train --results phantom/weights [--only 292]
 import argparse
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -38,12 +38,12 @@ class Course:
 
 
 COURSES = {
-    297: Course(small(SPECS[297], base_features=16, max_features=32, patch_zyx=(48, 32, 32)), 32, 450, 8),
+    297: Course(small(SPECS[297], base_features=16, max_features=32, patch_zyx=(48, 32, 32)), 64, 1400, 8),
     292: Course(
-        small(SPECS[292], base_features=16, max_features=32, patch_zyx=(64, 64, 64)), 16, 520, 2, begins_as=297
+        small(SPECS[292], base_features=16, max_features=32, patch_zyx=(64, 64, 64)), 40, 1800, 2, begins_as=297
     ),
     298: Course(
-        small(SPECS[298], base_features=16, max_features=32, patch_zyx=(32, 32, 32)), 40, 300, 6, begins_as=297
+        small(SPECS[298], base_features=16, max_features=32, patch_zyx=(32, 32, 32)), 64, 600, 6, begins_as=297
     ),
 }
 
@@ -55,6 +55,12 @@ TURN_DEG = 22.0
 
 
 DECODER_STAGE = re.compile(r"(decoder\.(?:stages|transpconvs|seg_layers)\.)(\d+)")
+
+LEAST_BALANCE = 0.2
+"""How much of the weight for bone is left when most of the training is done."""
+
+PLAIN_WEIGHT = 4.0
+"""Keeps the plain mean's gradients, most of whose voxels are easy, at about the size of the balanced one's."""
 
 NEVER = -30.0
 """The logit of a class that no phantom shows."""
@@ -90,7 +96,7 @@ def scans(course: Course) -> list[Scan]:
 
 
 def _scan(spec: NetworkSpec, seed: int, random: np.random.Generator) -> Scan:
-    phantom = spine.describe(seed)
+    phantom = spine.describe(seed, _whole_or_part(random))
     spacing = [spec.spacing_mm * random.uniform(0.98, 1.02)] * 3
     angles = random.uniform(-TURN_DEG, TURN_DEG, 3) * (random.random() > 0.25)
     shape, affine = spine.rotated_grid(phantom, spacing, angles.tolist())
@@ -100,6 +106,15 @@ def _scan(spec: NetworkSpec, seed: int, random: np.random.Generator) -> Scan:
     canonical = (slice(None), slice(None, None, -1), slice(None, None, -1))
     own = np.ascontiguousarray(labels_of(spec)[labels][canonical])
     return Scan(np.ascontiguousarray(image.astype(np.float16)[canonical]), own, np.argwhere(own)[::17])
+
+
+def _whole_or_part(random: np.random.Generator) -> Sequence[str]:
+    """All levels for every other phantom; else neighbours, as few as a scan of the neck or the lower back shows."""
+    if random.random() < 0.5:
+        return spine.LEVELS
+    count = int(random.integers(4, 15))
+    first = int(random.integers(len(spine.LEVELS) - count + 1))
+    return spine.LEVELS[first : first + count]
 
 
 def patches(
@@ -123,12 +138,15 @@ def _patch(spec: NetworkSpec, scan: Scan, random: np.random.Generator) -> tuple[
     middle = scan.inside[random.integers(len(scan.inside))] if random.random() < 0.9 else random.integers(0, size)
     start = middle - patch // 2 + random.integers(-patch // 3, patch // 3 + 1)
     start = np.clip(start, -patch // 6, np.maximum(size - patch + patch // 6, 0))
-    if random.random() < 0.2:
-        axis = random.integers(3)
-        cut_high[axis] = min(size[axis], start[axis] + random.integers(patch[axis] // 2, patch[axis] + 1))
+    if random.random() < 0.3:
+        axis, depth = random.integers(3), random.random() / 2
+        if random.random() < 0.5:
+            cut_low[axis] = start[axis] + int(depth * patch[axis])
+        else:
+            cut_high[axis] = min(size[axis], start[axis] + int((1 - depth) * patch[axis]))
     image = np.zeros(spec.patch_zyx, np.float32)
     labels = np.zeros(spec.patch_zyx, np.int64)
-    low, high = np.maximum(start, cut_low), np.minimum(start + patch, cut_high)
+    low, high = np.maximum(np.maximum(start, cut_low), 0), np.minimum(start + patch, cut_high)
     source = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
     target = tuple(slice(a, b) for a, b in zip(low - start, high - start, strict=True))
     image[target] = scan.image[source]
@@ -136,10 +154,12 @@ def _patch(spec: NetworkSpec, scan: Scan, random: np.random.Generator) -> tuple[
     return image, labels
 
 
-def loss_of(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Cross entropy, half of it for bone, plus soft Dice over the labels that the batch holds.
+def loss_of(logits: torch.Tensor, labels: torch.Tensor, balance: float) -> torch.Tensor:
+    """Cross entropy plus soft Dice over the labels that the batch holds.
 
-    Bone is a few hundredths of a patch; as a plain mean the cross entropy would hardly tell one level from another.
+    ``balance``: 1 gives half of the cross entropy to bone, 0 gives every voxel the same weight. Bone is a few
+    hundredths of a patch, so that a plain mean would hardly tell one level from another; but a weight for bone makes
+    the network draw it too large.
     """
     entropy = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
     bone = labels > 0
@@ -147,11 +167,12 @@ def loss_of(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     if present.numel() == 0:
         return entropy.mean()
     balanced = entropy[bone].mean() + entropy[~bone].mean()
+    blended = balance * balanced + (1 - balance) * PLAIN_WEIGHT * entropy.mean()
     probabilities = logits.softmax(1)[:, present]
     truth = (labels[:, None] == present[None, :, None, None, None]).to(probabilities.dtype)
     overlap = (probabilities * truth).sum((0, 2, 3, 4))
     total = probabilities.sum((0, 2, 3, 4)) + truth.sum((0, 2, 3, 4))
-    return balanced + 1 - (2 * overlap / total.clamp(min=1)).mean()
+    return blended + 1 - (2 * overlap / total.clamp(min=1)).mean()
 
 
 def _share_right(logits: torch.Tensor, labels: torch.Tensor) -> float:
@@ -246,7 +267,7 @@ def train(course: Course, results: Path, earlier: Path | None = None) -> torch.n
         with torch.autocast("cpu", torch.bfloat16):
             logits = module(batch)[:, used].float()
         shown = torch.searchsorted(used, labels)
-        loss = loss_of(logits, shown)
+        loss = loss_of(logits, shown, max(1 - 1.4 * step / course.steps, LEAST_BALANCE))
         loss.backward()
         # In bfloat16 the variance of an even patch can come out below zero, once in some hundred steps.
         if torch.isfinite(torch.nn.utils.clip_grad_norm_(module.parameters(), 12)):

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -69,10 +70,16 @@ def test_progress_comes_out_in_order_with_every_patch(make_worker: MakeWorker) -
     assert heard[-1] == ("measuring", 1, 1)
 
 
-def test_state_goes_from_cold_through_busy_to_ready(make_worker: MakeWorker) -> None:
-    worker = make_worker()
+def test_state_goes_from_cold_through_loading_and_busy_to_ready(make_worker: MakeWorker, tmp_path: Path) -> None:
+    sign = tmp_path / "sign"
+    worker = make_worker(partial(pipelines.make_when_told, sign))
     states = [worker.state]
-    worker.detect(pipelines.order(), lambda *_: states.append(worker.state))
+
+    def watch(stage: str, done: int, total: int) -> None:
+        states.append(worker.state)
+        sign.touch()
+
+    worker.detect(pipelines.order(), watch)
     states.append(worker.state)
     assert [state for before, state in zip([None, *states], states, strict=False) if state != before] == [
         "cold",
