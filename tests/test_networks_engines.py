@@ -50,7 +50,7 @@ def test_engines_give_the_same_logits(
     patch = patch_for(spec)
     ours = logits(folder, "cpu", options, patch)
     assert ours.shape == (spec.heads, *spec.patch_zyx)
-    np.testing.assert_allclose(ours, logits(folder, TORCH_ON_CPU, options, patch), atol=1e-3)
+    np.testing.assert_allclose(ours, logits(folder, TORCH_ON_CPU, options, patch), atol=1e-4)
 
 
 @pytest.mark.slow
@@ -62,13 +62,9 @@ def test_engines_give_the_same_labels_with_full_size_networks(
     patch = patch_for(layout.SPECS[dataset])
     ours = logits(folder, "cpu", options, patch).argmax(axis=0)
     gc.collect()
-    theirs = logits(folder, TORCH_ON_CPU, options, patch)
-    second, first = np.partition(theirs, (-2, -1), axis=0)[-2:]
-    # Of 27 or 118 random classes two are often all but equal. The engines differ by up to 0.03 of a deviation.
-    clear = first - second > 0.03 * theirs.std()
-    assert clear.mean() > 0.8
+    theirs = logits(folder, TORCH_ON_CPU, options, patch).argmax(axis=0)
     assert len(np.unique(ours)) > 5
-    assert np.mean(ours[clear] == theirs.argmax(axis=0)[clear]) >= 0.999
+    assert np.mean(ours == theirs) >= 0.999
 
 
 def test_the_slope_of_the_plan_reaches_both_engines(tmp_path: Path, options: EngineOptions) -> None:
