@@ -25,7 +25,7 @@ STAGE_WEIGHTS: Mapping[str, float] = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """The networks that serve one task, by their dataset's number, and how finely they look.
+    """The networks that serve one task, by their dataset's number.
 
     Steps as TotalSegmentator has them: 0.8 of the patch for its `total` tasks, nnU-Net's own 0.5 for the others.
     """
@@ -33,7 +33,6 @@ class Recipe:
     task: str
     segmenter: int
     localiser: int | None
-    spacing_mm: float
     step: float
 
     @property
@@ -45,9 +44,9 @@ class Recipe:
 RECIPES = {
     recipe.task: recipe
     for recipe in (
-        Recipe("vertebrae", segmenter=292, localiser=298, spacing_mm=1.5, step=0.8),
-        Recipe("total_body", segmenter=297, localiser=298, spacing_mm=3.0, step=0.8),
-        Recipe("vertebrae_mr", segmenter=756, localiser=None, spacing_mm=1.5, step=0.5),
+        Recipe("vertebrae", segmenter=292, localiser=298, step=0.8),
+        Recipe("total_body", segmenter=297, localiser=298, step=0.8),
+        Recipe("vertebrae_mr", segmenter=756, localiser=None, step=0.5),
     )
 }
 
@@ -137,7 +136,6 @@ class Detector:
             task=recipe.task,
             segmenter=self._weights.trained_model(recipe.segmenter),
             localiser=localiser,
-            spacing_mm=recipe.spacing_mm,
             step=recipe.step,
             series_uid=request.series_uid,
             fast_mode=request.fast_mode,

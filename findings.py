@@ -90,14 +90,13 @@ class Order:
     """One detection that somebody asked for, with the weights it needs.
 
     ``localiser`` finds the spine in the whole image first; None lets ``segmenter`` see the whole image.
-    ``spacing_mm`` is the resolution the segmenter runs at, ``step`` the sliding window's step as a share of the patch.
+    ``step`` is the sliding window's step as a share of the patch.
     """
 
     path: Path
     task: str
     segmenter: TrainedModel
     localiser: TrainedModel | None
-    spacing_mm: float
     step: float
     series_uid: str | None = None
     fast_mode: bool = False

@@ -22,7 +22,7 @@ import numpy as np
 import psutil
 
 from benchmarks import totalsegmentator
-from phantom import layout, spine
+from phantom import drawing, grid, layout, spine
 from phantom.files import write_nifti
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -77,10 +77,10 @@ def _tree_bytes(root: psutil.Process) -> int:
 def write_ct(path: Path, *, size: int, slices: int) -> None:
     """A phantom's CT of ``size`` × ``size`` × ``slices`` voxels: 360 mm wide, and as long as the whole spine."""
     phantom = spine.describe(5)
-    (planes, _, _), axial = spine.axial_grid(phantom, (1.0, 1.0, 1.0))
+    (planes, _, _), axial = grid.axial(phantom, (1.0, 1.0, 1.0))
     affine = np.diag([360 / size, 360 / size, planes / slices, 1.0])
     affine[:3, 3] = axial[:3, 3] - (65, 80, 0)
-    voxels, _ = spine.render(phantom, (slices, size, size), affine, seed=5)
+    voxels, _ = drawing.render(phantom, (slices, size, size), affine, seed=5)
     write_nifti(path, voxels, affine)
 
 

@@ -14,9 +14,14 @@ from findings import EngineOptions, Order, TrainedModel
 from inference import Pipeline
 
 
-def model(results: Path, dataset: int) -> TrainedModel:
-    """The one training of ``dataset`` under ``results``."""
+def training_folder(results: Path, dataset: int) -> Path:
+    """The one training of ``dataset`` under ``results``; found without `phantom.layout`, which would load PyTorch."""
     [folder] = results.glob(f"Dataset{dataset}_*/*__nnUNetPlans__3d_fullres")
+    return folder
+
+
+def model(results: Path, dataset: int) -> TrainedModel:
+    folder = training_folder(results, dataset)
     return TrainedModel(folder.parent.name, folder, sha256=folder.parent.name)
 
 
@@ -27,7 +32,6 @@ def order(image: Path, results: Path, *, fast: bool) -> Order:
         task="total_body" if fast else "vertebrae",
         segmenter=model(results, 297 if fast else 292),
         localiser=model(results, 298),
-        spacing_mm=3.0 if fast else 1.5,
         step=0.8,
         fast_mode=fast,
         device="cpu",

@@ -22,6 +22,7 @@ import networks
 import vertebrae
 import volumes
 from benchmarks import totalsegmentator
+from benchmarks.detect import training_folder
 from findings import EngineOptions, Vertebra
 from progress import unheard
 
@@ -45,12 +46,6 @@ class Parity:
     dice: dict[str, float]
     center_voxels: float
     bounds_voxels: int
-
-
-def training_folder(results: Path, dataset: int) -> Path:
-    """The one training of ``dataset`` under ``results``."""
-    [folder] = results.glob(f"Dataset{dataset}_*/*__nnUNetPlans__3d_fullres")
-    return folder
 
 
 def ours(image: Path, results: Path, *, fast: bool, precision: str) -> tuple[NDArray[np.uint8], list[Vertebra]]:

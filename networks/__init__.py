@@ -54,7 +54,7 @@ def choose_device(wish: str) -> tuple[str, Notice | None]:
     if wish in ("cpu", TORCH_ON_CPU):
         return wish, None
     if wish == "auto":
-        return ("cuda", None) if devices.cuda_available() else ("cpu", None)
+        return ("cuda" if _is_there("cuda", "cuda") else "cpu"), None
     if devices.WISH.fullmatch(wish) is None:
         raise InvalidRequest(f"There is no device named {wish[:20]!r}; known are auto, cpu, cuda, cuda:N and mps.")
     if _is_there(wish, kind):

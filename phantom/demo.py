@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import numpy as np
 
-from phantom import picture, spine
+from phantom import drawing, grid, picture, spine
 from phantom.files import write_dicom_series
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -63,7 +63,7 @@ def answer(response: httpx.Response) -> dict[str, Any]:
     return content
 
 
-def table(found: Sequence[Mapping[str, Any]], truth: Mapping[str, spine.TrueVertebra]) -> tuple[list[str], bool]:
+def table(found: Sequence[Mapping[str, Any]], truth: Mapping[str, drawing.TrueVertebra]) -> tuple[list[str], bool]:
     """Lines that show what was ``found`` beside the ``truth``, and whether all of it is right."""
     lines = ["label  confidence   centre found (LPS, mm)     centre in truth (LPS, mm)   distance"]
     by_label = {vertebra["label"]: vertebra for vertebra in found}
@@ -90,11 +90,11 @@ def demonstrate(folder: Path, seed: int) -> bool:
     """Run it and write ``folder``/vertebrae.png; True where every vertebra is right."""
     started_s = time.monotonic()
     phantom = spine.describe(seed)
-    shape, affine = spine.axial_grid(phantom, SPACING_MM)
+    shape, affine = grid.axial(phantom, SPACING_MM)
     log.info("Drawing a synthetic CT of %d slices of %d × %d pixels ...", shape[0], shape[2], shape[1])
-    voxels, _ = spine.render(phantom, shape, affine, seed=seed)
+    voxels, _ = drawing.render(phantom, shape, affine, seed=seed)
     first, *_ = write_dicom_series(folder / "series", voxels, affine)
-    truth = spine.truth(phantom)
+    truth = drawing.truth(phantom)
     with server(folder / "home") as client:
         for task in ("total_body", "vertebrae"):
             answer(client.post(f"/api/models/import/{task}", json={"file_path": str(WEIGHTS)}))
@@ -116,10 +116,10 @@ def demonstrate(folder: Path, seed: int) -> bool:
 
 def _save_picture(
     path: Path,
-    voxels: spine.Voxels,
-    affine: spine.Affine,
+    voxels: drawing.Voxels,
+    affine: grid.Affine,
     found: Sequence[Mapping[str, Any]],
-    truth: Mapping[str, spine.TrueVertebra],
+    truth: Mapping[str, drawing.TrueVertebra],
 ) -> None:
     to_voxels = np.linalg.inv(affine)
     picture.save(

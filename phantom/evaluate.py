@@ -18,7 +18,7 @@ import inference
 import networks
 import vertebrae
 from findings import EngineOptions
-from phantom import spine
+from phantom import drawing, grid, spine
 from phantom.layout import SPECS, training_folder
 from progress import unheard
 from volumes import Volume
@@ -46,8 +46,8 @@ def scan(seed: int) -> tuple[spine.Phantom, Volume, NDArray[np.uint8]]:
     phantom = spine.describe(seed, PARTS[seed % len(PARTS)])
     in_plane, along = random.uniform(0.8, 1.3), random.uniform(1.0, 2.5)
     angles = random.uniform(-15, 15, 3) * (seed % 2)
-    shape, affine = spine.rotated_grid(phantom, (in_plane, in_plane, along), angles.tolist())
-    voxels, labels = spine.render(phantom, shape, affine, noise_hu=float(random.uniform(8, 25)), seed=seed)
+    shape, affine = grid.turned(phantom, (in_plane, in_plane, along), angles.tolist())
+    voxels, labels = drawing.render(phantom, shape, affine, noise_hu=float(random.uniform(8, 25)), seed=seed)
     return phantom, Volume(voxels, affine), labels
 
 
@@ -74,7 +74,7 @@ def evaluate(results: Path, seeds: list[int]) -> Iterator[tuple[int, int, Score]
 def score(phantom: spine.Phantom, volume: Volume, labels: NDArray[np.uint8], found: vertebrae.LabelMap) -> Score:
     """Compare a label map with the truth: centres with the phantom's, Dice with its rendered ``labels`` (z, y, x)."""
     size = inference.size_of(volume)
-    truth = spine.truth(phantom)
+    truth = drawing.truth(phantom)
     measured, _ = vertebrae.without_fragments(vertebrae.measure(found, volume.affine_lps, size))
     client = grids.client_labels(found.labels, found.grid, size)
     errors, dice = [], []

@@ -6,16 +6,15 @@ python -m phantom.train --results phantom/weights [--only 292]
 import argparse
 import logging
 import re
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from networks.checkpoint import read_tensors
 from phantom import spine
+from phantom.examples import labels_of, patches, scans, used_heads
 from phantom.layout import SPECS, NetworkSpec, build_module, small, training_folder, write_training_folder
 
 log = logging.getLogger(__name__)
@@ -47,13 +46,6 @@ COURSES = {
     ),
 }
 
-FIRST_TRAINING_SEED = 1000
-"""Seeds of training phantoms start here; smaller ones are never seen in training."""
-
-TURN_DEG = 22.0
-"""Training scans are turned by up to so much about each axis, so that oblique scans are familiar."""
-
-
 DECODER_STAGE = re.compile(r"(decoder\.(?:stages|transpconvs|seg_layers)\.)(\d+)")
 
 LEAST_BALANCE = 0.2
@@ -64,94 +56,6 @@ PLAIN_WEIGHT = 4.0
 
 NEVER = -30.0
 """The logit of a class that no phantom shows."""
-
-
-@dataclass(frozen=True)
-class Scan:
-    """One training image: normalised intensities and the network's labels, both (z, y, x)."""
-
-    image: NDArray[np.float16]
-    labels: NDArray[np.uint8]
-    inside: NDArray[np.intp]
-
-
-def labels_of(spec: NetworkSpec) -> NDArray[np.uint8]:
-    """A table from the phantom's label numbers to those of ``spec``."""
-    numbers = {name: number for number, name in spec.labels.items()}
-    table = np.zeros(256, np.uint8)
-    for name, number in spine.LABELS.items():
-        table[number] = numbers["sacrum" if name == "sacrum" else f"vertebrae_{name}"]
-    return table
-
-
-def used_heads(spec: NetworkSpec) -> list[int]:
-    """The labels of ``spec`` that phantoms show, background first."""
-    return sorted(set(labels_of(spec).tolist()))
-
-
-def scans(course: Course) -> list[Scan]:
-    """Phantoms as the network sees them: at its spacing, turned, with more or less noise."""
-    random = np.random.default_rng(course.spec.dataset)
-    return [_scan(course.spec, FIRST_TRAINING_SEED + index, random) for index in range(course.volumes)]
-
-
-def _scan(spec: NetworkSpec, seed: int, random: np.random.Generator) -> Scan:
-    phantom = spine.describe(seed, _whole_or_part(random))
-    spacing = [spec.spacing_mm * random.uniform(0.98, 1.02)] * 3
-    angles = random.uniform(-TURN_DEG, TURN_DEG, 3) * (random.random() > 0.25)
-    shape, affine = spine.rotated_grid(phantom, spacing, angles.tolist())
-    voxels, labels = spine.render(phantom, shape, affine, noise_hu=float(random.uniform(4, 30)), seed=seed)
-    image = (np.clip(voxels, *spec.clip_hu) - spec.mean_hu) / spec.std_hu
-    # Networks see canonical images, whose x and y grow to the right and to the front; the grid's grow the other way.
-    canonical = (slice(None), slice(None, None, -1), slice(None, None, -1))
-    own = np.ascontiguousarray(labels_of(spec)[labels][canonical])
-    return Scan(np.ascontiguousarray(image.astype(np.float16)[canonical]), own, np.argwhere(own)[::17])
-
-
-def _whole_or_part(random: np.random.Generator) -> Sequence[str]:
-    """All levels for every other phantom; else neighbours, as few as a scan of the neck or the lower back shows."""
-    if random.random() < 0.5:
-        return spine.LEVELS
-    count = int(random.integers(4, 15))
-    first = int(random.integers(len(spine.LEVELS) - count + 1))
-    return spine.LEVELS[first : first + count]
-
-
-def patches(
-    course: Course, images: list[Scan], random: np.random.Generator
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Endless batches (patches, 1, z, y, x) and (patches, z, y, x)."""
-    while True:
-        chosen = [_patch(course.spec, images[random.integers(len(images))], random) for _ in range(course.batch)]
-        yield (
-            torch.from_numpy(np.stack([image for image, _ in chosen])[:, None]),
-            torch.from_numpy(np.stack([labels for _, labels in chosen])),
-        )
-
-
-def _patch(spec: NetworkSpec, scan: Scan, random: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """A random patch, mostly near the spine, padded with 0 after normalisation as nnU-Net pads at the image's edge."""
-    patch = np.array(spec.patch_zyx)
-    size = np.array(scan.image.shape)
-    # Now and then the scan ends within the patch, as it does where the field of view cuts the spine.
-    cut_low, cut_high = np.zeros(3, int), size.copy()
-    middle = scan.inside[random.integers(len(scan.inside))] if random.random() < 0.9 else random.integers(0, size)
-    start = middle - patch // 2 + random.integers(-patch // 3, patch // 3 + 1)
-    start = np.clip(start, -patch // 6, np.maximum(size - patch + patch // 6, 0))
-    if random.random() < 0.3:
-        axis, depth = random.integers(3), random.random() / 2
-        if random.random() < 0.5:
-            cut_low[axis] = start[axis] + int(depth * patch[axis])
-        else:
-            cut_high[axis] = min(size[axis], start[axis] + int((1 - depth) * patch[axis]))
-    image = np.zeros(spec.patch_zyx, np.float32)
-    labels = np.zeros(spec.patch_zyx, np.int64)
-    low, high = np.maximum(np.maximum(start, cut_low), 0), np.minimum(start + patch, cut_high)
-    source = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    target = tuple(slice(a, b) for a, b in zip(low - start, high - start, strict=True))
-    image[target] = scan.image[source]
-    labels[target] = scan.labels[source]
-    return image, labels
 
 
 def loss_of(logits: torch.Tensor, labels: torch.Tensor, balance: float) -> torch.Tensor:
@@ -250,7 +154,7 @@ def _begin(course: Course, results: Path, earlier: Path | None) -> torch.nn.Modu
 def train(course: Course, results: Path, earlier: Path | None = None) -> torch.nn.Module:
     """The trained module; ``results`` holds the network that it begins as, ``earlier`` one to go on with."""
     torch.manual_seed(course.spec.dataset)
-    images = scans(course)
+    images = scans(course.spec, course.volumes)
     log.info("%d: %d phantoms drawn", course.spec.dataset, len(images))
     module = _begin(course, results, earlier)
     optimiser = torch.optim.AdamW(module.parameters(), weight_decay=1e-4)
@@ -260,7 +164,7 @@ def train(course: Course, results: Path, earlier: Path | None = None) -> torch.n
     used = torch.tensor(used_heads(course.spec))
     random = np.random.default_rng(course.spec.dataset + 1)
     average, right = 0.0, 0.0
-    for step, (batch, labels) in enumerate(patches(course, images, random)):
+    for step, (batch, labels) in enumerate(patches(course.spec, images, course.batch, random)):
         if step == course.steps:
             break
         optimiser.zero_grad()

@@ -93,7 +93,7 @@ ACTS = {
 
 def order(name: str = "fine") -> Order:
     model = TrainedModel("Dataset292_small", Path("/weights"), "0" * 64)
-    return Order(Path("/images") / name, "vertebrae", model, None, spacing_mm=1.5, step=0.8)
+    return Order(Path("/images") / name, "vertebrae", model, None, step=0.8)
 
 
 def detection_of(order: Order) -> Detection:

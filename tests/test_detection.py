@@ -80,17 +80,16 @@ def test_another_modality_is_refused_before_anything_is_downloaded() -> None:
 
 def test_the_order_carries_the_recipe_of_the_task() -> None:
     order = performed(Diary(), DetectionRequest(IMAGE, device="cuda:1"))[0].order
-    assert (order.segmenter.dataset, order.spacing_mm, order.step, order.device) == ("Dataset292", 1.5, 0.8, "cuda:1")
+    assert (order.segmenter.dataset, order.step, order.device) == ("Dataset292", 0.8, "cuda:1")
     assert order.localiser is not None
     assert order.localiser.dataset == "Dataset298"
 
 
 def test_fast_mode_is_the_3_mm_network_inside_the_box_of_the_6_mm_one() -> None:
     order = performed(Diary(), DetectionRequest(IMAGE, fast_mode=True))[0].order
-    assert (order.task, order.segmenter.dataset, order.spacing_mm, order.fast_mode) == (
+    assert (order.task, order.segmenter.dataset, order.fast_mode) == (
         "total_body",
         "Dataset297",
-        3.0,
         True,
     )
     assert order.localiser is not None

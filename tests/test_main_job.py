@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from pydicom.uid import JPEG2000Lossless
 
-from phantom import layout, spine
+from phantom import drawing, grid, layout, spine
 from phantom.demo import WEIGHTS
 from phantom.files import PLAIN_STYLE, DicomStyle, reorient, write_dicom_series, write_nifti
 from tests.live_server import LiveServer, live_server
@@ -52,13 +52,13 @@ class Written:
 
 
 def axial_scan() -> tuple[NDArray[np.int16], Affine]:
-    shape, affine = spine.axial_grid(PHANTOM, SPACING_MM)
-    return spine.render(PHANTOM, shape, affine, seed=12)[0], affine
+    shape, affine = grid.axial(PHANTOM, SPACING_MM)
+    return drawing.render(PHANTOM, shape, affine, seed=12)[0], affine
 
 
 def oblique_scan() -> tuple[NDArray[np.int16], Affine]:
-    shape, affine = spine.rotated_grid(PHANTOM, SPACING_MM, (11, -7, 9))
-    return spine.render(PHANTOM, shape, affine, seed=13)[0], affine
+    shape, affine = grid.turned(PHANTOM, SPACING_MM, (11, -7, 9))
+    return drawing.render(PHANTOM, shape, affine, seed=13)[0], affine
 
 
 def dicom(folder: Path, scan: tuple[NDArray[np.int16], Affine], style: DicomStyle = PLAIN_STYLE) -> Written:
@@ -135,7 +135,7 @@ def answered(server: LiveServer, form: str, folder: Path) -> Answered:
 
 
 def test_every_vertebra_is_found_with_its_label_near_the_truth(found: Answered) -> None:
-    truth = spine.truth(PHANTOM)
+    truth = drawing.truth(PHANTOM)
     assert [vertebra["label"] for vertebra in found.answer["vertebrae"]] == [*truth]
     for label, center_mm in found.centers_mm.items():
         assert np.linalg.norm(center_mm - truth[label].center_mm) <= 2.0

@@ -15,7 +15,7 @@ import networks
 from errors import DamagedWeights, InvalidRequest
 from findings import EngineOptions
 from networks import TORCH_ON_CPU
-from phantom import layout, spine
+from phantom import drawing, layout, spine
 from tests import small_networks
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,7 +33,7 @@ def patch_for(spec: layout.NetworkSpec) -> Float32:
     affine = np.diag([*[spec.spacing_mm] * 3, 1.0])
     size_mm = np.array(spec.patch_zyx[::-1]) * spec.spacing_mm
     affine[:3, 3] = body.levels[3].center_mm - size_mm / 2
-    return spine.render(body, spec.patch_zyx, affine)[0].astype(np.float32)
+    return drawing.render(body, spec.patch_zyx, affine)[0].astype(np.float32)
 
 
 def logits(folder: Path, device: str, options: EngineOptions, patch_hu: Float32) -> Float32:

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks import parity
-from phantom import layout, spine
+from phantom import drawing, grid, layout, spine
 from phantom.demo import WEIGHTS
 from phantom.files import write_nifti
 
@@ -36,8 +36,8 @@ class Case:
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A lower back, scanned obliquely, with voxels of no round size, stored as NIfTI in LPS."""
     phantom = spine.describe(21, LEVELS)
-    shape, affine = spine.rotated_grid(phantom, (1.37, 1.37, 2.1), (6, -4, 5))
-    voxels, _ = spine.render(phantom, shape, affine, seed=21)
+    shape, affine = grid.turned(phantom, (1.37, 1.37, 2.1), (6, -4, 5))
+    voxels, _ = drawing.render(phantom, shape, affine, seed=21)
     path = tmp_path_factory.mktemp("parity") / "ct.nii.gz"
     write_nifti(path, voxels, affine)
     return path

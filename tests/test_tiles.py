@@ -17,7 +17,7 @@ import tiles
 from errors import Cancelled
 from findings import EngineOptions
 from networks.plans import Plan
-from phantom import spine
+from phantom import drawing, grid, spine
 from progress import unheard
 from tests import small_networks
 
@@ -151,8 +151,8 @@ def test_labels_are_those_of_nnunets_predictor(
     folder = small_networks.write(tmp_path, spec)
     network = networks.load(folder, device="cpu", options=EngineOptions(None, "float32", tmp_path / "compiled"))
     body = spine.describe(1, spine.LEVELS[8:12])
-    _, affine = spine.axial_grid(body, [3, 3, 3])
-    voxels, _ = spine.render(body, (25, 66, 77), affine)
+    _, affine = grid.axial(body, [3, 3, 3])
+    voxels, _ = drawing.render(body, (25, 66, 77), affine)
     image = network.plan.normalise(voxels.astype(np.float32))
     predictor = nnUNetPredictor(
         tile_step_size=step,

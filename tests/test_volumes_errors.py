@@ -1,6 +1,5 @@
 """Every way in which a file cannot become a volume, told by its own error and a sentence that helps."""
 
-import contextlib
 import subprocess
 import sys
 from collections.abc import Callable
@@ -131,24 +130,33 @@ def test_nrrd_without_simpleitk_is_one_sentence(tmp_path: Path) -> None:
     assert said.stdout.strip() == "NRRD and MetaImage files are read only where SimpleITK is installed."
 
 
-def read_or_refused(path: Path) -> None:
+FEWEST_REFUSED = 50
+"""Of the 120 damages; the others hit what no reader needs."""
+
+
+def outcome(path: Path) -> str:
     """Anything but a volume or the error of a file escapes."""
-    with contextlib.suppress(errors.VolumeError, errors.OutOfMemory):
+    try:
         volumes.read(path)
+    except (errors.VolumeError, errors.OutOfMemory):
+        return "refused"
+    return "read"
 
 
-def read_every_damage(file: Path, *, first: int) -> None:
-    """Cut ``file`` at sixty places, and change three bytes behind ``first`` in as many ways."""
+def outcomes_of_damage(file: Path, *, first: int) -> list[str]:
+    """Of cutting ``file`` at sixty places, and of changing three bytes behind ``first`` in as many ways."""
     whole = file.read_bytes()
+    outcomes = []
     for keep in np.linspace(0, len(whole) - 1, 60).astype(int):
         file.write_bytes(whole[:keep])
-        read_or_refused(file)
+        outcomes.append(outcome(file))
     random = np.random.default_rng(len(whole))
     for _ in range(60):
         damaged = np.frombuffer(whole, np.uint8).copy()
         damaged[random.integers(first, min(len(whole), first + 1200), 3)] = random.integers(0, 256, 3)
         file.write_bytes(damaged.tobytes())
-        read_or_refused(file)
+        outcomes.append(outcome(file))
+    return outcomes
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -156,14 +164,14 @@ def read_every_damage(file: Path, *, first: int) -> None:
 def test_a_damaged_dicom_file_is_never_a_crash(tmp_path: Path, syntax: UID) -> None:
     style = DicomStyle(transfer_syntax=syntax)
     file = write_dicom_series(tmp_path, bad_files.some_voxels(slices=4), bad_files.AFFINE, style)[1]
-    read_every_damage(file, first=132)
+    assert outcomes_of_damage(file, first=132).count("refused") >= FEWEST_REFUSED
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", ["image.nii", "image.nii.gz"])
 def test_a_damaged_nifti_file_is_never_a_crash(tmp_path: Path, name: str) -> None:
     write_nifti(tmp_path / name, bad_files.some_voxels(), bad_files.AFFINE)
-    read_every_damage(tmp_path / name, first=0)
+    assert outcomes_of_damage(tmp_path / name, first=0).count("refused") >= FEWEST_REFUSED
 
 
 @pytest.mark.parametrize(("field", "value"), [("datatype", 71), ("vox_offset", 100.0), ("vox_offset", -4e26)])

@@ -1,0 +1,108 @@
+"""What the small networks are trained with: phantoms as a network sees them, and patches of them with their labels.
+
+Knows how phantoms are drawn and how networks' intensities are normalised; nothing of training.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from phantom import drawing, grid, spine
+from phantom.layout import NetworkSpec
+
+FIRST_TRAINING_SEED = 1000
+"""Seeds of training phantoms start here; smaller ones are never seen in training."""
+
+TURN_DEG = 22.0
+"""Training scans are turned by up to so much about each axis, so that oblique scans are familiar."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One training image: normalised intensities and the network's labels, both (z, y, x)."""
+
+    image: NDArray[np.float16]
+    labels: NDArray[np.uint8]
+    inside: NDArray[np.intp]
+
+
+def labels_of(spec: NetworkSpec) -> NDArray[np.uint8]:
+    """A table from the phantom's label numbers to those of ``spec``."""
+    numbers = {name: number for number, name in spec.labels.items()}
+    table = np.zeros(256, np.uint8)
+    for name, number in spine.LABELS.items():
+        table[number] = numbers["sacrum" if name == "sacrum" else f"vertebrae_{name}"]
+    return table
+
+
+def used_heads(spec: NetworkSpec) -> list[int]:
+    """The labels of ``spec`` that phantoms show, background first."""
+    return sorted(set(labels_of(spec).tolist()))
+
+
+def scans(spec: NetworkSpec, count: int) -> list[Scan]:
+    """Phantoms as the network sees them: whole and in part, at its spacing, turned, with more or less noise."""
+    random = np.random.default_rng(spec.dataset)
+    return [_scan(spec, FIRST_TRAINING_SEED + index, random) for index in range(count)]
+
+
+def _scan(spec: NetworkSpec, seed: int, random: np.random.Generator) -> Scan:
+    phantom = spine.describe(seed, _whole_or_part(random))
+    spacing = [spec.spacing_mm * random.uniform(0.98, 1.02)] * 3
+    angles = random.uniform(-TURN_DEG, TURN_DEG, 3) * (random.random() > 0.25)
+    shape, affine = grid.turned(phantom, spacing, angles.tolist())
+    voxels, labels = drawing.render(phantom, shape, affine, noise_hu=float(random.uniform(4, 30)), seed=seed)
+    image = (np.clip(voxels, *spec.clip_hu) - spec.mean_hu) / spec.std_hu
+    # Networks see canonical images, whose x and y grow to the right and to the front; the grid's grow the other way.
+    canonical = (slice(None), slice(None, None, -1), slice(None, None, -1))
+    own = np.ascontiguousarray(labels_of(spec)[labels][canonical])
+    return Scan(np.ascontiguousarray(image.astype(np.float16)[canonical]), own, np.argwhere(own)[::17])
+
+
+def _whole_or_part(random: np.random.Generator) -> Sequence[str]:
+    """All levels for every other phantom; else neighbours, as few as a scan of the neck or the lower back shows."""
+    if random.random() < 0.5:
+        return spine.LEVELS
+    count = int(random.integers(4, 15))
+    first = int(random.integers(len(spine.LEVELS) - count + 1))
+    return spine.LEVELS[first : first + count]
+
+
+def patches(
+    spec: NetworkSpec, images: list[Scan], batch: int, random: np.random.Generator
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Endless batches of ``batch`` (patches, 1, z, y, x) and (patches, z, y, x)."""
+    while True:
+        chosen = [_patch(spec, images[random.integers(len(images))], random) for _ in range(batch)]
+        yield (
+            torch.from_numpy(np.stack([image for image, _ in chosen])[:, None]),
+            torch.from_numpy(np.stack([labels for _, labels in chosen])),
+        )
+
+
+def _patch(spec: NetworkSpec, scan: Scan, random: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """A random patch, mostly near the spine, padded with 0 after normalisation as nnU-Net pads at the image's edge."""
+    patch = np.array(spec.patch_zyx)
+    size = np.array(scan.image.shape)
+    # Now and then the scan ends within the patch, as it does where the field of view cuts the spine.
+    cut_low, cut_high = np.zeros(3, int), size.copy()
+    middle = scan.inside[random.integers(len(scan.inside))] if random.random() < 0.9 else random.integers(0, size)
+    start = middle - patch // 2 + random.integers(-patch // 3, patch // 3 + 1)
+    start = np.clip(start, -patch // 6, np.maximum(size - patch + patch // 6, 0))
+    if random.random() < 0.3:
+        axis, depth = random.integers(3), random.random() / 2
+        if random.random() < 0.5:
+            cut_low[axis] = start[axis] + int(depth * patch[axis])
+        else:
+            cut_high[axis] = min(size[axis], start[axis] + int((1 - depth) * patch[axis]))
+    image = np.zeros(spec.patch_zyx, np.float32)
+    labels = np.zeros(spec.patch_zyx, np.int64)
+    low, high = np.maximum(np.maximum(start, cut_low), 0), np.minimum(start + patch, cut_high)
+    source = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    target = tuple(slice(a, b) for a, b in zip(low - start, high - start, strict=True))
+    image[target] = scan.image[source]
+    labels[target] = scan.labels[source]
+    return image, labels
