@@ -52,6 +52,12 @@ class Axis:
         scale = (self.count - 1) / (self.length - 1) if self.length > 1 else 0.0
         return np.floor(np.arange(self.length) * scale + 0.5).astype(np.intp)
 
+    def shares(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """For each sample: how many client voxels it is the nearest of, and the sum of their indices."""
+        nearest = self.nearest()
+        indices = np.linspace(self.first, self.last, self.length)
+        return np.bincount(nearest, minlength=self.count).astype(float), np.bincount(nearest, indices, self.count)
+
 
 @dataclass(frozen=True)
 class ModelGrid:
@@ -211,6 +217,30 @@ def client_point(grid: ModelGrid, index_xyz: Sequence[float]) -> Point:
     position = [0.0, 0.0, 0.0]
     for axis, index in zip(grid.axes, index_xyz, strict=True):
         position[axis.source] = axis.first + index * axis.step
+    return Point(*position)
+
+
+def client_centroid(grid: ModelGrid, mask: NDArray[np.bool_], low_xyz: Sequence[int]) -> Point:
+    """Centre of mass of the client's voxels whose nearest sample is set in ``mask`` (z, y, x) from ``low_xyz`` on.
+
+    It is that of the label map that the client would see; the mean of the samples is up to half a voxel from it,
+    because samples stand for different numbers of voxels. Where they stand for none, it is that mean.
+    """
+    (x_counts, x_sums), (y_counts, y_sums), (z_counts, z_sums) = (
+        (counts[low : low + size], sums[low : low + size])
+        for (counts, sums), low, size in zip(
+            (axis.shares() for axis in grid.axes), low_xyz, mask.shape[::-1], strict=True
+        )
+    )
+    rows = mask @ x_counts
+    voxels = z_counts @ rows @ y_counts
+    if voxels == 0:
+        middle = np.argwhere(mask).mean(axis=0)[::-1]
+        return client_point(grid, [low + float(offset) for low, offset in zip(low_xyz, middle, strict=True)])
+    position = [0.0, 0.0, 0.0]
+    totals = (z_counts @ (mask @ x_sums) @ y_counts, z_counts @ rows @ y_sums, z_sums @ rows @ y_counts)
+    for axis, total in zip(grid.axes, totals, strict=True):
+        position[axis.source] = float(total / voxels)
     return Point(*position)
 
 

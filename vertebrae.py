@@ -7,12 +7,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import grids
-from findings import Bounds, Notice, Vertebra, Voxel
+from findings import Bounds, Notice, Point, Vertebra, Voxel
 
 HEAD_TO_FOOT = (
     *(f"C{number}" for number in range(1, 8)),
@@ -55,10 +56,16 @@ class _Component:
 
     label: int
     voxels: int
-    centroid_xyz: tuple[float, float, float]
+    number: int
     low_xyz: tuple[int, int, int]
     high_xyz: tuple[int, int, int]
     mean_probability: float
+
+    def mask(self, pieces: NDArray[np.unsignedinteger[Any]]) -> NDArray[np.bool_]:
+        """(z, y, x), of the box between ``low_xyz`` and ``high_xyz``; ``pieces`` are all components' numbers."""
+        z, y, x = (slice(low, high + 1) for low, high in zip(self.low_xyz[::-1], self.high_xyz[::-1], strict=True))
+        mask: NDArray[np.bool_] = pieces[z, y, x] == self.number
+        return mask
 
 
 def measure(found: LabelMap, affine_lps: grids.Affine, size: Voxel) -> list[Vertebra]:
@@ -68,14 +75,19 @@ def measure(found: LabelMap, affine_lps: grids.Affine, size: Voxel) -> list[Vert
     confidence the mean probability of the label over the component.
     """
     largest: dict[int, _Component] = {}
-    for component in _components(found):
+    pieces, components = _components(found)
+    for component in components:
         if component.label not in largest or component.voxels > largest[component.label].voxels:
             largest[component.label] = component
-    vertebrae = [_vertebra(component, found, affine_lps=affine_lps, size=size) for component in largest.values()]
+    vertebrae = []
+    for component in largest.values():
+        center = grids.client_centroid(found.grid, component.mask(pieces), component.low_xyz)
+        vertebrae.append(_vertebra(component, found, center, affine_lps=affine_lps, size=size))
     return sorted(vertebrae, key=lambda vertebra: HEAD_TO_FOOT.index(vertebra.label))
 
 
-def _components(found: LabelMap) -> list[_Component]:
+def _components(found: LabelMap) -> tuple[NDArray[np.unsignedinteger[Any]], list[_Component]]:
+    """Per sample (z, y, x) the number of its component, and what is known of each."""
     import cc3d
 
     wanted = np.zeros(256, np.uint8)
@@ -88,24 +100,23 @@ def _components(found: LabelMap) -> list[_Component]:
     components = []
     for piece in range(1, len(counts)):
         z0, z1, y0, y1, x0, x1 = (int(edge) for edge in statistics["bounding_boxes"][piece])
-        z, y, x = (float(mean) for mean in statistics["centroids"][piece])
         inside = pieces[z0, y0 : y1 + 1, x0 : x1 + 1] == piece
-        label = int(labels[z0, y0 : y1 + 1, x0 : x1 + 1][inside][0])
         components.append(
             _Component(
-                label=label,
+                label=int(labels[z0, y0 : y1 + 1, x0 : x1 + 1][inside][0]),
                 voxels=int(counts[piece]),
-                centroid_xyz=(x, y, z),
+                number=piece,
                 low_xyz=(x0, y0, z0),
                 high_xyz=(x1, y1, z1),
                 mean_probability=float(sums[piece] / counts[piece]),
             )
         )
-    return components
+    return pieces, components
 
 
-def _vertebra(component: _Component, found: LabelMap, *, affine_lps: grids.Affine, size: Voxel) -> Vertebra:
-    center = grids.client_point(found.grid, component.centroid_xyz)
+def _vertebra(
+    component: _Component, found: LabelMap, center: Point, *, affine_lps: grids.Affine, size: Voxel
+) -> Vertebra:
     bounds = grids.client_bounds(found.grid, component.low_xyz, component.high_xyz)
     return Vertebra(
         label=found.names[component.label],

@@ -39,7 +39,7 @@ class Course:
 COURSES = {
     297: Course(small(SPECS[297], base_features=16, max_features=32, patch_zyx=(48, 32, 32)), 64, 1400, 8),
     292: Course(
-        small(SPECS[292], base_features=16, max_features=32, patch_zyx=(64, 64, 64)), 40, 1800, 2, begins_as=297
+        small(SPECS[292], base_features=16, max_features=32, patch_zyx=(64, 64, 64)), 96, 1800, 2, begins_as=297
     ),
     298: Course(
         small(SPECS[298], base_features=16, max_features=32, patch_zyx=(32, 32, 32)), 64, 600, 6, begins_as=297

@@ -112,6 +112,28 @@ def test_bounds_thinner_than_a_client_voxel_are_the_voxel_nearest_to_them() -> N
     assert (bounds.min.z, bounds.max.z) == (1, 1) or (bounds.min.z, bounds.max.z) == (2, 2)
 
 
+@pytest.mark.parametrize("target_mm", [0.7, 1.5, 3.0])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_centroid_is_that_of_the_label_map_on_the_client_s_grid(seed: int, target_mm: float) -> None:
+    random = np.random.default_rng(seed)
+    size = Voxel(31, 28, 25)
+    grid = grids.model_grid(random_affine_lps(seed), grids.whole(size), [target_mm] * 3)
+    low = [count // 4 for count in grid.shape_zyx]
+    labels = np.zeros(grid.shape_zyx, np.uint8)
+    box = tuple(slice(start, start + max(count // 2, 1)) for start, count in zip(low, grid.shape_zyx, strict=True))
+    labels[box] = random.random(labels[box].shape) < 0.6
+    found = grids.client_centroid(grid, labels[box] == 1, low[::-1])
+    expected = np.argwhere(grids.client_labels(labels, grid, size)).mean(axis=0)[::-1]
+    np.testing.assert_allclose((found.x, found.y, found.z), expected)
+
+
+def test_a_piece_that_no_client_voxel_is_nearest_to_has_its_samples_mean_as_centroid() -> None:
+    grid = grids.model_grid(np.diag([1.5, 1.5, 12.0, 1.0]), grids.whole(Voxel(10, 10, 5)), (1.5, 1.5, 1.5))
+    found = grids.client_centroid(grid, np.ones((2, 3, 3), bool), (2, 2, 4))
+    assert grid.z.shares()[0][4:6].tolist() == [0, 0]
+    assert (found.x, found.z) == pytest.approx((6, 4.5 * abs(grid.z.step)))
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_ends_of_the_model_grid_lie_on_the_ends_of_the_box(seed: int) -> None:
     affine = random_affine_lps(seed)
