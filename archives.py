@@ -3,25 +3,22 @@
 Knows zips, their tricks and their junk; nothing of models.
 """
 
-import hashlib
 import stat
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from errors import DamagedWeights
+from kept_files import CHUNK_BYTES, KeptFile, copy
 from progress import Report, unheard
 
 MOST_BYTES = 4_000_000_000
 """Unpacked; ten times the largest of the released weights."""
 
 MOST_ENTRIES = 10_000
-
-CHUNK_BYTES = 1 << 20
 
 USUAL_COMPRESSION = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 """What releases use. The others' decompressors fail with errors that cannot be told from a failing disk's."""
@@ -30,14 +27,6 @@ ENCRYPTED = 1
 """Bit of an entry's flags."""
 
 RESTORE_HINT = "Nothing was installed. Download or copy the file again."
-
-
-@dataclass(frozen=True)
-class KeptFile:
-    """What a file was when it was written."""
-
-    size_bytes: int
-    sha256: str
 
 
 def is_junk(path: PurePosixPath) -> bool:
@@ -84,17 +73,6 @@ def unpacked_bytes(zip_path: Path) -> int:
     """Room that the zip's files take. Raises DamagedWeights."""
     with _opened(zip_path) as archive:
         return sum(entry.file_size for entry in _files(archive))
-
-
-def copy(source: IO[bytes], target: Path) -> KeptFile:
-    """Write ``source`` to ``target`` and say what was written."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256()
-    with target.open("xb") as out:
-        while chunk := source.read(CHUNK_BYTES):
-            out.write(chunk)
-            digest.update(chunk)
-        return KeptFile(out.tell(), digest.hexdigest())
 
 
 def _read_through(source: IO[bytes]) -> None:

@@ -110,6 +110,11 @@ def task_of(key: str) -> Task:
     return TASKS[key]
 
 
+def needing(task: Task) -> tuple[str, ...]:
+    """The tasks that do not work without ``task``."""
+    return tuple(other.key for other in TASKS.values() if task.key in other.needs)
+
+
 def with_needs(task: Task) -> tuple[Task, ...]:
     """``task``, and before it those that it does not work without."""
     return (*(TASKS[key] for key in task.needs), task)

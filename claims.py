@@ -1,51 +1,84 @@
-"""Who is changing a dataset on disk: at most one thread at a time, without a lock that is held while it works.
+"""Who is changing or using what on disk, in this process or another on the same home.
 
-Knows numbers of datasets only. The condition guards the set of claimed numbers, never the work itself.
+Knows names and their lock files; nothing of what they stand for. Who changes something holds it alone; those who use
+it share it. Nobody waits for a second claim while holding one that others wait for, so nobody waits for ever.
 """
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
+import disk
+import locks
 from errors import ModelInUse
 
 TICK_S = 0.2
-"""How often somebody who waits asks whether it is still wanted."""
+"""How often somebody who waits looks again, and asks whether it is still wanted."""
+
+GLANCE_S = 0.2
+"""Whoever only asks holds a lock for microseconds; one that is held for longer is meant."""
 
 
 class Claims:
-    """The datasets that somebody is changing."""
+    """Claims by name, each a lock file in ``folder``."""
 
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._claimed: set[int] = set()
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
 
     @contextmanager
-    def at_once(self, numbers: set[int]) -> Iterator[None]:
-        """Raises ModelInUse when somebody else changes one of them."""
-        with self._changed:
-            if numbers & self._claimed:
-                raise ModelInUse("The model is being changed.")
-            self._claimed |= numbers
-        with self._released_after(numbers):
+    def at_once(self, names: Collection[str]) -> Iterator[None]:
+        """Hold all of them alone. Raises ModelInUse when somebody changes or uses one of them."""
+        with ExitStack() as stack:
+            for name in names:
+                self._enter_soon(stack, name)
             yield
 
     @contextmanager
-    def when_free(self, number: int, go_on: Callable[[], None]) -> Iterator[None]:
-        """Wait until nobody else changes it; ``go_on`` raises to give up."""
-        with self._changed:
-            while number in self._claimed:
-                self._changed.wait(TICK_S)
+    def when_free(self, name: str, go_on: Callable[[], None]) -> Iterator[None]:
+        """Hold it alone once nobody else does; ``go_on`` is called while waiting and raises to give up."""
+        with ExitStack() as stack:
+            while not self._enter(stack, name, shared=False):
                 go_on()
-            self._claimed.add(number)
-        with self._released_after({number}):
+                time.sleep(TICK_S)
             yield
 
     @contextmanager
-    def _released_after(self, numbers: set[int]) -> Iterator[None]:
-        try:
+    def shared(self, names: Collection[str], go_on: Callable[[], None]) -> Iterator[None]:
+        """Keep everybody from changing them; ``go_on`` as above."""
+        with ExitStack() as stack:
+            for name in names:
+                while not self._enter(stack, name, shared=True):
+                    go_on()
+                    time.sleep(TICK_S)
             yield
-        finally:
-            with self._changed:
-                self._claimed -= numbers
-                self._changed.notify_all()
+
+    def is_held(self, name: str) -> bool:
+        """Whether somebody changes it right now."""
+        if not self._path(name).exists():
+            return False
+        with ExitStack() as stack:
+            return not self._enter(stack, name, shared=True)
+
+    def _enter_soon(self, stack: ExitStack, name: str) -> None:
+        end_s = time.monotonic() + GLANCE_S
+        while not self._enter(stack, name, shared=False):
+            if time.monotonic() > end_s:
+                raise ModelInUse(
+                    "The model is being downloaded or changed."
+                    if self.is_held(name)
+                    else "A detection is using this model."
+                )
+            time.sleep(GLANCE_S / 10)
+
+    def _enter(self, stack: ExitStack, name: str, *, shared: bool) -> bool:
+        """Whether it was free; then ``stack`` holds it."""
+        with ExitStack() as tried:
+            with disk.errors_translated():
+                free = tried.enter_context(locks.held(self._path(name), shared=shared))
+            if free:
+                stack.push(tried.pop_all())
+            return free
+
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{name}.lock"

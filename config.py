@@ -31,7 +31,7 @@ class Settings:
     """Everything that can be set from outside, already checked.
 
     ``threads`` None: all physical cores. ``keep_warm_s`` None: the worker keeps its memory for ever.
-    ``allowed_roots`` empty: any file that the user may read.
+    ``allowed_roots`` empty: any file that the user may read. ``totalsegmentator_results``: weights to import.
     """
 
     home: Path
@@ -50,6 +50,7 @@ class Settings:
     token: str | None = None
     allowed_roots: tuple[Path, ...] = ()
     parent_pid: int | None = None
+    totalsegmentator_results: Path | None = None
 
     @property
     def cache_folder(self) -> Path:
@@ -80,6 +81,7 @@ class Settings:
             token=env.get("OPENSCANS_TOKEN", "").strip() or None,
             allowed_roots=tuple(_folder(root) for root in _split(env, "OPENSCANS_ALLOWED_ROOTS", os.pathsep)),
             parent_pid=_number_or_none(env, "OPENSCANS_PARENT_PID", low=1, high=2**32 - 1),
+            totalsegmentator_results=_totalsegmentator_results(env),
         )
 
 
@@ -133,6 +135,15 @@ def _urls(env: Mapping[str, str], name: str) -> tuple[str, ...]:
 
 def _split(env: Mapping[str, str], name: str, separator: str) -> list[str]:
     return [part.strip() for part in env.get(name, "").split(separator) if part.strip()]
+
+
+def _totalsegmentator_results(env: Mapping[str, str]) -> Path | None:
+    """Where TotalSegmentator looks for its weights; None where that is unclear, as it is no setting of ours."""
+    try:
+        weights = env.get("TOTALSEG_WEIGHTS_PATH")
+        return _folder(weights or f"{env.get('TOTALSEG_HOME_DIR') or '~/.totalsegmentator'}/nnunet/results")
+    except InvalidSetting:
+        return None
 
 
 def _folder(text: str) -> Path:

@@ -3,7 +3,8 @@
 Knows the tasks' recipes; nothing of HTTP, queues, or how a network is run.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -85,6 +86,7 @@ class Weights(Protocol):
     """Where the networks' weights come from."""
 
     def ensure(self, task: str, report: Report) -> None: ...
+    def in_use(self, tasks: Collection[str], report: Report) -> AbstractContextManager[None]: ...
     def trained_model(self, dataset_id: int) -> TrainedModel: ...
 
 
@@ -96,23 +98,13 @@ class Detector:
         self._weights = weights
         self._auto_download = auto_download
         self._device = device
-        self._in_use: frozenset[str] = frozenset()
-
-    @property
-    def tasks_in_use(self) -> frozenset[str]:
-        """The tasks whose models the present detection needs on disk."""
-        return self._in_use
 
     def __call__(self, request: DetectionRequest, report: StageReport) -> Detection:
         """Raises VolumeError, ModelError, WorkerCrashed, OutOfMemory, and Cancelled."""
         report("reading", 0, 1)
         task = request.model or self._task_by_modality(request, report)
         recipe = RECIPES[FAST.get(task, task) if request.fast_mode else task]
-        self._in_use = recipe.tasks
-        try:
-            found = self._performed(request, recipe, report)
-        finally:
-            self._in_use = frozenset()
+        found = self._performed(request, recipe, report)
         if request.fast_mode and task not in FAST:
             return replace(found, warnings=(*found.warnings, NO_FAST_MODE))
         return found
@@ -120,7 +112,9 @@ class Detector:
     def _performed(self, request: DetectionRequest, recipe: Recipe, report: StageReport) -> Detection:
         if self._auto_download:
             self._weights.ensure(recipe.task, partial(report, "downloading"))
-        return self._worker.detect(self._order(request, recipe), report)
+        with self._weights.in_use(recipe.tasks, partial(report, "downloading")):
+            # What is found inside the block cannot be deleted before its end.
+            return self._worker.detect(self._order(request, recipe), report)
 
     def _task_by_modality(self, request: DetectionRequest, report: StageReport) -> str:
         modality = self._worker.modality(request.path, request.series_uid, report)

@@ -136,6 +136,13 @@ class DamagedWeights(ModelMissing):
     hint = "Delete the model and download it again."
 
 
+class UnusableImport(ModelError):
+    """A file or folder that a caller named as weights and that cannot be taken for them."""
+
+    code = "corrupt_file"
+    hint = "Nothing was installed. Download or copy the file again."
+
+
 class ModelInUse(ModelError):
     code = "model_in_use"
     hint = "Wait until the download or detection has ended, or cancel it."

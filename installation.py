@@ -8,54 +8,28 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 import archives
 import disk
 import downloads
-from archives import RESTORE_HINT, KeptFile
+import kept_files
+import manifest
+from archives import RESTORE_HINT
 from catalogue import Dataset
 from errors import DamagedWeights, ModelMissing
 from findings import TrainedModel
+from kept_files import KeptFile
+from manifest import Manifest
 from progress import Report, unheard
 
-MANIFEST = "manifest.json"
 CHECKPOINT = "fold_0/checkpoint_final.pth"
 REQUIRED = ("plans.json", "dataset.json", CHECKPOINT)
 
 LAYOUTS = ("", "results", "nnunet/results")
 """Where, below a folder that somebody names, TotalSegmentator may keep its Dataset… folders."""
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What was put in place, and whence. ``files`` are relative to the dataset's folder.
-
-    ``damaged`` are those whose digest differed when it was last computed.
-    """
-
-    source: str
-    zip_sha256: str | None
-    installed: str
-    files: Mapping[str, KeptFile]
-    damaged: tuple[str, ...] = ()
-
-    @classmethod
-    def read(cls, folder: Path) -> "Manifest | None":
-        """None where there is none that can be read; then nothing in the folder is vouched for."""
-        try:
-            keys = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-            files = {name: KeptFile(**kept) for name, kept in keys.pop("files").items()}
-            return cls(files=files, damaged=tuple(keys.pop("damaged")), **keys)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return None
-
-    def write(self, folder: Path) -> None:
-        beside = folder / f"{MANIFEST}.new"
-        beside.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
-        beside.replace(folder / MANIFEST)
 
 
 @dataclass(frozen=True)
@@ -99,10 +73,17 @@ class Installation:
             found = again
         return found
 
+    def stage(self) -> tuple[str, int, int]:
+        """How far somebody else is who installs it, as the disk tells: status, done, total; bytes of a download."""
+        if self._beside.exists():
+            return "extracting", 0, 1
+        if self.zip_path.exists():
+            return "verifying", 0, 1
+        return "downloading", downloads.part_bytes(self.zip_path), self._announced_bytes()
+
     def sizes_bytes(self) -> list[int]:
         """Of every file on disk that belongs to the dataset, finished or not."""
-        paths = (self.folder, self._beside, self._old, *downloads.paths_of(self.zip_path))
-        return [size for path in paths for size in _sizes_bytes(path)]
+        return [found.st_size for found in self._files()]
 
     def trained_model(self) -> TrainedModel:
         """Raises ModelMissing, DamagedWeights."""
@@ -116,17 +97,10 @@ class Installation:
 
     def verify(self, *, report: Report = unheard) -> None:
         """Compute every digest anew and remember which files differ. ``report`` counts files."""
-        manifest = Manifest.read(self.folder)
-        if manifest is None:
-            return
-        damaged = []
-        with disk.errors_translated():
-            for done, (name, kept) in enumerate(manifest.files.items()):
-                report(done, len(manifest.files))
-                path = self.folder / name
-                if not path.is_file() or downloads.sha256_of(path) != kept.sha256:
-                    damaged.append(name)
-            replace(manifest, damaged=tuple(damaged)).write(self.folder)
+        known = Manifest.read(self.folder)
+        if known is not None:
+            with disk.errors_translated():
+                known.verified(self.folder, report=report).write(self.folder)
 
     def install_zip(self, zip_path: Path, *, source: str, sha256: str, report: Report = unheard) -> None:
         """Raises DamagedWeights, DiskFull, and what ``report`` raises; then all is as it was before."""
@@ -135,7 +109,8 @@ class Installation:
             found = archives.find_folder(zip_path, training)
             if found is None:
                 raise DamagedWeights(f"{zip_path.name} does not hold the folder {training}.", hint=RESTORE_HINT)
-            self._start_beside(archives.unpacked_bytes(zip_path))
+            self._start_beside()
+            disk.require_room(self.parent, archives.unpacked_bytes(zip_path))
             try:
                 files = archives.unpack(zip_path, found, self._beside / self.dataset.training, report=report)
                 self._put_in_place(files, source, sha256)
@@ -143,18 +118,21 @@ class Installation:
                 _remove(self._beside)
 
     def install_folder(self, dataset_folder: Path, *, report: Report = unheard) -> None:
-        """Copy the training from ``dataset_folder``, which stays as it is. ``report`` counts files. Raises as above."""
+        """Link or copy the training from ``dataset_folder``, which stays as it is; ``report`` counts files.
+
+        Raises as above.
+        """
         training = dataset_folder / self.dataset.training
         with disk.errors_translated():
             names = _names(training)
-            self._start_beside(sum((training / name).stat().st_size for name in names))
+            self._start_beside()
+            disk.require_room(self.parent, sum(kept_files.copied_bytes(training / name, self.parent) for name in names))
             try:
                 files = {}
                 for done, name in enumerate(names):
                     report(done, len(names))
-                    with (training / name).open("rb") as original:
-                        copied = archives.copy(original, self._beside / self.dataset.training / name)
-                    files[str(name)] = copied
+                    target = self._beside / self.dataset.training / name
+                    files[str(name)] = kept_files.link_or_copy(training / name, target)
                 self._put_in_place(files, dataset_folder.name, None)
             finally:
                 _remove(self._beside)
@@ -166,39 +144,79 @@ class Installation:
         candidates = (folder / layout / self.dataset.folder for layout in LAYOUTS)
         return next((path for path in candidates if path.is_dir()), None)
 
+    def is_whole_in(self, folder: Path) -> bool:
+        """Whether `install_folder` would find there what it needs."""
+        found = self.found_in(folder)
+        return found is not None and all(_size_bytes(found / self.dataset.training / name) for name in REQUIRED)
+
     def remove(self) -> int:
         """Delete everything that belongs to the dataset; how many bytes that frees."""
-        freed_bytes = sum(self.sizes_bytes())
+        # A file that was linked on import stays where it came from, and its bytes with it.
+        freed_bytes = sum(found.st_size for found in self._files() if found.st_nlink == 1)
         with disk.errors_translated():
+            _remove(self._beside)
             if self.folder.exists():
                 # Renamed first, so that a half deleted folder is never taken for a model.
                 _remove(self._old)
                 self.folder.replace(self._old)
-            for leftover in (self._old, self._beside):
-                _remove(leftover)
+                kept_files.sync_folder(self.parent)
+            _remove(self._old)
             downloads.discard(self.zip_path)
             if self.parent.is_dir() and not any(self.parent.iterdir()):
                 self.parent.rmdir()
         return freed_bytes
 
+    def has_leftovers(self) -> bool:
+        """Whether somebody was, or is, in the middle of something here that `tidy` would finish or undo."""
+        if any(path.exists() for path in (self._beside, self._old, self._unfinished_manifest)):
+            return True
+        fetched = any(path.exists() for path in downloads.paths_of(self.zip_path))
+        return fetched and self.condition().state == "ready"
+
+    def tidy(self) -> None:
+        """Finish what was ready to be put in place when a process was killed, and undo the rest.
+
+        What was downloaded of a model that is not there yet is kept.
+        """
+        with disk.errors_translated():
+            begun = Manifest.read(self._beside)
+            if begun is not None and not begun.faults(self._beside):
+                self._swap()
+            _remove(self._beside)
+            _remove(self._old)
+            self._unfinished_manifest.unlink(missing_ok=True)
+            if self.condition().state == "ready":
+                downloads.discard(self.zip_path)
+
+    @property
+    def _unfinished_manifest(self) -> Path:
+        return kept_files.unfinished(self.folder / manifest.NAME)
+
     def _look(self) -> Condition:
-        manifest = Manifest.read(self.folder)
-        if manifest is not None:
-            faults = self._faults(manifest)
-            return Condition("damaged" if faults else "ready", manifest, faults)
+        known = Manifest.read(self.folder)
+        if known is not None:
+            faults = known.faults(self.folder)
+            return Condition("damaged" if faults else "ready", known, faults)
         if self.folder.exists():
-            return Condition("damaged", damaged_files=(MANIFEST,))
+            return Condition("damaged", damaged_files=(manifest.NAME,))
         begun = self.zip_path.exists() or downloads.part_bytes(self.zip_path)
         return Condition("partial" if begun else "absent")
 
-    def _faults(self, manifest: Manifest) -> tuple[str, ...]:
-        changed = (name for name, kept in manifest.files.items() if _size_bytes(self.folder / name) != kept.size_bytes)
-        return tuple(dict.fromkeys((*changed, *manifest.damaged)))
+    def _announced_bytes(self) -> int:
+        """The zip's size as its server told whoever downloads it; before that, what is known of the release."""
+        origin_path = downloads.paths_of(self.zip_path)[-1]
+        try:
+            return int(json.loads(origin_path.read_text(encoding="utf-8"))["total_bytes"]) or self.dataset.zip_bytes
+        except (OSError, ValueError, KeyError, TypeError):
+            return self.dataset.zip_bytes
 
-    def _start_beside(self, needed_bytes: int) -> None:
+    def _files(self) -> list[os.stat_result]:
+        paths = (self.folder, self._beside, self._old, *downloads.paths_of(self.zip_path))
+        return [found for path in paths for found in _files_at(path)]
+
+    def _start_beside(self) -> None:
         self.parent.mkdir(parents=True, exist_ok=True)
         _remove(self._beside)
-        disk.require_room(self.parent, needed_bytes)
 
     def _put_in_place(self, files: Mapping[str, KeptFile], source: str, zip_sha256: str | None) -> None:
         missing = [name for name in REQUIRED if name not in files or files[name].size_bytes == 0]
@@ -206,11 +224,17 @@ class Installation:
             raise DamagedWeights(f"The weights lack {', '.join(missing)}.", hint=RESTORE_HINT)
         placed = {f"{self.dataset.training}/{name}": kept for name, kept in files.items()}
         now = datetime.now(UTC).isoformat(timespec="seconds")
+        kept_files.sync_folders(self._beside)
+        # From here on `tidy` would put it in place.
         Manifest(source, zip_sha256, now, placed).write(self._beside)
+        self._swap()
+
+    def _swap(self) -> None:
         _remove(self._old)
         if self.folder.exists():
             self.folder.replace(self._old)
         self._beside.replace(self.folder)
+        kept_files.sync_folder(self.parent)
         _remove(self._old)
 
 
@@ -221,22 +245,27 @@ def _names(training: Path) -> list[PurePosixPath]:
     return [name for name in names if not archives.is_junk(name)]
 
 
-def _sizes_bytes(path: Path) -> Iterator[int]:
-    """Of the file, or of every file below the folder; what vanishes meanwhile does not count."""
+def _files_at(path: Path) -> Iterator[os.stat_result]:
+    """The file, or every file below the folder; what vanishes meanwhile does not count."""
     below = (Path(folder, name) for folder, _, names in os.walk(path) for name in names)
     for file in (path, *below):
-        size_bytes = _size_bytes(file)
-        if size_bytes is not None:
-            yield size_bytes
+        found = _file(file)
+        if found is not None:
+            yield found
 
 
-def _size_bytes(path: Path) -> int | None:
-    """None where there is no file."""
+def _size_bytes(path: Path) -> int:
+    """0 where there is no file."""
+    found = _file(path)
+    return 0 if found is None else found.st_size
+
+
+def _file(path: Path) -> os.stat_result | None:
     try:
         found = path.stat()
     except OSError:
         return None
-    return found.st_size if stat.S_ISREG(found.st_mode) else None
+    return found if stat.S_ISREG(found.st_mode) else None
 
 
 def _remove(folder: Path) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TextIO
 from config import InvalidSetting, Settings
 
 if TYPE_CHECKING:
-    from detection import DetectionRequest, Detector
+    from detection import DetectionRequest
     from findings import Detection
     from jobs import Jobs
     from model_manager import Models
@@ -38,7 +38,6 @@ class Parts:
     models: "Models"
     jobs: "Jobs[DetectionRequest, Detection]"
     worker: "Worker"
-    detector: "Detector"
 
     def close(self) -> None:
         """Stop all work, so that every stream gets its last event; no process is left."""
@@ -95,11 +94,14 @@ def run(settings: Settings, listener: socket.socket) -> int:
     import logs
 
     logs.set_up(settings.log_folder, file_name="server.log", debug=settings.debug)
-    return serve(settings, assembled(settings), listener)
+    parts = assembled(settings)
+    parts.models.tidy()
+    return serve(settings, parts, listener)
 
 
 def assembled(settings: Settings) -> Parts:
     """The parts of the real service; nothing heavy is loaded and nothing runs yet."""
+    from arrivals import Arrivals
     from detection import STAGE_WEIGHTS, Detector
     from findings import EngineOptions
     from jobs import Jobs
@@ -110,11 +112,10 @@ def assembled(settings: Settings) -> Parts:
     options = EngineOptions(settings.threads, settings.precision, settings.cache_folder)
     log_plan = LogPlan(settings.log_folder, settings.debug)
     worker = Worker(partial(inference_pipeline, options), keep_warm_s=settings.keep_warm_s, log_plan=log_plan)
-    models = Models(
-        settings.home, settings.weights_urls, offline=settings.offline, strict_digests=settings.strict_digests
-    )
+    arrivals = Arrivals(settings.weights_urls, offline=settings.offline, strict_digests=settings.strict_digests)
+    models = Models(settings.home, arrivals, neighbour=settings.totalsegmentator_results)
     detector = Detector(worker, models, auto_download=settings.auto_download, device=settings.device)
-    return Parts(models, Jobs(detector, weights=STAGE_WEIGHTS, queue=settings.queue), worker, detector)
+    return Parts(models, Jobs(detector, weights=STAGE_WEIGHTS, queue=settings.queue), worker)
 
 
 def serve(settings: Settings, parts: Parts, listener: socket.socket) -> int:
@@ -122,7 +123,7 @@ def serve(settings: Settings, parts: Parts, listener: socket.socket) -> int:
     import parent
     from service import Activity, Server, create_app
 
-    activity = Activity(lambda: parts.worker.state, lambda: parts.detector.tasks_in_use)
+    activity = Activity(lambda: parts.worker.state)
     app = create_app(settings, parts.models, parts.jobs, activity=activity)
     server = Server(app, debug=settings.debug, on_start=partial(announce, listener), on_end=parts.close)
     if settings.parent_pid is not None:

@@ -1,113 +1,72 @@
 """Which models are on disk and whole; downloads, imports, verifies and deletes them, inside the one folder we own.
 
-Knows tasks, mirrors and who is changing what; nothing of HTTP's routes, networks or images.
+Knows tasks and who is changing or using what; nothing of HTTP's routes, networks or images.
 
-Rules for threads. `Models._lock` guards which downloads there are; no file is touched while it is held. A dataset is
-changed only by the thread that has claimed it; downloads wait for a claim, all others are told ModelInUse.
+Rules for threads and processes. `Models._lock` guards which downloads there are; no file is touched while it is held. A
+dataset is changed only by the thread that holds its claim alone, in whichever process; a detection shares the claims of
+what it uses. Downloads and detections wait for a claim; all others are told ModelInUse.
 """
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence, Set
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Sequence, Set
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-import archives
 import catalogue
-import disk
-import downloads
-from catalogue import Dataset, Task
+import model_status
+from arrivals import Arrivals
+from catalogue import Task
 from claims import Claims
-from errors import DamagedWeights, DownloadFailed, InputNotFound, ModelInUse, ModelMissing
-from findings import Notice, TrainedModel
-from installation import Condition, Installation
+from errors import ModelInUse, ModelMissing, OpenScansError
+from findings import TrainedModel
+from installation import Installation
+from model_status import CacheStats, ModelStatus
 from progress import Report
 from transfers import Download
 
-__all__ = ["CacheStats", "Download", "ModelStatus", "Models"]
+__all__ = ["CacheStats", "Deletion", "Download", "ModelStatus", "Models"]
 
 PROGRESS_UNITS = 1000
-
-OFFLINE_HINT = "Import the model with POST /api/models/import/{task}, or unset OPENSCANS_OFFLINE."
 
 log = logging.getLogger("openscans.models")
 
 
 @dataclass(frozen=True)
-class ModelStatus:
-    """What is on disk of one task, without what it needs besides.
+class Deletion:
+    """Whether anything was there to remove; ``needed_by`` are downloaded tasks for whose sake whole models stayed."""
 
-    ``size_mb``: on disk if downloaded, else what a download would fetch.
-    """
-
-    downloaded: bool
-    size_mb: float
-    path: str
-    task: str
-    name: str
-    description: str
-    state: str
-    cache_path: str
-    structures: tuple[str, ...]
-    needs: tuple[str, ...]
-    warnings: tuple[Notice, ...] = ()
-
-
-@dataclass(frozen=True)
-class CacheStats:
-    cache_directory: str
-    total_size_mb: float
-    file_count: int
-    models: dict[str, dict[str, float]]
+    removed: bool
+    freed_bytes: int
+    needed_by: tuple[str, ...] = ()
 
 
 class Models:
-    """All models of one home folder. ``mirrors`` are base addresses of `{base}/{version}/{folder}.zip`, in order."""
+    """All models of one home folder. ``neighbour`` is where TotalSegmentator keeps weights of its own."""
 
-    def __init__(self, home: Path, mirrors: Sequence[str], *, offline: bool, strict_digests: bool) -> None:
+    def __init__(self, home: Path, arrivals: Arrivals, *, neighbour: Path | None = None) -> None:
         self._root = home / "models" / "totalsegmentator"
-        self._mirrors = tuple(mirrors)
-        self._offline = offline
-        self._strict_digests = strict_digests
+        self._arrivals = arrivals
+        self._neighbour = neighbour
         self._lock = threading.Lock()
         self._downloads: dict[str, Download] = {}
-        self._claims = Claims()
+        self._claims = Claims(self._root / "locks")
 
     def status(self, key: str) -> ModelStatus:
         """Raises UnknownTask."""
         task = catalogue.task_of(key)
         found = {place: place.condition() for place in self._places(task)}
         state = self._state(task, {condition.state for condition in found.values()})
-        ready = state == "ready"
-        missing_bytes = sum(place.dataset.zip_bytes for place in found if found[place].state != "ready")
-        return ModelStatus(
-            downloaded=ready,
-            size_mb=_megabytes(sum(sum(place.sizes_bytes()) for place in found) if ready else missing_bytes),
-            path=_with_tilde(self._root),
-            task=key,
-            name=task.name,
-            description=task.description,
-            state=state,
-            cache_path=str(self._root / key),
-            structures=task.structures,
-            needs=task.needs,
-            warnings=tuple(notice for place in found for notice in _warnings(place.dataset, found[place])),
-        )
+        return model_status.status_of(task, self._root, state=state, found=found, neighbour=self._neighbour)
 
     def statuses(self) -> dict[str, ModelStatus]:
         return {key: self.status(key) for key in catalogue.TASKS}
 
     def cache_stats(self) -> CacheStats:
         """How much room every task takes."""
-        models = {}
-        for key, task in catalogue.TASKS.items():
-            sizes_bytes = [size for place in self._places(task) for size in place.sizes_bytes()]
-            models[key] = {"size_mb": _megabytes(sum(sizes_bytes)), "file_count": len(sizes_bytes)}
-        total_mb = round(sum(model["size_mb"] for model in models.values()), 1)
-        count = sum(int(model["file_count"]) for model in models.values())
-        return CacheStats(str(self._root), total_mb, count, models)
+        return model_status.cache_stats(self._root)
 
     def trained_model(self, dataset_id: int) -> TrainedModel:
         """Raises ModelMissing, DamagedWeights."""
@@ -116,6 +75,16 @@ class Models:
                 if place.dataset.number == dataset_id:
                     return place.trained_model()
         raise ModelMissing(f"There is no model with the dataset number {dataset_id}.")
+
+    @contextmanager
+    def in_use(self, keys: Collection[str], report: Report) -> Iterator[None]:
+        """Nobody changes or deletes these tasks' models within the block; ``report`` is called while somebody does.
+
+        Raises UnknownTask, and what ``report`` raises.
+        """
+        names = [place.dataset.folder for key in keys for place in self._places(catalogue.task_of(key))]
+        with self._claims.shared(names, partial(report, 0, 1)):
+            yield
 
     def ensure(self, key: str, report: Report) -> None:
         """Have the task and what it needs on disk when this returns; joins a download that runs.
@@ -151,25 +120,29 @@ class Models:
             running = self._running(key)
         return running is not None and running.cancel()
 
-    def delete(self, key: str) -> int:
-        """Remove the task's models, not what they need; how many bytes that frees. Raises UnknownTask, ModelInUse."""
-        task = catalogue.task_of(key)
-        with self._claim(task):
-            return sum(place.remove() for place in self._places(task))
+    def delete(self, key: str) -> Deletion:
+        """Remove the task's models, not what they need, nor what another downloaded task needs of them.
 
-    def import_from(self, key: str, path: Path) -> None:
-        """Install those of the task's datasets that ``path`` (a zip, or a folder) holds.
-
-        Raises UnknownTask, InputNotFound, ModelInUse, DamagedWeights, DiskFull.
+        Raises UnknownTask, ModelInUse.
         """
         task = catalogue.task_of(key)
-        if not path.exists():
-            raise InputNotFound("There is no file or folder at that path.")
         with self._claim(task):
-            install = self._import_folder if path.is_dir() else self._import_zip
-            if not install(self._places(task), path):
-                names = " or ".join(dataset.folder for dataset in task.datasets)
-                raise DamagedWeights(f"Nothing of the name {names} was found there.", hint="Choose another file.")
+            needed_by = tuple(other for other in catalogue.needing(task) if self.status(other).downloaded)
+            places = self._places(task)
+            if needed_by:
+                places = [place for place in places if place.condition().state != "ready"]
+            stay = len(places) < len(task.datasets)
+            removed = any(place.sizes_bytes() for place in places)
+            return Deletion(removed, sum(place.remove() for place in places), needed_by if stay else ())
+
+    def import_from(self, key: str, path: Path) -> None:
+        """Install those of the task's datasets that ``path`` (a zip, or a folder) holds; it stays as it is.
+
+        Raises UnknownTask, InputNotFound, ModelInUse, UnusableImport, DiskFull.
+        """
+        task = catalogue.task_of(key)
+        with self._claim(task):
+            self._arrivals.take_in(self._places(task), path)
 
     def verify(self, key: str) -> None:
         """Compute every file's digest anew; `status` tells what differs. Raises UnknownTask, ModelInUse."""
@@ -177,6 +150,15 @@ class Models:
         with self._claim(task):
             for place in self._places(task):
                 place.verify()
+
+    def tidy(self) -> None:
+        """Clean up after processes that were killed, but not after those that live, and look whether all is whole."""
+        for task in catalogue.TASKS.values():
+            for place in self._places(task):
+                if place.has_leftovers():
+                    self._tidy(place)
+                for name in place.condition().damaged_files:
+                    log.warning("%s/%s is damaged.", place.dataset.folder, name)
 
     def close(self) -> None:
         """Stop all downloads; their bytes are kept."""
@@ -186,7 +168,7 @@ class Models:
             download.cancel()
 
     def _places(self, task: Task) -> list[Installation]:
-        return [Installation(dataset, self._root / task.key) for dataset in task.datasets]
+        return model_status.places_of(task, self._root)
 
     def _missing(self, task: Task) -> list[Installation]:
         wanted = (place for part in catalogue.with_needs(task) for place in self._places(part))
@@ -195,7 +177,7 @@ class Models:
     def _state(self, task: Task, states: Set[str]) -> str:
         if states == {"ready"}:
             return "ready"
-        if self._is_downloading(task):
+        if self._is_downloading(task) or self._is_downloaded_elsewhere(task):
             return "downloading"
         if "damaged" in states:
             return "damaged"
@@ -211,88 +193,37 @@ class Models:
             keys = [key for key in self._downloads if self._running(key) is not None]
         return any(task in catalogue.with_needs(catalogue.TASKS[key]) for key in keys)
 
+    def _is_downloaded_elsewhere(self, task: Task) -> bool:
+        """By another process; its bytes are here, and it holds the claim."""
+        begun = (place for place in self._places(task) if place.condition().state == "partial")
+        return any(self._claims.is_held(place.dataset.folder) for place in begun)
+
     @contextmanager
     def _claim(self, task: Task) -> Iterator[None]:
-        """Raises ModelInUse when the task is downloaded, or changed by somebody else."""
+        """Raises ModelInUse when the task is downloaded, used, or changed by somebody else."""
         if self._is_downloading(task):
             raise ModelInUse(f"The model {task.key} is being downloaded.")
-        with self._claims.at_once({dataset.number for dataset in task.datasets}):
+        with self._claims.at_once([dataset.folder for dataset in task.datasets]):
             yield
+
+    def _tidy(self, place: Installation) -> None:
+        # Who holds the claim is at work there, and is no left-over.
+        with suppress(ModelInUse), self._claims.at_once([place.dataset.folder]):
+            try:
+                place.tidy()
+            except OpenScansError as error:
+                log.warning("%s cannot be tidied up: %s", place.dataset.folder, error.message)
 
     def _bring_all(self, places: Sequence[Installation], download: Download) -> None:
         for place in places:
-            with self._claims.when_free(place.dataset.number, download.go_on):
-                # Another download may have brought it while this one waited.
+            watch = partial(self._watch, place, download)
+            with self._claims.when_free(place.dataset.folder, watch):
+                # Another process may have brought it while this one waited, or died over it.
+                place.tidy()
                 if place.condition().state != "ready":
-                    self._bring(place, download)
+                    self._arrivals.bring(place, download)
             download.finish(place.dataset)
 
-    def _bring(self, place: Installation, download: Download) -> None:
-        dataset = place.dataset
-        if self._offline:
-            raise ModelMissing(f"{dataset.folder} is not on disk, and the server works offline.", hint=OFFLINE_HINT)
-        urls = [f"{base}/{dataset.release_path}" for base in self._mirrors]
-        fetched = downloads.fetch(urls, place.zip_path, report=partial(download.report, dataset, "downloading"))
-        download.report(dataset, "verifying", 0, 1)
-        extracting = partial(download.report, dataset, "extracting")
-        try:
-            for notice in self._digest_notices(dataset, fetched.sha256):
-                download.warn(notice)
-            place.install_zip(place.zip_path, source=fetched.url, sha256=fetched.sha256, report=extracting)
-        except DamagedWeights as error:
-            downloads.discard(place.zip_path)
-            raise DownloadFailed(
-                f"What was downloaded as {dataset.folder} is unusable: {error.message}",
-                hint="Start the download again; nothing was installed.",
-            ) from error
-        downloads.discard(place.zip_path)
-
-    def _import_zip(self, places: Sequence[Installation], path: Path) -> int:
-        """How many of ``places`` were filled."""
-        filled = 0
-        with disk.errors_translated():
-            digest = downloads.sha256_of(path)
-        for place in places:
-            if archives.find_folder(path, PurePosixPath(place.dataset.folder)) is not None:
-                self._digest_notices(place.dataset, digest)
-                place.install_zip(path, source=path.name, sha256=digest)
-                filled += 1
-        return filled
-
-    def _import_folder(self, places: Sequence[Installation], path: Path) -> int:
-        """How many of ``places`` were filled."""
-        found = [(place, folder) for place in places if (folder := place.found_in(path)) is not None]
-        for place, folder in found:
-            place.install_folder(folder)
-        return len(found)
-
-    def _digest_notices(self, dataset: Dataset, sha256: str) -> Sequence[Notice]:
-        """Raises DamagedWeights where the digest is known and differs, if the settings want that."""
-        notices = _digest_notices(dataset, sha256)
-        if notices and self._strict_digests:
-            raise DamagedWeights(f"The zip of {dataset.folder} has another SHA-256 than the one that is known.")
-        for notice in notices:
-            log.warning("%s It is %s; known is %s.", notice.message, sha256, dataset.zip_sha256)
-        return notices
-
-
-def _digest_notices(dataset: Dataset, sha256: str | None) -> Sequence[Notice]:
-    if None in {sha256, dataset.zip_sha256} or sha256 == dataset.zip_sha256:
-        return ()
-    return (Notice("unexpected_digest", f"{dataset.folder} came from a zip with an unknown SHA-256."),)
-
-
-def _warnings(dataset: Dataset, found: Condition) -> Iterator[Notice]:
-    if found.manifest is not None:
-        yield from _digest_notices(dataset, found.manifest.zip_sha256)
-    for name in found.damaged_files:
-        yield Notice("damaged_file", f"{dataset.folder}/{name} is missing or not what was installed.")
-
-
-def _megabytes(size_bytes: int) -> float:
-    return round(size_bytes / 1e6, 1)
-
-
-def _with_tilde(path: Path) -> str:
-    home = Path.home()
-    return f"~/{path.relative_to(home).as_posix()}" if path.is_relative_to(home) else str(path)
+    def _watch(self, place: Installation, download: Download) -> None:
+        """Tell how far somebody else is with what ``download`` waits for."""
+        download.report(place.dataset, *place.stage())

@@ -245,6 +245,7 @@ class ModelStatusAnswer(Answer):
     cache_path: str
     structures: list[str]
     needs: list[str]
+    importable: str | None
     warnings: list[WarningAnswer]
 
 
@@ -277,3 +278,4 @@ class DownloadEvent(Answer):
     error: str | None = None
     code: str | None = None
     hint: str | None = None
+    warnings: list[WarningAnswer] = []

@@ -37,6 +37,7 @@ STATUS: dict[type[OpenScansError], int] = {
     errors.ModelError: 500,
     errors.UnknownTask: 404,
     errors.ModelMissing: 503,
+    errors.UnusableImport: 422,
     errors.ModelInUse: 409,
     errors.DownloadFailed: 502,
     errors.UnknownJob: 404,

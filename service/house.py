@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, TypeAlias
 
@@ -19,10 +19,9 @@ VERSION = "1.0.0"
 
 @dataclass(frozen=True)
 class Activity:
-    """What goes on behind the queue: the worker's state, and the tasks whose models are being used."""
+    """What goes on behind the queue: the worker's state."""
 
     worker_state: Callable[[], str]
-    tasks_in_use: Callable[[], Collection[str]]
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,13 @@ from sse_starlette import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
 import access
-from errors import ModelInUse
-from model_manager import Download
+from model_manager import Deletion, Download
 from schemas import CacheStatsAnswer, DeletedAnswer, DownloadEvent, ImportBody, ModelStatusAnswer, SuccessAnswer
 from service import answers
 from service.house import House, HouseHere
+
+EVENT_GAP_S = 0.2
+"""Five events a second at most; a download takes minutes, and its state is read again at each."""
 
 routes = APIRouter(prefix="/api/models", tags=["models"])
 
@@ -62,12 +64,11 @@ def cancel_download(task: str, house: HouseHere) -> SuccessAnswer:
 @routes.delete("/{task}")
 def delete(task: str, house: HouseHere) -> DeletedAnswer:
     """Remove the task's models from disk."""
-    _refuse_if_in_use(house, task)
-    freed_bytes = house.models.delete(task)
+    deletion = house.models.delete(task)
     return DeletedAnswer(
-        success=freed_bytes > 0,
-        message="The model was deleted." if freed_bytes else "There was nothing to delete.",
-        freed_space_mb=round(freed_bytes / 1e6, 1),
+        success=deletion.removed,
+        message=_deletion_message(deletion),
+        freed_space_mb=round(deletion.freed_bytes / 1e6, 1),
     )
 
 
@@ -75,7 +76,6 @@ def delete(task: str, house: HouseHere) -> DeletedAnswer:
 def import_weights(task: str, body: ImportBody, house: HouseHere) -> ModelStatusAnswer:
     """Install weights that came by other means, verified like a download."""
     path = access.readable_path(body.file_path, house.settings.allowed_roots)
-    _refuse_if_in_use(house, task)
     house.models.import_from(task, path)
     return status_of(house, task)
 
@@ -87,13 +87,16 @@ def verify(task: str, house: HouseHere) -> ModelStatusAnswer:
     return status_of(house, task)
 
 
-def _refuse_if_in_use(house: House, task: str) -> None:
-    if task in house.activity.tasks_in_use():
-        raise ModelInUse("A detection is using this model.")
-
-
 def status_of(house: House, task: str) -> ModelStatusAnswer:
     return ModelStatusAnswer.model_validate(house.models.status(task))
+
+
+def _deletion_message(deletion: Deletion) -> str:
+    message = "The model was deleted." if deletion.removed else "There was nothing to delete."
+    if deletion.needed_by:
+        needed_by = " and ".join(deletion.needed_by)
+        message += f" What {needed_by} needs of it stays; delete {needed_by} first to free that too."
+    return message
 
 
 async def _events(shared: Download) -> AsyncIterator[dict[str, Any]]:
@@ -106,4 +109,4 @@ async def _events(shared: Download) -> AsyncIterator[dict[str, Any]]:
             yield DownloadEvent.model_validate(snapshot).model_dump(exclude_none=True)
         if snapshot.over:
             return
-        await asyncio.sleep(answers.EVENT_GAP_S)
+        await asyncio.sleep(EVENT_GAP_S)

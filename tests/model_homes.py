@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from arrivals import Arrivals
 from model_manager import Models
 from tests.release_server import DATASETS
 from transfers import Download, DownloadSnapshot
@@ -12,7 +13,11 @@ NEVER = "http://127.0.0.1:9/never-asked"
 
 
 def offline(home: Path, *, strict_digests: bool = False) -> Models:
-    return Models(home, (NEVER,), offline=True, strict_digests=strict_digests)
+    return Models(home, Arrivals((NEVER,), offline=True, strict_digests=strict_digests))
+
+
+def online(home: Path, url: str, *, strict_digests: bool = False) -> Models:
+    return Models(home, Arrivals((url,), offline=False, strict_digests=strict_digests))
 
 
 def followed(download: Download) -> list[DownloadSnapshot]:
@@ -25,4 +30,6 @@ def last(download: Download) -> DownloadSnapshot:
 
 
 def files_below(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    """Without locks, which are empty and are never removed."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
+    return {path.relative_to(folder).as_posix() for path in files}

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import logs
+from arrivals import Arrivals
 from config import Settings
 from detection import STAGE_WEIGHTS, Detector
 from findings import TrainedModel
@@ -22,7 +23,10 @@ from worker_child import LogPlan
 
 
 class WeightsOnPaper:
-    """Weights that are said to be there; the scripted pipeline opens none."""
+    """Weights that are said to be there; the scripted pipeline opens none, but uses them as ``models`` knows use."""
+
+    def __init__(self, models: Models) -> None:
+        self.in_use = models.in_use
 
     def ensure(self, task: str, report: Report) -> None:
         report(1, 1)
@@ -35,10 +39,10 @@ def run() -> int:
     settings = Settings.from_env({**os.environ, **flags(sys.argv[1:])})
     logs.set_up(settings.log_folder, file_name="server.log", debug=settings.debug)
     worker = Worker(pipelines.make, keep_warm_s=settings.keep_warm_s, log_plan=LogPlan(settings.log_folder))
-    models = Models(settings.home, settings.weights_urls, offline=True, strict_digests=False)
-    detector = Detector(worker, WeightsOnPaper(), auto_download=settings.auto_download, device=settings.device)
+    models = Models(settings.home, Arrivals(settings.weights_urls, offline=True, strict_digests=False))
+    detector = Detector(worker, WeightsOnPaper(models), auto_download=settings.auto_download, device=settings.device)
     jobs = Jobs(detector, weights=STAGE_WEIGHTS, queue=settings.queue)
-    return serve(settings, Parts(models, jobs, worker, detector), bound(settings.host, settings.port))
+    return serve(settings, Parts(models, jobs, worker), bound(settings.host, settings.port))
 
 
 if __name__ == "__main__":

@@ -30,17 +30,23 @@ MAY_IMPORT = {
     "worker": PLAIN | {"worker_child", "logs"},
     "catalogue": PLAIN,
     "disk": PLAIN,
-    "archives": PLAIN,
+    "kept_files": PLAIN,
+    "manifest": PLAIN | {"kept_files"},
+    "archives": PLAIN | {"kept_files"},
     "downloads": PLAIN | {"disk"},
-    "installation": PLAIN | {"archives", "catalogue", "disk", "downloads"},
-    "claims": PLAIN,
+    "installation": PLAIN | {"archives", "catalogue", "disk", "downloads", "kept_files", "manifest"},
+    "locks": set(),
+    "claims": PLAIN | {"disk", "locks"},
     "transfers": PLAIN | {"catalogue"},
-    "model_manager": PLAIN | {"archives", "catalogue", "claims", "disk", "downloads", "installation", "transfers"},
+    "model_status": PLAIN | {"catalogue", "installation"},
+    "arrivals": PLAIN | {"archives", "catalogue", "disk", "downloads", "installation", "model_status", "transfers"},
+    "model_manager": PLAIN | {"arrivals", "catalogue", "claims", "installation", "model_status", "transfers"},
     "jobs": PLAIN,
     "detection": PLAIN,
     "service": PLAIN | {"access", "config", "detection", "devices", "jobs", "model_manager", "schemas"},
     "main": PLAIN
-    | {"config", "detection", "jobs", "logs", "model_manager", "parent", "service", "worker", "worker_child"},
+    | {"arrivals", "config", "detection", "jobs", "logs", "model_manager", "parent", "service", "worker"}
+    | {"worker_child"},
 }
 
 ONLY_USERS = {

@@ -27,6 +27,7 @@ def test_an_empty_environment_gives_the_defaults_of_the_contract() -> None:
         token=None,
         allowed_roots=(),
         parent_pid=None,
+        totalsegmentator_results=Path.home() / ".totalsegmentator/nnunet/results",
     )
 
 
@@ -48,6 +49,7 @@ def test_every_setting_can_be_set(tmp_path: Path) -> None:
         "OPENSCANS_TOKEN": "secret",
         "OPENSCANS_ALLOWED_ROOTS": os.pathsep.join(["/data", "/scans"]),
         "OPENSCANS_PARENT_PID": "4711",
+        "TOTALSEG_WEIGHTS_PATH": "/weights",
     }
     assert Settings.from_env(env) == Settings(
         home=tmp_path,
@@ -66,7 +68,12 @@ def test_every_setting_can_be_set(tmp_path: Path) -> None:
         token="secret",
         allowed_roots=(Path("/data"), Path("/scans")),
         parent_pid=4711,
+        totalsegmentator_results=Path("/weights"),
     )
+
+
+def test_totalsegmentators_weights_are_looked_for_where_it_keeps_them() -> None:
+    assert Settings.from_env({"TOTALSEG_HOME_DIR": "/ts"}).totalsegmentator_results == Path("/ts/nnunet/results")
 
 
 def test_an_empty_or_blank_value_is_no_value() -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from errors import Cancelled, DamagedWeights, DownloadFailed, ModelInUse, ModelMissing, UnknownTask
-from model_manager import Models
-from tests.model_homes import CHECKPOINT, MR, files_below, followed, last, offline
+from arrivals import Arrivals
+from errors import Cancelled, DamagedWeights, DownloadFailed, ModelInUse, ModelMissing, UnknownTask, UnusableImport
+from model_manager import Deletion, Models
+from tests.model_homes import CHECKPOINT, MR, files_below, followed, last, offline, online
 from tests.release_server import (
     CHECKPOINT_BYTES,
     DATASETS,
@@ -43,7 +45,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def models(home: Path, server: ReleaseServer) -> Models:
-    return Models(home, (server.url,), offline=False, strict_digests=False)
+    return online(home, server.url)
 
 
 def imported_mr(home: Path, tmp_path: Path) -> Models:
@@ -185,7 +187,7 @@ def test_a_file_that_the_server_lacks_is_named(models: Models, server: ReleaseSe
 
 
 def test_offline_opens_no_connection(home: Path, server: ReleaseServer) -> None:
-    models = Models(home, (server.url,), offline=True, strict_digests=False)
+    models = Models(home, Arrivals((server.url,), offline=True, strict_digests=False))
     failed = last(models.download("vertebrae_mr"))
     assert (failed.status, failed.code) == ("error", "model_missing")
     with pytest.raises(ModelMissing):
@@ -245,7 +247,7 @@ def test_another_digest_than_the_known_is_told_to_all_who_follow(models: Models)
 
 
 def test_a_download_with_another_digest_is_an_error_if_wanted(home: Path, server: ReleaseServer) -> None:
-    models = Models(home, (server.url,), offline=False, strict_digests=True)
+    models = online(home, server.url, strict_digests=True)
     failed = last(models.download("vertebrae_mr"))
     assert (failed.status, failed.code) == ("error", "download_failed")
     assert files_below(home) == set()
@@ -253,17 +255,38 @@ def test_a_download_with_another_digest_is_an_error_if_wanted(home: Path, server
 
 def test_another_digest_than_the_known_is_an_error_if_wanted(home: Path, tmp_path: Path) -> None:
     models = offline(home, strict_digests=True)
-    with pytest.raises(DamagedWeights, match="SHA-256"):
+    with pytest.raises(UnusableImport, match="SHA-256"):
         models.import_from("vertebrae_mr", write_zip(tmp_path / "mr.zip", training_files(756)))
     assert models.status("vertebrae_mr").state == "absent"
 
 
-def test_verifying_finds_a_changed_byte_and_names_the_file(home: Path, tmp_path: Path) -> None:
-    models = imported_mr(home, tmp_path)
+def with_a_changed_byte(models: Models) -> Path:
+    """The MR model's checkpoint, changed in place."""
     checkpoint = Path(models.status("vertebrae_mr").cache_path) / CHECKPOINT
     content = bytearray(checkpoint.read_bytes())
     content[1000] ^= 1
     checkpoint.write_bytes(content)
+    return checkpoint
+
+
+def test_a_file_that_was_written_again_is_noticed_without_verifying(home: Path, tmp_path: Path) -> None:
+    models = imported_mr(home, tmp_path)
+    with_a_changed_byte(models)
+    status = models.status("vertebrae_mr")
+    assert (status.state, status.downloaded) == ("damaged", False)
+    assert any("checkpoint_final.pth" in warning.message for warning in status.warnings)
+
+
+def test_a_file_that_was_written_again_with_the_same_bytes_is_whole(home: Path, tmp_path: Path) -> None:
+    models = imported_mr(home, tmp_path)
+    os.utime(Path(models.status("vertebrae_mr").cache_path) / CHECKPOINT, ns=(1, 1))
+    assert models.status("vertebrae_mr").state == "ready"
+
+
+def test_verifying_finds_a_byte_that_the_disk_changed_and_names_the_file(home: Path, tmp_path: Path) -> None:
+    models = imported_mr(home, tmp_path)
+    written_ns = (Path(models.status("vertebrae_mr").cache_path) / CHECKPOINT).stat().st_mtime_ns
+    os.utime(with_a_changed_byte(models), ns=(written_ns, written_ns))
     assert models.status("vertebrae_mr").state == "ready"
     models.verify("vertebrae_mr")
     again = offline(home)
@@ -346,7 +369,7 @@ def test_a_dataset_folder_is_imported_and_the_rest_of_the_task_stays_open(home: 
 
 
 def test_weights_of_another_task_are_refused(home: Path, tmp_path: Path) -> None:
-    with pytest.raises(DamagedWeights, match=DATASETS[292].folder):
+    with pytest.raises(UnusableImport, match=DATASETS[292].folder):
         offline(home).import_from("vertebrae", write_zip(tmp_path / "mr.zip", training_files(756)))
 
 
@@ -364,7 +387,7 @@ def test_nothing_is_imported_while_it_is_downloaded(models: Models, server: Rele
 def test_deleting_frees_exactly_the_task(models: Models) -> None:
     followed(models.download("vertebrae"))
     before = models.cache_stats()
-    freed_bytes = models.delete("vertebrae")
+    freed_bytes = models.delete("vertebrae").freed_bytes
     after = models.cache_stats()
     assert freed_bytes / 1e6 == pytest.approx(before.total_size_mb - after.total_size_mb, abs=0.1)
     assert (after.models["vertebrae"]["file_count"], models.status("vertebrae").state) == (0, "absent")
@@ -375,14 +398,14 @@ def test_deleting_leaves_what_is_not_ours(home: Path, tmp_path: Path) -> None:
     models = imported_mr(home, tmp_path)
     note = Path(models.status("vertebrae_mr").cache_path) / "note.txt"
     note.write_text("mine")
-    assert models.delete("vertebrae_mr") > CHECKPOINT_BYTES
+    assert models.delete("vertebrae_mr").freed_bytes > CHECKPOINT_BYTES
     assert files_below(home) == {note.relative_to(home).as_posix()}
 
 
 def test_deleting_removes_an_interrupted_download_too(models: Models, server: ReleaseServer, home: Path) -> None:
     server.faults += [Fault(drop_after=81_920), Fault(status=404)]
     followed(models.download("vertebrae_mr"))
-    assert models.delete("vertebrae_mr") >= 81_920
+    assert models.delete("vertebrae_mr").freed_bytes >= 81_920
     assert files_below(home) == set()
 
 
@@ -396,4 +419,4 @@ def test_what_is_being_downloaded_cannot_be_deleted(models: Models, server: Rele
 
 
 def test_deleting_nothing_frees_nothing(home: Path) -> None:
-    assert offline(home).delete("vertebrae") == 0
+    assert offline(home).delete("vertebrae") == Deletion(removed=False, freed_bytes=0)

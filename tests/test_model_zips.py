@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from errors import DamagedWeights
+from errors import UnusableImport
 from model_manager import Models
-from tests.model_homes import CHECKPOINT, MR, files_below, last, offline
+from tests.model_homes import CHECKPOINT, MR, files_below, last, offline, online
 from tests.release_server import DATASETS, ReleaseServer, release_zip, training_files, write_release, write_zip
 
 
@@ -26,7 +26,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def models(home: Path, server: ReleaseServer) -> Models:
-    return Models(home, (server.url,), offline=False, strict_digests=False)
+    return online(home, server.url)
 
 
 def zip_with(path: Path, name: str, mode: int = stat.S_IFREG | 0o644) -> Path:
@@ -52,7 +52,7 @@ TRICKS = {
 @pytest.mark.parametrize(("name", "mode"), TRICKS.values(), ids=TRICKS.keys())
 def test_a_zip_with_a_trick_installs_nothing(home: Path, tmp_path: Path, name: str, mode: int) -> None:
     bad = zip_with(tmp_path / "bad.zip", name, mode)
-    with pytest.raises(DamagedWeights):
+    with pytest.raises(UnusableImport):
         offline(home).import_from("vertebrae_mr", bad)
     assert files_below(tmp_path) == {"bad.zip"}
 
@@ -60,7 +60,7 @@ def test_a_zip_with_a_trick_installs_nothing(home: Path, tmp_path: Path, name: s
 @pytest.mark.parametrize("lacking", ["plans.json", "dataset.json", "checkpoint_final.pth"])
 def test_a_zip_without_a_needed_file_installs_nothing(home: Path, tmp_path: Path, lacking: str) -> None:
     files = {name: content for name, content in training_files(756).items() if not name.endswith(f"/{lacking}")}
-    with pytest.raises(DamagedWeights, match=lacking):
+    with pytest.raises(UnusableImport, match=lacking):
         offline(home).import_from("vertebrae_mr", write_zip(tmp_path / "bad.zip", files))
     assert files_below(tmp_path) == {"bad.zip"}
 
