@@ -1,0 +1,134 @@
+"""How weights come through a hospital's network, or without any: proxies, private authorities, and no connection."""
+
+import os
+import shutil
+import ssl
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.audited_server import OUTWARDS
+from tests.live_server import live_server
+from tests.model_homes import MR
+from tests.release_server import release_zip, write_release
+from tests.slow_release import Proxy, SlowRelease
+
+AUDITED = ("-m", "tests.audited_server")
+DOWNLOAD = "/api/models/download/vertebrae_mr"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_release(tmp_path / "release", 756)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def proxy() -> Iterator[Proxy]:
+    with Proxy.running() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A key and its certificate for 127.0.0.1 in one file; it is its own authority."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not here to make a certificate")
+    path = tmp_path_factory.mktemp("authority") / "both.pem"
+    key, public = path.with_name("key.pem"), path.with_name("public.pem")
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
+            *("-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-keyout", str(key), "-out", str(public)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    path.write_text(key.read_text() + public.read_text())
+    return path
+
+
+@pytest.fixture
+def secure_release(folder: Path, certificate: Path) -> Iterator[SlowRelease]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with SlowRelease.over(folder, tls=context) as running:
+        yield running
+
+
+def last_event(home: Path, env: dict[str, str], *, program: tuple[str, ...] | None = None) -> dict[str, object]:
+    """How a download ends in a server with these settings, and without the proxies of whoever runs the tests."""
+    plain = {name: "" for name in os.environ if name.lower().endswith("_proxy")}
+    options = {"program": program} if program else {}
+    with live_server(home, {**plain, **env}, **options) as server, server.events("POST", DOWNLOAD) as events:
+        return list(events)[-1]
+
+
+def test_offline_nothing_is_asked_outside(folder: Path, home: Path, tmp_path: Path) -> None:
+    asked, image = tmp_path / "asked", tmp_path / "image"
+    image.touch()
+    with SlowRelease.over(folder) as release:
+        env = {"OPENSCANS_WEIGHTS_URL": release.url, "OPENSCANS_OFFLINE": "1", "AUDIT_CONNECTIONS": str(asked)}
+        with live_server(home, env, program=AUDITED) as server:
+            with server.events("POST", DOWNLOAD) as events:
+                assert list(events)[-1]["code"] == "model_missing"
+            assert server.detect(image, model="vertebrae").json()["code"] == "model_missing"
+            # The worker, too, which looks into the file.
+            assert server.detect(image).json()["code"] == "unsupported_file"
+            server.post("/api/models/import/vertebrae_mr", {"file_path": str(release_zip(folder, 756))})
+            server.post("/api/models/verify/vertebrae_mr")
+            assert server.get("/api/models/status?task=vertebrae_mr").json()["downloaded"]
+            server.delete("/api/models/vertebrae_mr")
+            server.ask_to_end()
+        assert release.asked == []
+    assert asked.read_text() == ""
+
+
+def test_the_watch_over_connections_sees_a_download(folder: Path, home: Path, tmp_path: Path) -> None:
+    asked = tmp_path / "asked"
+    with SlowRelease.over(folder) as release:
+        env = {"OPENSCANS_WEIGHTS_URL": release.url, "AUDIT_CONNECTIONS": str(asked)}
+        assert last_event(home, env, program=AUDITED)["status"] == "complete"
+        port = release.url.rpartition(":")[2]
+    assert any(name in asked.read_text() for name in OUTWARDS)
+    assert port in asked.read_text()
+
+
+def test_a_proxy_for_plain_addresses_is_used(folder: Path, home: Path, proxy: Proxy) -> None:
+    with SlowRelease.over(folder) as release:
+        env = {"OPENSCANS_WEIGHTS_URL": release.url, "HTTP_PROXY": proxy.url}
+        assert last_event(home, env)["status"] == "complete"
+        assert proxy.asked == [f"{release.url}/v2.5.0-weights/{MR}.zip"]
+
+
+def test_a_proxy_is_left_out_for_the_hosts_of_no_proxy(folder: Path, home: Path, proxy: Proxy) -> None:
+    with SlowRelease.over(folder) as release:
+        env = {"OPENSCANS_WEIGHTS_URL": release.url, "HTTP_PROXY": proxy.url, "NO_PROXY": "127.0.0.1"}
+        assert last_event(home, env)["status"] == "complete"
+    assert proxy.asked == []
+
+
+def test_a_private_authority_behind_a_proxy_is_trusted_by_its_file(
+    secure_release: SlowRelease, home: Path, proxy: Proxy, certificate: Path
+) -> None:
+    env = {
+        "OPENSCANS_WEIGHTS_URL": secure_release.url,
+        "HTTPS_PROXY": proxy.url,
+        "SSL_CERT_FILE": str(certificate.with_name("public.pem")),
+    }
+    assert last_event(home, env)["status"] == "complete"
+    assert proxy.asked == [secure_release.url.removeprefix("https://")]
+
+
+def test_an_unknown_authority_is_named_as_the_reason(secure_release: SlowRelease, home: Path) -> None:
+    ended = last_event(home, {"OPENSCANS_WEIGHTS_URL": secure_release.url})
+    assert ended["code"] == "download_failed"
+    assert "certificate" in str(ended["error"])
+    assert secure_release.total_bytes() == 0
