@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 import archives
+import catalogue
 import disk
 import downloads
 from catalogue import Dataset
@@ -17,6 +18,7 @@ from errors import DamagedWeights, DownloadFailed, InputNotFound, ModelMissing, 
 from findings import Notice
 from installation import Installation
 from model_status import digest_notices
+from patience import PATIENT, Patience
 from transfers import Download
 
 OFFLINE_HINT = "Import the model with POST /api/models/import/{task}, or unset OPENSCANS_OFFLINE."
@@ -29,10 +31,13 @@ log = logging.getLogger("openscans.models")
 class Arrivals:
     """``mirrors`` are base addresses of `{base}/{version}/{folder}.zip`, in order."""
 
-    def __init__(self, mirrors: Sequence[str], *, offline: bool, strict_digests: bool) -> None:
+    def __init__(
+        self, mirrors: Sequence[str], *, offline: bool, strict_digests: bool, patience: Patience = PATIENT
+    ) -> None:
         self._mirrors = tuple(mirrors)
         self._offline = offline
         self._strict_digests = strict_digests
+        self._patience = patience
 
     def bring(self, place: Installation, download: Download) -> None:
         """Download and install. Raises ModelMissing, DownloadFailed, DiskFull, Cancelled."""
@@ -81,7 +86,9 @@ class Arrivals:
         if self._offline and not place.zip_path.exists():
             raise ModelMissing(f"{dataset.folder} is not on disk, and the server works offline.", hint=OFFLINE_HINT)
         urls = [f"{base}/{dataset.release_path}" for base in self._mirrors]
-        return downloads.fetch(urls, place.zip_path, report=report)
+        return downloads.fetch(
+            urls, place.zip_path, report=report, patience=self._patience, room_after=catalogue.UNPACKED_PER_ZIP
+        )
 
     def _take_zip(self, places: Sequence[Installation], path: Path) -> int:
         """How many of ``places`` were filled."""

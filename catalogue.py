@@ -12,6 +12,9 @@ from totalsegmentator.map_to_binary import class_map, class_map_5_parts
 from errors import UnknownTask
 
 CONFIGURATION = "nnUNetPlans__3d_fullres"
+UNPACKED_PER_ZIP = 1.25
+"""Room that unpacking is expected to take, in sizes of the zip: trained weights shrink by less than a fifth."""
+
 TOTAL_MODES = TASK_CONFIGS["total"]["sub_modes"]
 
 

@@ -18,6 +18,9 @@ WEIGHTS_URL = "https://github.com/wasserth/TotalSegmentator/releases/download"
 LONGEST_WARM_S = 30 * 24 * 3600
 """A month; who wants longer says -1 (never)."""
 
+LONGEST_STALL_S = 3600
+"""Who waits longer for a single byte waits for nothing."""
+
 
 class InvalidSetting(OpenScansError):
     """A setting that cannot be what it says; the server does not start."""
@@ -45,6 +48,7 @@ class Settings:
     auto_download: bool = True
     offline: bool = False
     strict_digests: bool = False
+    stall_s: int = 30
     keep_warm_s: int | None = 600
     queue: int = 8
     token: str | None = None
@@ -76,6 +80,7 @@ class Settings:
             auto_download=_switch(env, "OPENSCANS_AUTO_DOWNLOAD", default=cls.auto_download),
             offline=_switch(env, "OPENSCANS_OFFLINE", default=cls.offline),
             strict_digests=_switch(env, "OPENSCANS_STRICT_DIGESTS", default=cls.strict_digests),
+            stall_s=_whole_number(env, "OPENSCANS_STALL_S", default=cls.stall_s, low=1, high=LONGEST_STALL_S),
             keep_warm_s=None if keep_warm_s == -1 else keep_warm_s,
             queue=_whole_number(env, "OPENSCANS_QUEUE", default=cls.queue, low=0, high=1000),
             token=env.get("OPENSCANS_TOKEN", "").strip() or None,

@@ -12,16 +12,25 @@ from pathlib import Path
 from errors import DiskFull, OpenScansError
 
 RESERVE_BYTES = 100_000_000
-"""Left free for logs, results and the system itself; the smallest download is larger."""
+"""Left free for logs, results and the system itself."""
 
 FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 def require_room(folder: Path, needed_bytes: int) -> None:
     """Raises DiskFull unless ``needed_bytes`` fit on the disk of ``folder`` (which exists) and a reserve stays free."""
-    free_bytes = shutil.disk_usage(folder).free
-    if free_bytes < needed_bytes + RESERVE_BYTES:
-        raise DiskFull(f"{needed_bytes / 1e6:.0f} MB more are needed on the disk; {free_bytes / 1e6:.0f} MB are free.")
+    if shutil.disk_usage(folder).free < needed_bytes + RESERVE_BYTES:
+        raise full(folder, needed_bytes)
+
+
+def full(folder: Path, needed_bytes: int) -> DiskFull:
+    """The error that says how much is needed on the disk of ``folder``, the reserve included, and how much is free."""
+    free_bytes, all_bytes = shutil.disk_usage(folder).free, needed_bytes + RESERVE_BYTES
+    return DiskFull(f"{all_bytes / 1e6:.0f} MB are needed on the disk; {free_bytes / 1e6:.0f} MB are free.")
+
+
+def is_full(error: OSError) -> bool:
+    return error.errno in FULL
 
 
 @contextmanager
@@ -30,7 +39,7 @@ def errors_translated() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in FULL:
+        if is_full(error):
             raise DiskFull("The disk became full while files were written.") from error
         raise OpenScansError(
             f"A file of the models cannot be read or written: {error.strerror or type(error).__name__}.",

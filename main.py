@@ -106,13 +106,19 @@ def assembled(settings: Settings) -> Parts:
     from findings import EngineOptions
     from jobs import Jobs
     from model_manager import Models
+    from patience import Patience
     from worker import Worker
     from worker_child import LogPlan, inference_pipeline
 
     options = EngineOptions(settings.threads, settings.precision, settings.cache_folder)
     log_plan = LogPlan(settings.log_folder, settings.debug)
     worker = Worker(partial(inference_pipeline, options), keep_warm_s=settings.keep_warm_s, log_plan=log_plan)
-    arrivals = Arrivals(settings.weights_urls, offline=settings.offline, strict_digests=settings.strict_digests)
+    arrivals = Arrivals(
+        settings.weights_urls,
+        offline=settings.offline,
+        strict_digests=settings.strict_digests,
+        patience=Patience(stall_s=settings.stall_s),
+    )
     models = Models(settings.home, arrivals, neighbour=settings.totalsegmentator_results)
     detector = Detector(worker, models, auto_download=settings.auto_download, device=settings.device)
     return Parts(models, Jobs(detector, weights=STAGE_WEIGHTS, queue=settings.queue), worker)

@@ -3,10 +3,12 @@
 Also builds tiny zips in the layout of the real releases.
 """
 
+import gzip
 import hashlib
 import random
 import re
 import threading
+import time
 import zipfile
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -30,16 +32,23 @@ DATASETS: Mapping[int, Dataset] = {
 class Fault:
     """What goes wrong with one answer. ``drop_after`` and ``stall_after`` count bytes of its body.
 
-    A stalled answer goes on when the server's ``resume`` is set. ``announce`` replaces Content-Length; ``location`` is
-    where a redirect leads.
+    A stalled answer goes on when the server's ``resume`` is set. ``gap_s`` passes before each piece. ``announce``
+    replaces Content-Length, ``chunked`` leaves it out, ``surplus`` is sent after the body. ``headers`` are added, and
+    replace the usual ones; an empty value takes one away. ``location`` is where a redirect leads.
     """
 
     status: int | None = None
     drop_after: int | None = None
     stall_after: int | None = None
+    gap_s: float = 0.0
     announce: int | None = None
+    chunked: bool = False
+    surplus: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
     location: str | None = None
     ignore_range: bool = False
+    ignore_if_range: bool = False
+    compress: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,8 @@ class Sent:
     range: str | None
     status: int
     body_bytes: int
+    at_s: float
+    asked: Mapping[str, str]
 
 
 @dataclass
@@ -100,35 +111,40 @@ class _Handler(BaseHTTPRequestHandler):
             return
         content = path.read_bytes()
         tag = f'"{hashlib.sha256(content).hexdigest()}"'
-        start = 0 if fault.ignore_range else self._start(tag)
         headers = {"ETag": tag, "Accept-Ranges": "bytes"}
-        if start is None:
+        start = self._start({tag, *fault.headers.values()}, fault)
+        if start is None or start == 0:
             self._answer(200, headers, content, fault)
         elif start >= len(content):
             self._answer(416, {"Content-Range": f"bytes */{len(content)}"}, b"", fault)
-        elif start:
+        else:
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
             self._answer(206, headers, content[start:], fault)
-        else:
-            self._answer(200, headers, content, fault)
 
-    def _start(self, tag: str) -> int | None:
+    def _start(self, validators: set[str], fault: Fault) -> int | None:
         """The first byte asked for; None where the whole file is to be sent."""
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        if asked is None or self.headers.get("If-Range", tag) != tag:
+        changed = self.headers.get("If-Range") not in {None, *validators}
+        if asked is None or fault.ignore_range or (changed and not fault.ignore_if_range):
             return None
         return int(asked[1])
 
     def _answer(self, status: int, headers: Mapping[str, str], body: bytes, fault: Fault) -> None:
+        if fault.compress:
+            body = gzip.compress(body, 1)
+            headers = {**headers, "Content-Encoding": "gzip"}
         stop = len(body) if fault.drop_after is None else min(fault.drop_after, len(body))
         # Recorded first: afterwards the client may already look.
-        self.release.requests.append(Sent(self.path, self.headers.get("Range"), status, stop))
+        self.release.requests.append(
+            Sent(self.path, self.headers.get("Range"), status, stop, time.monotonic(), dict(self.headers))
+        )
+        length = {} if fault.chunked else {"Content-Length": str(fault.announce or len(body))}
+        framing = {"Transfer-Encoding": "chunked"} if fault.chunked else length
         self.send_response(status)
-        self.send_header("Content-Length", str(fault.announce if fault.announce is not None else len(body)))
         # Said beforehand: a redirect's client would else send its next request into a connection that is closing.
-        self.send_header("Connection", "close")
-        for name, value in headers.items():
-            self.send_header(name, value)
+        for name, value in {**headers, **framing, "Connection": "close", **fault.headers}.items():
+            if value:
+                self.send_header(name, value)
         self.end_headers()
         with suppress(ConnectionError):
             self._send(body, stop, fault)
@@ -140,7 +156,17 @@ class _Handler(BaseHTTPRequestHandler):
             if start >= hold and not self.release.resume.is_set():
                 self.release.stalled.set()
                 self.release.resume.wait(10)
-            self.wfile.write(body[start : min(start + PIECE_BYTES, stop)])
+            if fault.gap_s:
+                self.release.resume.wait(fault.gap_s)
+            self._write(body[start : min(start + PIECE_BYTES, stop)], fault)
+        if stop == len(body):
+            self._write(fault.surplus, fault)
+            self._write(b"", fault, last=True)
+
+    def _write(self, piece: bytes, fault: Fault, *, last: bool = False) -> None:
+        if fault.chunked and (piece or last):
+            piece = b"%x\r\n%b\r\n" % (len(piece), piece)
+        self.wfile.write(piece)
 
     def log_message(self, *_: object) -> None:
         """Silence; `ReleaseServer.requests` is the record."""

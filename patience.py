@@ -1,0 +1,56 @@
+"""How long a download waits: for a silent server, and before it asks again one that failed.
+
+Knows seconds only; nothing of HTTP's other headers, files or threads.
+"""
+
+import random
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+
+@dataclass(frozen=True)
+class Patience:
+    """The limits of one download. There is none for the whole of it: slow lines may take hours.
+
+    ``stall_s`` is the silence after which a connection counts as dead. ``retries`` counts the failures in a row without
+    a byte gained that are forgiven; with the pauses between them an absent network is waited for about a minute.
+    ``longest_asked_s`` bounds what a server may ask for by Retry-After.
+    """
+
+    stall_s: float = 30.0
+    connect_s: float = 10.0
+    retries: int = 6
+    first_pause_s: float = 1.0
+    longest_pause_s: float = 30.0
+    longest_asked_s: float = 120.0
+
+    def pause_s(self, failures: int, asked_s: float) -> float:
+        """The pause after so many failures in a row (from 1); ``asked_s`` is what the server wants at least."""
+        doubled_s = min(self.first_pause_s * 2.0 ** (failures - 1), self.longest_pause_s)
+        # Spread, so that all who were cut off together do not come back together.
+        return max(doubled_s * random.uniform(0.5, 1.0), min(asked_s, self.longest_asked_s))
+
+
+PATIENT = Patience()
+
+
+def asked_pause_s(retry_after: str, server_date: str) -> float:
+    """The headers Retry-After (seconds, or a date) and Date as a pause; 0 where they say nothing usable."""
+    if re.fullmatch(r"[0-9]{1,9}", retry_after):
+        return float(retry_after)
+    until = _moment(retry_after)
+    if until is None:
+        return 0.0
+    # By the server's own clock, where it tells: ours may be wrong.
+    now = _moment(server_date) or datetime.now(UTC)
+    return max((until - now).total_seconds(), 0.0)
+
+
+def _moment(http_date: str) -> datetime | None:
+    try:
+        found = parsedate_to_datetime(http_date)
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
