@@ -7,11 +7,14 @@ does; a thread that was left touches nothing more and ends by itself, at the lat
 `_changed` guards what has arrived, and is never held while anything is read, written or reported.
 """
 
+import os
 import re
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 
 import httpx
 
@@ -149,8 +152,7 @@ class Wire:
     def __init__(self, patience: Patience) -> None:
         self._timeout = httpx.Timeout(patience.stall_s, connect=min(patience.connect_s, patience.stall_s))
         with settings_translated():
-            # Reading the trusted certificates takes longer than a request to a server nearby.
-            self._trusted = httpx.create_ssl_context()
+            self._trusted = _trusted(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
 
     @contextmanager
     def ask(self, url: str, headers: Mapping[str, str], *, idle: Callable[[], None]) -> Iterator[Line]:
@@ -165,3 +167,9 @@ class Wire:
     def _client(self) -> httpx.Client:
         with settings_translated():
             return httpx.Client(timeout=self._timeout, follow_redirects=True, verify=self._trusted)
+
+
+@lru_cache(maxsize=1)
+def _trusted(file: str | None, folder: str | None) -> ssl.SSLContext:
+    """The certificates that the environment names, else those that come with httpx. Reading them takes a while."""
+    return httpx.create_ssl_context()

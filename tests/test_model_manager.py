@@ -22,7 +22,6 @@ from tests.release_server import (
     ReleaseServer,
     release_zip,
     training_files,
-    write_folder,
     write_release,
     write_zip,
 )
@@ -335,52 +334,6 @@ def test_the_manifest_says_what_was_installed_and_whence(models: Models, server:
     assert set(manifest["files"]) == {name.removeprefix(f"{MR}/") for name in training_files(756)}
 
 
-# Import
-
-
-def test_a_zip_inside_other_folders_is_imported(home: Path, tmp_path: Path) -> None:
-    files = {f"usb/weights/{name}": content for name, content in training_files(756).items()}
-    models = offline(home)
-    models.import_from("vertebrae_mr", write_zip(tmp_path / "mr.zip", files))
-    assert models.status("vertebrae_mr").downloaded
-
-
-@pytest.mark.parametrize("chosen", ["nnunet/results", "nnunet", "."])
-def test_a_results_folder_of_totalsegmentator_is_imported(home: Path, tmp_path: Path, chosen: str) -> None:
-    theirs = tmp_path / "totalsegmentator"
-    write_folder(theirs / "nnunet" / "results", training_files(297) | training_files(298) | training_files(756))
-    before = files_below(theirs)
-    models = offline(home)
-    models.import_from("total_body", theirs / chosen)
-    assert {key: status.state for key, status in models.statuses().items()} == {
-        "vertebrae": "absent",
-        "total_body": "ready",
-        "vertebrae_mr": "absent",
-    }
-    assert files_below(theirs) == before
-
-
-def test_a_dataset_folder_is_imported_and_the_rest_of_the_task_stays_open(home: Path, tmp_path: Path) -> None:
-    results = write_folder(tmp_path / "results", training_files(298))
-    models = offline(home)
-    models.import_from("total_body", results / DATASETS[298].folder)
-    assert models.status("total_body").state == "partial"
-    assert models.trained_model(298).dataset == DATASETS[298].folder
-
-
-def test_weights_of_another_task_are_refused(home: Path, tmp_path: Path) -> None:
-    with pytest.raises(UnusableImport, match=DATASETS[292].folder):
-        offline(home).import_from("vertebrae", write_zip(tmp_path / "mr.zip", training_files(756)))
-
-
-def test_nothing_is_imported_while_it_is_downloaded(models: Models, server: ReleaseServer, tmp_path: Path) -> None:
-    server.always = Fault(stall_after=0)
-    models.download("vertebrae")
-    with pytest.raises(ModelInUse):
-        models.import_from("total_body", tmp_path)
-    models.close()
-
-
 # Delete
 
 
@@ -392,6 +345,24 @@ def test_deleting_frees_exactly_the_task(models: Models) -> None:
     assert freed_bytes / 1e6 == pytest.approx(before.total_size_mb - after.total_size_mb, abs=0.1)
     assert (after.models["vertebrae"]["file_count"], models.status("vertebrae").state) == (0, "absent")
     assert models.status("total_body").state == "ready"
+
+
+def test_deleting_leaves_what_another_downloaded_task_needs(models: Models, home: Path) -> None:
+    followed(models.download("vertebrae"))
+    before = files_below(home)
+    assert models.delete("total_body") == Deletion(removed=False, freed_bytes=0, needed_by=("vertebrae",))
+    assert files_below(home) == before
+    models.delete("vertebrae")
+    assert models.delete("total_body").removed
+    assert files_below(home) == set()
+
+
+def test_what_is_damaged_is_deleted_whoever_needs_it(models: Models, home: Path) -> None:
+    followed(models.download("vertebrae"))
+    damaged, whole = (models.trained_model(number).folder for number in (298, 297))
+    (damaged / "plans.json").unlink()
+    assert models.delete("total_body").removed
+    assert (damaged.exists(), whole.exists()) == (False, True)
 
 
 def test_deleting_leaves_what_is_not_ours(home: Path, tmp_path: Path) -> None:

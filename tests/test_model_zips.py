@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import archives
 from errors import UnusableImport
 from model_manager import Models
 from tests.model_homes import CHECKPOINT, MR, files_below, last, offline, online
@@ -45,6 +46,8 @@ TRICKS = {
     "backslashes": (f"{MR}\\..\\..\\evil", stat.S_IFREG),
     "drive": ("C:evil", stat.S_IFREG),
     "symlink": (f"{MR}/link", stat.S_IFLNK),
+    "device": (f"{MR}/device", stat.S_IFCHR),
+    "pipe": (f"{MR}/pipe", stat.S_IFIFO),
     "same name": (CHECKPOINT.upper(), stat.S_IFREG),
 }
 
@@ -89,8 +92,50 @@ def with_a_changed_byte_in_lzma(path: Path) -> None:
     with_a_changed_byte(path)
 
 
+def with_a_bomb(path: Path) -> None:
+    """Says that its checkpoint unpacks to more than any model has."""
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("more", b"")
+        archive.filelist[3].file_size = archives.MOST_BYTES + 1
+
+
+def with_a_hidden_bomb(path: Path) -> None:
+    """Says that its checkpoint is small; it would unpack to a thousand times that."""
+    files = training_files(756)
+    files[CHECKPOINT] = bytes(20_000_000)
+    write_zip(path, files)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("more", b"")
+        archive.filelist[3].file_size = 20_000
+
+
+def with_more_files_than_any_model(path: Path) -> None:
+    with zipfile.ZipFile(path, "a") as archive:
+        for number in range(archives.MOST_ENTRIES):
+            archive.writestr(f"{MR}/{number}", b"")
+
+
+def with_a_trick(path: Path) -> None:
+    zip_with(path, "../evil")
+
+
+def without_plans(path: Path) -> None:
+    write_zip(path, {name: content for name, content in training_files(756).items() if "plans.json" not in name})
+
+
 @pytest.mark.parametrize(
-    "spoil", [with_a_changed_byte, without_its_end, with_files_before_its_start, with_a_changed_byte_in_lzma]
+    "spoil",
+    [
+        with_a_bomb,
+        with_a_hidden_bomb,
+        with_more_files_than_any_model,
+        with_a_trick,
+        without_plans,
+        with_a_changed_byte,
+        without_its_end,
+        with_files_before_its_start,
+        with_a_changed_byte_in_lzma,
+    ],
 )
 def test_a_damaged_download_is_thrown_away_and_fetched_anew(
     models: Models, server: ReleaseServer, home: Path, spoil: Callable[[Path], None]
