@@ -3,6 +3,7 @@
 Importing this does nothing; nothing here reads os.environ or touches the disk.
 """
 
+import ipaddress
 import os
 import re
 from collections.abc import Mapping
@@ -53,8 +54,10 @@ class Settings:
     queue: int = 8
     token: str | None = None
     allowed_roots: tuple[Path, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
     parent_pid: int | None = None
     totalsegmentator_results: Path | None = None
+    end_with_stdin: bool = False
 
     @property
     def cache_folder(self) -> Path:
@@ -68,9 +71,10 @@ class Settings:
     def from_env(cls, env: Mapping[str, str]) -> Self:
         """Raises InvalidSetting for a value that is not what its setting needs; an empty value is no value."""
         keep_warm_s = _whole_number(env, "OPENSCANS_KEEP_WARM_S", default=600, low=-1, high=LONGEST_WARM_S)
+        token = env.get("OPENSCANS_TOKEN", "").strip() or None
         return cls(
             home=_folder(env.get("OPENSCANS_HOME", "").strip() or "~/.openscans"),
-            host=env.get("HOST", "").strip() or cls.host,
+            host=_host(env, "HOST", default=cls.host, others_may_reach_it=token is not None),
             port=_whole_number(env, "PORT", default=cls.port, low=0, high=65535),
             debug=_switch(env, "DEBUG", default=cls.debug),
             weights_urls=_urls(env, "OPENSCANS_WEIGHTS_URL"),
@@ -83,11 +87,29 @@ class Settings:
             stall_s=_whole_number(env, "OPENSCANS_STALL_S", default=cls.stall_s, low=1, high=LONGEST_STALL_S),
             keep_warm_s=None if keep_warm_s == -1 else keep_warm_s,
             queue=_whole_number(env, "OPENSCANS_QUEUE", default=cls.queue, low=0, high=1000),
-            token=env.get("OPENSCANS_TOKEN", "").strip() or None,
+            token=token,
             allowed_roots=tuple(_folder(root) for root in _split(env, "OPENSCANS_ALLOWED_ROOTS", os.pathsep)),
+            allowed_origins=_origins(env, "OPENSCANS_ALLOWED_ORIGINS"),
             parent_pid=_number_or_none(env, "OPENSCANS_PARENT_PID", low=1, high=2**32 - 1),
             totalsegmentator_results=_totalsegmentator_results(env),
+            end_with_stdin=_switch(env, "OPENSCANS_END_WITH_STDIN", default=cls.end_with_stdin),
         )
+
+
+def _host(env: Mapping[str, str], name: str, *, default: str, others_may_reach_it: bool) -> str:
+    host = env.get(name, "").strip() or default
+    if not others_may_reach_it and not _is_loopback(host):
+        raise InvalidSetting(f"{name} is {host[:80]!r}, where other machines may reach it; set OPENSCANS_TOKEN too.")
+    return host
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether only this machine reaches who listens there. Of names only localhost is known: none is looked up."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host.lower() == "localhost"
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def _whole_number(env: Mapping[str, str], name: str, *, default: int, low: int, high: int) -> int:
@@ -136,6 +158,14 @@ def _urls(env: Mapping[str, str], name: str) -> tuple[str, ...]:
         if not re.match(r"https?://[^/\s]", url):
             raise InvalidSetting(f"{name} must hold addresses that begin with https:// or http://, not {url[:80]!r}.")
     return urls
+
+
+def _origins(env: Mapping[str, str], name: str) -> tuple[str, ...]:
+    origins = tuple(origin.rstrip("/").lower() for origin in _split(env, name, ","))
+    for origin in origins:
+        if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s/?#@*]+", origin):
+            raise InvalidSetting(f"{name} must hold origins such as https://viewer.example, not {origin[:80]!r}.")
+    return origins
 
 
 def _split(env: Mapping[str, str], name: str, separator: str) -> list[str]:

@@ -44,6 +44,20 @@ class Unauthorized(OpenScansError):
     hint = "Send the header Authorization: Bearer with the value of OPENSCANS_TOKEN."
 
 
+class ForbiddenHost(OpenScansError):
+    """The request says that it is meant for another machine, as one of a page that rebinds its own name does."""
+
+    code = "forbidden_host"
+    hint = "Use http://127.0.0.1 or http://localhost, or start the server with HOST set to the address that you use."
+
+
+class ForbiddenOrigin(OpenScansError):
+    """The request comes from a web page that is not the application's."""
+
+    code = "forbidden_origin"
+    hint = "Add the page's origin to OPENSCANS_ALLOWED_ORIGINS if it may use this server."
+
+
 class InvalidRequest(OpenScansError):
     code = "invalid_request"
     hint = "Compare the request with the API's description at /docs."

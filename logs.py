@@ -9,6 +9,7 @@ import os
 import stat
 import sys
 import traceback
+from collections.abc import Iterator
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +21,9 @@ ROOT = "openscans"
 FILE_SIZE_BYTES = 2 * 1024 * 1024
 FILES_KEPT = 3
 """Some weeks of ordinary use; 8 MB in all."""
+
+PROCESSES = 9
+"""Servers on one folder that each get a log of their own; any further ones write to stderr alone."""
 
 ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
@@ -78,8 +82,45 @@ def _stderr() -> logging.Handler | None:
 def _file(path: Path) -> logging.Handler | None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handler = RotatingFileHandler(path, maxBytes=FILE_SIZE_BYTES, backupCount=FILES_KEPT, encoding="utf-8")
+        own = next(filter(_made_ours, _names_beside(path)), None)
+        if own is None:
+            return None
+        handler = RotatingFileHandler(own, maxBytes=FILE_SIZE_BYTES, backupCount=FILES_KEPT, encoding="utf-8")
     except OSError:
         return None
     handler.setFormatter(PrivateFormatter())
     return handler
+
+
+def _names_beside(path: Path) -> Iterator[Path]:
+    """server.log, server-2.log, and so on."""
+    yield path
+    for number in range(2, PROCESSES + 1):
+        yield path.with_stem(f"{path.stem}-{number}")
+
+
+def _made_ours(path: Path) -> bool:
+    """Whether no other living process writes this file: one that did would lose lines whenever the other rotates it."""
+    descriptor = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        _lock(descriptor)
+    except (BlockingIOError, PermissionError):
+        os.close(descriptor)
+        return False
+    except OSError:
+        # A disk that knows no locks; a log that may lose lines is better than none.
+        pass
+    # Left open: the system takes the lock away when the process ends, however it ends.
+    return True
+
+
+def _lock(descriptor: int) -> None:
+    """Raises BlockingIOError, on Windows PermissionError, where another process has locked the file."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -5,11 +5,14 @@ main module, so nothing here imports the web framework before it is needed.
 """
 
 import argparse
+import errno
 import multiprocessing
 import os
+import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -26,9 +29,14 @@ if TYPE_CHECKING:
 
 EXIT_INVALID_SETTING = 2
 EXIT_CANNOT_BIND = 3
+EXIT_RUNS_ALREADY = 4
 EXIT_INTERRUPTED = 130
 
 BACKLOG = 128
+
+LATEST_END_S = 1.8
+"""From the sign to end to the end, whatever still hangs: 2 s are promised after the parent's end, 3 s after a signal.
+Streams get their last event in the first tenths of a second."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,7 @@ class Parts:
 
 
 def main(arguments: Sequence[str], env: Mapping[str, str]) -> int:
-    """The exit code: 0 asked to end, 2 a setting is wrong, 3 the address cannot be bound."""
+    """The exit code: 0 asked to end, 2 a setting is wrong, 3 the address cannot be had, 4 a backend has it already."""
     keep_standard_descriptors()
     try:
         settings = Settings.from_env({**env, **flags(arguments)})
@@ -57,9 +65,28 @@ def main(arguments: Sequence[str], env: Mapping[str, str]) -> int:
     try:
         listener = bound(settings.host, settings.port)
     except OSError as error:
-        say(sys.stderr, f"Cannot listen on {settings.host}:{settings.port}: {error.strerror or error}.")
-        return EXIT_CANNOT_BIND
+        return refused(settings.host, settings.port, error)
     return run(settings, listener)
+
+
+def refused(host: str, port: int, error: OSError) -> int:
+    """Say in one line why the address cannot be had, and return the exit code."""
+    import neighbour
+
+    reason, code = error.strerror or str(error), EXIT_CANNOT_BIND
+    if error.errno in {errno.EADDRINUSE, errno.EACCES} and port != 0:
+        address = neighbour.backend_at(reachable_by(host), port)
+        if address is not None:
+            reason, code = f"an OpenScans backend runs there already, at {address}", EXIT_RUNS_ALREADY
+        elif error.errno == errno.EADDRINUSE:
+            reason = f"the port is taken by {neighbour.program_at(port)}"
+    say(sys.stderr, f"Cannot listen on {host}:{port}: {reason}.")
+    return code
+
+
+def reachable_by(host: str) -> str:
+    """``host``, or for an address that stands for all of this machine's the one that reaches it."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
 def flags(arguments: Sequence[str]) -> dict[str, str]:
@@ -68,8 +95,14 @@ def flags(arguments: Sequence[str]) -> dict[str, str]:
     parser.add_argument("--host", help="address to bind (default 127.0.0.1)")
     parser.add_argument("--port", help="port to bind (default 8000; 0 picks a free one)")
     parser.add_argument("--parent-pid", help="end when the process of this id ends")
+    parser.add_argument("--end-with-stdin", action="store_const", const="1", help="end when standard input ends")
     given = parser.parse_args(arguments)
-    named = {"HOST": given.host, "PORT": given.port, "OPENSCANS_PARENT_PID": given.parent_pid}
+    named = {
+        "HOST": given.host,
+        "PORT": given.port,
+        "OPENSCANS_PARENT_PID": given.parent_pid,
+        "OPENSCANS_END_WITH_STDIN": given.end_with_stdin,
+    }
     return {name: value for name, value in named.items() if value is not None}
 
 
@@ -83,6 +116,9 @@ def bound(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, option, 1)
         listener.bind((host, port))
         listener.listen(BACKLOG)
+    except UnicodeError as error:
+        listener.close()
+        raise OSError("that is no name of a machine") from error
     except OSError:
         listener.close()
         raise
@@ -131,9 +167,12 @@ def serve(settings: Settings, parts: Parts, listener: socket.socket) -> int:
 
     activity = Activity(lambda: parts.worker.state)
     app = create_app(settings, parts.models, parts.jobs, activity=activity)
-    server = Server(app, debug=settings.debug, on_start=partial(announce, listener), on_end=parts.close)
+    server = Server(app, debug=settings.debug, on_start=partial(announce, listener), on_end=partial(wind_up, parts))
     if settings.parent_pid is not None:
         parent.when_ended(settings.parent_pid, server.end)
+    if settings.end_with_stdin:
+        parent.when_input_ends(server.end)
+    heed_hang_up(server.end)
     try:
         server.run(sockets=[listener])
     except KeyboardInterrupt:
@@ -141,6 +180,21 @@ def serve(settings: Settings, parts: Parts, listener: socket.socket) -> int:
     finally:
         parts.close()
     return 0
+
+
+def wind_up(parts: Parts) -> None:
+    """End ``parts``; and the process soon, even if a thread hangs that nothing can stop."""
+    last = threading.Timer(LATEST_END_S, os._exit, (0,))
+    last.daemon = True
+    last.start()
+    parts.close()
+
+
+def heed_hang_up(then: Callable[[], None]) -> None:
+    """End in order when the console is closed. (Windows tells it by the signal that the web server listens to.)"""
+    # Who started the program with nohup wants it to stay.
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, lambda _number, _frame: then())
 
 
 def keep_standard_descriptors() -> None:
@@ -155,8 +209,8 @@ def keep_standard_descriptors() -> None:
 def announce(listener: socket.socket) -> None:
     """The first line on stdout, from which whoever started the server reads the port."""
     host, port = listener.getsockname()[:2]
-    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    say(sys.stdout, f"LISTENING http://{f'[{reachable}]' if ':' in reachable else reachable}:{port}")
+    name = reachable_by(host)
+    say(sys.stdout, f"LISTENING http://{f'[{name}]' if ':' in name else name}:{port}")
 
 
 def say(stream: TextIO | None, line: str) -> None:

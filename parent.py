@@ -1,4 +1,4 @@
-"""Tells when another process ends, so that a server does not outlive the application that started it.
+"""Tells when another process ends, or standard input, so that a server does not outlive who started it.
 
 Knows how each system tells; nothing of servers.
 """
@@ -9,6 +9,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 POLL_S = 0.5
 """Where a process can only be asked after; the server must be gone 2 s after its parent."""
@@ -17,6 +19,8 @@ SYNCHRONIZE = 0x00100000
 """Windows' access right to wait for a process."""
 
 FOREVER = 0xFFFFFFFF
+
+PIECE_BYTES = 4096
 
 
 def when_ended(pid: int, then: Callable[[], None]) -> None:
@@ -29,7 +33,20 @@ def when_ended(pid: int, then: Callable[[], None]) -> None:
     threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
+def when_input_ends(then: Callable[[], None]) -> None:
+    """Call ``then`` once nobody can write to standard input any more; what is written there is not looked at."""
+
+    def watch() -> None:
+        with suppress(OSError):
+            while os.read(0, PIECE_BYTES):
+                pass
+        then()
+
+    threading.Thread(target=watch, name="stdin", daemon=True).start()
+
+
 def wait_for_end(pid: int) -> None:
+    """Return when the process that had this id when this one began is gone."""
     if sys.platform == "win32":
         _wait_on_windows(pid)
     elif hasattr(os, "pidfd_open"):
@@ -49,11 +66,26 @@ def _wait_on_linux(pid: int) -> None:
         _poll(pid)
         return
     try:
-        waiting = select.poll()
-        waiting.register(descriptor, select.POLLIN)
-        waiting.poll()
+        if not _began_after_us(pid):
+            waiting = select.poll()
+            waiting.register(descriptor, select.POLLIN)
+            waiting.poll()
     finally:
         os.close(descriptor)
+
+
+def _began_after_us(pid: int) -> bool:
+    """Whether the parent ended before it could be watched, and its id was given to a new process."""
+    try:
+        return _began_ticks(pid) > _began_ticks(os.getpid())
+    except (OSError, ValueError, IndexError):
+        return False
+
+
+def _began_ticks(pid: int) -> int:
+    """Clock ticks from the system's start to the process's."""
+    # Field 22; the second is the program's name in brackets, which may hold spaces and brackets itself.
+    return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19])
 
 
 def _wait_on_windows(pid: int) -> None:

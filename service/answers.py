@@ -31,6 +31,8 @@ STATUS: dict[type[OpenScansError], int] = {
     MethodNotAllowed: 405,
     errors.InputNotFound: 404,
     errors.ForbiddenPath: 403,
+    errors.ForbiddenHost: 403,
+    errors.ForbiddenOrigin: 403,
     errors.VolumeError: 422,
     errors.UnsupportedFile: 415,
     errors.UnsupportedTransferSyntax: 415,

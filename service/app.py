@@ -10,9 +10,7 @@ from html import escape
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import HTMLResponse
-from starlette.middleware.cors import CORSMiddleware
 
-import access
 import devices
 from config import Settings
 from detection import DetectionRequest
@@ -20,7 +18,7 @@ from findings import Detection
 from jobs import Jobs
 from model_manager import Models
 from schemas import HealthAnswer, IndexAnswer, JobCounts
-from service import answers, detection_routes, model_routes
+from service import answers, detection_routes, guard, model_routes
 from service.house import VERSION, Activity, House, HouseHere
 
 TITLE = "OpenScans AI Backend"
@@ -51,20 +49,8 @@ def create_app(
     for part in (routes, model_routes.routes, detection_routes.routes):
         app.include_router(part)
     answers.answer_errors(app)
-    _guard(app, settings.token)
+    guard.protect(app, settings)
     return app
-
-
-def _guard(app: FastAPI, token: str | None) -> None:
-    if token is not None:
-        app.add_middleware(access.TokenGate, token=token, refuse=answers.error_response)
-    # Last, and so outermost: an allowed page may read a refusal too.
-    app.add_middleware(
-        CORSMiddleware,
-        allow_origin_regex=access.ALLOWED_ORIGIN,
-        allow_methods=["GET", "POST", "DELETE"],
-        allow_headers=["Authorization", "Content-Type"],
-    )
 
 
 @routes.get("/api/health")

@@ -7,6 +7,9 @@ import uvicorn
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp
 
+from service.connection import Connection
+from service.guard import LARGEST_HEAD_BYTES
+
 GRACE_S = 1
 """Streams end themselves at once; connections that linger are cut after this, so that the exit takes under 3 s."""
 
@@ -18,6 +21,8 @@ class Server(uvicorn.Server):
         # Without log_config uvicorn leaves logging as it is; its own formatter fails where there is no stdout.
         config = uvicorn.Config(
             app,
+            http=Connection,
+            h11_max_incomplete_event_size=LARGEST_HEAD_BYTES,
             log_config=None,
             access_log=debug,
             server_header=False,

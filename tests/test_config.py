@@ -27,8 +27,10 @@ def test_an_empty_environment_gives_the_defaults_of_the_contract() -> None:
         queue=8,
         token=None,
         allowed_roots=(),
+        allowed_origins=(),
         parent_pid=None,
         totalsegmentator_results=Path.home() / ".totalsegmentator/nnunet/results",
+        end_with_stdin=False,
     )
 
 
@@ -50,8 +52,10 @@ def test_every_setting_can_be_set(tmp_path: Path) -> None:
         "OPENSCANS_QUEUE": "0",
         "OPENSCANS_TOKEN": "secret",
         "OPENSCANS_ALLOWED_ROOTS": os.pathsep.join(["/data", "/scans"]),
+        "OPENSCANS_ALLOWED_ORIGINS": "https://viewer.example/, app://Viewer",
         "OPENSCANS_PARENT_PID": "4711",
         "TOTALSEG_WEIGHTS_PATH": "/weights",
+        "OPENSCANS_END_WITH_STDIN": "1",
     }
     assert Settings.from_env(env) == Settings(
         home=tmp_path,
@@ -70,8 +74,10 @@ def test_every_setting_can_be_set(tmp_path: Path) -> None:
         queue=0,
         token="secret",
         allowed_roots=(Path("/data"), Path("/scans")),
+        allowed_origins=("https://viewer.example", "app://viewer"),
         parent_pid=4711,
         totalsegmentator_results=Path("/weights"),
+        end_with_stdin=True,
     )
 
 
@@ -104,6 +110,10 @@ def test_a_worker_that_is_kept_warm_for_ever() -> None:
         ("OPENSCANS_PRECISION", "float8"),
         ("OPENSCANS_WEIGHTS_URL", "ftp://mirror"),
         ("OPENSCANS_PARENT_PID", "0"),
+        ("OPENSCANS_ALLOWED_ORIGINS", "*"),
+        ("OPENSCANS_ALLOWED_ORIGINS", "null"),
+        ("OPENSCANS_ALLOWED_ORIGINS", "viewer.example"),
+        ("OPENSCANS_ALLOWED_ORIGINS", "https://viewer.example/page"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_with_its_name(name: str, value: str) -> None:
@@ -121,3 +131,15 @@ def test_a_flag_is_stronger_than_the_environment() -> None:
     env = {"PORT": "9000", "HOST": "localhost"}
     settings = Settings.from_env({**env, **flags(["--port", "9001", "--parent-pid", "12"])})
     assert (settings.host, settings.port, settings.parent_pid) == ("localhost", 9001, 12)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.1", "::1", "localhost", "::ffff:127.0.0.1"])
+def test_loopback_needs_no_token(host: str) -> None:
+    assert Settings.from_env({"HOST": host}).host == host
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "0", "192.168.1.5", "fe80::1", "workstation", "localhost.example"])
+def test_an_address_that_others_may_reach_needs_a_token(host: str) -> None:
+    with pytest.raises(InvalidSetting, match="OPENSCANS_TOKEN"):
+        Settings.from_env({"HOST": host})
+    assert Settings.from_env({"HOST": host, "OPENSCANS_TOKEN": "s3cret"}).host == host

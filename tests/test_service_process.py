@@ -57,7 +57,7 @@ def test_the_server_process_loads_no_heavy_library(tmp_path: Path) -> None:
 def test_starting_and_asking_for_health_writes_only_a_log(tmp_path: Path) -> None:
     with live_server(tmp_path / "home") as server:
         server.get("/api/health")
-    assert {path.name for path in (tmp_path / "home").rglob("*") if path.is_file()} <= {"server.log"}
+    assert {path.name for path in (tmp_path / "home").rglob("*") if path.is_file()} <= {"server.log", "server.lock"}
 
 
 def test_the_first_line_on_stdout_is_where_it_listens_and_the_only_one(tmp_path: Path) -> None:
