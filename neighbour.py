@@ -25,7 +25,7 @@ def backend_at(host: str, port: int) -> str | None:
         # Said by name: our own server would refuse the host of an address that stands for all of them.
         connection.request("GET", "/api/health", headers={"Host": "localhost"})
         answer = json.loads(connection.getresponse().read(LONGEST_ANSWER_BYTES))
-    except (OSError, HTTPException, ValueError):
+    except (OSError, HTTPException, ValueError, RecursionError):
         return None
     finally:
         connection.close()
