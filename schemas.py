@@ -3,6 +3,7 @@
 Knows the findings that are shown; nothing of disk, numpy, or what is inside a job.
 """
 
+import os
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -22,6 +23,11 @@ LONGEST_PATH = 32_767
 """Characters; Windows' limit, the largest of any system."""
 
 
+ABSOLUTE_PATH = r"^/[^\x00]*$" if os.name == "posix" else r"^([A-Za-z]:)?[\\/][^\x00]*$"
+WITHOUT_NUL = r"^[^\x00]*$"
+"""For the API's description alone; refusals of a pattern would quote it to a person."""
+
+
 def _without_nul(text: str) -> str:
     if "\0" in text:
         raise ValueError("must not hold a NUL character")
@@ -38,9 +44,15 @@ def _rounded(digits: int) -> PlainSerializer:
     return PlainSerializer(lambda number: round(number, digits), return_type=float)
 
 
-FilePath = Annotated[str, Field(min_length=1, max_length=LONGEST_PATH), AfterValidator(_without_nul)]
-Device = Annotated[str, AfterValidator(_known_device)]
-Uid = Annotated[str, Field(max_length=256), AfterValidator(_without_nul)]
+FilePath = Annotated[
+    str,
+    Field(min_length=1, max_length=LONGEST_PATH, json_schema_extra={"pattern": ABSOLUTE_PATH}),
+    AfterValidator(_without_nul),
+]
+Device = Annotated[
+    str, Field(json_schema_extra={"pattern": f"^({devices.WISH.pattern})$"}), AfterValidator(_known_device)
+]
+Uid = Annotated[str, Field(max_length=256, json_schema_extra={"pattern": WITHOUT_NUL}), AfterValidator(_without_nul)]
 Coordinate = Annotated[float, _rounded(3)]
 Share = Annotated[float, _rounded(4)]
 

@@ -5,7 +5,8 @@ Knows HTTP; nothing of what the routes do.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+import re
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -51,6 +52,9 @@ STATUS: dict[type[OpenScansError], int] = {
 }
 """A class that is not named here has the status of its nearest ancestor that is."""
 
+PARAMETER = re.compile(r"\{\w+\}")
+"""In a route's address."""
+
 UNFORESEEN = "Something went wrong in the server that was not foreseen."
 
 RETRY_AFTER_S = 5
@@ -65,8 +69,19 @@ EVENT_GAP_S = 0.1
 """Ten events a second move a bar smoothly; what changes faster is told together."""
 
 
+def _kinds(kind: type[OpenScansError]) -> Iterator[type[OpenScansError]]:
+    # A wrong setting is an error too, but ends the program before there is anybody to tell.
+    if kind.__module__ == errors.__name__:
+        yield kind
+    for narrower in kind.__subclasses__():
+        yield from _kinds(narrower)
+
+
 def status_of(kind: type[OpenScansError]) -> int:
     return next(STATUS[ancestor] for ancestor in kind.__mro__ if ancestor in STATUS)
+
+
+STATUS_OF_CODE = {kind.code: status_of(kind) for kind in _kinds(OpenScansError)}
 
 
 def error_keys(error: OpenScansError) -> dict[str, str]:
@@ -111,9 +126,16 @@ async def _on_framework_error(request: Request, error: Exception) -> Response:
         return error_response(NotFound("There is nothing at this address."))
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
         response = error_response(MethodNotAllowed(f"This address does not answer to {request.method}."))
-        response.headers.update(getattr(error, "headers", None) or {})
+        response.headers["Allow"] = ", ".join(_methods_at(request)) or (getattr(error, "headers", None) or {})["Allow"]
         return response
     return error_response(InvalidRequest("The request cannot be understood."))
+
+
+def _methods_at(request: Request) -> list[str]:
+    """All methods that are answered at the request's address; the framework knows those of one route alone."""
+    paths, here = request.app.openapi()["paths"], request.scope["path"]
+    same = [here] if here in paths else [path for path in paths if re.fullmatch(PARAMETER.sub("[^/]+", path), here)]
+    return sorted({method.upper() for path in same for method in paths[path]})
 
 
 async def _on_unforeseen_error(_: Request, __: Exception) -> Response:

@@ -7,8 +7,9 @@ import os
 import platform
 import time
 from html import escape
+from http import HTTPStatus
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse
 
 import devices
@@ -18,7 +19,7 @@ from findings import Detection
 from jobs import Jobs
 from model_manager import Models
 from schemas import HealthAnswer, IndexAnswer, JobCounts
-from service import answers, detection_routes, guard, model_routes
+from service import answers, description, detection_routes, guard, model_routes
 from service.house import VERSION, Activity, House, HouseHere
 
 TITLE = "OpenScans AI Backend"
@@ -50,6 +51,7 @@ def create_app(
         app.include_router(part)
     answers.answer_errors(app)
     guard.protect(app, settings)
+    description.describe(app, settings)
     return app
 
 
@@ -86,6 +88,14 @@ async def docs(request: Request) -> str:
         f"<p>{escape(request.app.description)}<table>{rows}</table>"
         "<p>Requests and answers in full: <a href=/openapi.json>/openapi.json</a>"
     )
+
+
+@routes.delete("/api/models/all", include_in_schema=False)
+@routes.delete("/api/models/cache-stats", include_in_schema=False)
+@routes.delete("/api/models/status", include_in_schema=False)
+async def no_task() -> None:
+    """These addresses have the form of a task's, but are answered to GET alone."""
+    raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "GET"})
 
 
 def _addresses(app: FastAPI) -> dict[str, str]:
