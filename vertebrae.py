@@ -49,6 +49,13 @@ class LabelMap:
     grid: grids.ModelGrid
     names: Mapping[int, str]
 
+    @property
+    def spine(self) -> NDArray[np.bool_]:
+        """Where there is a vertebra (z, y, x)."""
+        named = np.zeros(256, np.bool_)
+        named[list(self.names)] = True
+        return named[self.labels]
+
 
 @dataclass(frozen=True)
 class _Component:
@@ -74,36 +81,35 @@ def measure(found: LabelMap, affine_lps: grids.Affine, size: Voxel) -> list[Vert
     Each is its label's largest connected component (26 neighbours): centre of mass, inclusive bounds, volume, and as
     confidence the mean probability of the label over the component.
     """
-    largest: dict[int, _Component] = {}
-    pieces, components = _components(found)
-    for component in components:
-        if component.label not in largest or component.voxels > largest[component.label].voxels:
-            largest[component.label] = component
+    pieces, components = _largest_components(found)
     vertebrae = []
-    for component in largest.values():
+    for component in components:
         center = grids.client_centroid(found.grid, component.mask(pieces), component.low_xyz)
         vertebrae.append(_vertebra(component, found, center, affine_lps=affine_lps, size=size))
     return sorted(vertebrae, key=lambda vertebra: HEAD_TO_FOOT.index(vertebra.label))
 
 
-def _components(found: LabelMap) -> tuple[NDArray[np.unsignedinteger[Any]], list[_Component]]:
-    """Per sample (z, y, x) the number of its component, and what is known of each."""
+def _largest_components(found: LabelMap) -> tuple[NDArray[np.unsignedinteger[Any]], list[_Component]]:
+    """Per sample (z, y, x) the number of its component; and of each label the largest."""
     import cc3d
 
-    wanted = np.zeros(256, np.uint8)
-    wanted[list(found.names)] = list(found.names)
-    labels = wanted[found.labels]
+    labels = found.labels * found.spine
     pieces = cc3d.connected_components(labels, connectivity=26)
     statistics = cc3d.statistics(pieces, no_slice_conversion=True)
     counts = statistics["voxel_counts"]
+    label_of = np.zeros(len(counts), np.uint8)
+    label_of[pieces.ravel()] = labels.ravel()
     sums = np.bincount(pieces.ravel(), weights=found.probabilities.ravel(), minlength=len(counts))
     components = []
-    for piece in range(1, len(counts)):
+    for label in found.names:
+        own = np.flatnonzero(label_of == label)
+        if own.size == 0:
+            continue
+        piece = int(own[counts[own].argmax()])
         z0, z1, y0, y1, x0, x1 = (int(edge) for edge in statistics["bounding_boxes"][piece])
-        inside = pieces[z0, y0 : y1 + 1, x0 : x1 + 1] == piece
         components.append(
             _Component(
-                label=int(labels[z0, y0 : y1 + 1, x0 : x1 + 1][inside][0]),
+                label=label,
                 voxels=int(counts[piece]),
                 number=piece,
                 low_xyz=(x0, y0, z0),
@@ -146,7 +152,7 @@ def _touches_edge(bounds: Bounds, size: Voxel) -> bool:
 
 def extent(found: LabelMap) -> Bounds | None:
     """The client's voxels that hold all vertebrae together, or None where there is none."""
-    inside = np.isin(found.labels, list(found.names))
+    inside = found.spine
     low, high = [], []
     for axis in (2, 1, 0):
         across = tuple(other for other in range(3) if other != axis)
