@@ -92,6 +92,8 @@ def test_labels_are_those_of_the_whole_image_at_once(plan: Plan, shape_zyx: Shap
     assert found.labels.shape == found.probabilities.shape == shape_zyx
     assert np.mean(found.labels == expected.argmax(axis=0)) >= 0.999
     softmax = torch.from_numpy(expected).softmax(0).max(0).values.numpy()
+    # How sure the network is of the background is nobody's question.
+    softmax[found.labels == 0] = 0
     np.testing.assert_allclose(found.probabilities.astype(np.float32), softmax, atol=2e-3)
 
 
