@@ -45,6 +45,7 @@ class Settings:
     weights_urls: tuple[str, ...] = (WEIGHTS_URL,)
     device: str = "auto"
     precision: str = "auto"
+    tiles: str = "spine"
     threads: int | None = None
     auto_download: bool = True
     offline: bool = False
@@ -80,6 +81,7 @@ class Settings:
             weights_urls=_urls(env, "OPENSCANS_WEIGHTS_URL"),
             device=_device(env, "OPENSCANS_DEVICE"),
             precision=_choice(env, "OPENSCANS_PRECISION", ("auto", "float32")),
+            tiles=_choice(env, "OPENSCANS_TILES", ("spine", "exact")),
             threads=_number_or_none(env, "OPENSCANS_THREADS", low=1, high=1024),
             auto_download=_switch(env, "OPENSCANS_AUTO_DOWNLOAD", default=cls.auto_download),
             offline=_switch(env, "OPENSCANS_OFFLINE", default=cls.offline),

@@ -106,11 +106,13 @@ class Order:
 @dataclass(frozen=True)
 class EngineOptions:
     """How networks are run: CPU threads (None: all physical cores), "auto" (bfloat16 where the processor has it)
-    or "float32", and the folder for compiled networks."""
+    or "float32", the folder for compiled networks, and which patches: those along the "spine" or "exact", all that
+    nnU-Net computes."""
 
     threads: int | None
     precision: str
     cache_folder: Path
+    tiles: str = "spine"
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 Knows numpy and nothing of files or networks. An index is always given as (x, y, z), an array as (z, y, x).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -143,15 +144,21 @@ def _canonical_orientation(affine_ras: NDArray[np.float64]) -> list[tuple[int, b
 def sample(voxels: NDArray[np.generic], grid: ModelGrid, *, truncate: bool) -> NDArray[np.float32]:
     """Linear interpolation of client ``voxels`` (z, y, x) on ``grid``: (z, y, x), float32, unit of the voxels.
 
-    ``truncate``: voxels with fractions lose them before the interpolation. One model plane at a time, so that no
-    second copy of the volume is made.
+    ``truncate``: voxels with fractions lose them before the interpolation. Of the volume only the voxels beside a
+    sample are read, a plane at a time, so that no second copy of it is made.
     """
     view = _turned(voxels, grid)
+    rows, columns, planes = _neighbours(grid.y), _neighbours(grid.x), _neighbours(grid.z)
+    cut = truncate and not np.issubdtype(voxels.dtype, np.integer)
+
+    @lru_cache(maxsize=2)  # Each plane is the upper neighbour of some samples and then the lower one of the next.
+    def sampled(index: int) -> NDArray[np.float32]:
+        return _between(_between(view[index], rows, axis=0, truncate=cut), columns, axis=1)
+
     result = np.empty(grid.shape_zyx, np.float32)
-    rows = _neighbours(grid.y)
-    columns = _neighbours(grid.x)
-    for index, plane in enumerate(_planes(view, _neighbours(grid.z), truncate)):
-        result[index] = _between(_between(plane, rows, axis=0), columns, axis=1)
+    for index, weight in enumerate(planes.weight):
+        plane = sampled(int(planes.before[index]))
+        result[index] = plane + weight * (sampled(int(planes.after[index])) - plane) if weight else plane
     return result
 
 
@@ -186,30 +193,45 @@ def _neighbours(axis: Axis) -> _Neighbours:
     return _Neighbours(before, np.minimum(before + 1, axis.length - 1), weight)
 
 
-def _planes(view: NDArray[np.generic], neighbours: _Neighbours, truncate: bool) -> Iterator[NDArray[np.float32]]:
-    def plane_at(index: np.intp) -> NDArray[np.float32]:
-        plane: NDArray[np.float32] = view[index].astype(np.float32)
-        return np.trunc(plane, out=plane) if truncate else plane
+def _between(
+    plane: NDArray[np.generic], neighbours: _Neighbours, *, axis: int, truncate: bool = False
+) -> NDArray[np.float32]:
+    def at(index: NDArray[np.intp]) -> NDArray[np.float32]:
+        values: NDArray[np.float32] = plane.take(index, axis).astype(np.float32, copy=False)
+        return np.trunc(values, out=values) if truncate else values
 
-    for before, after, weight in zip(neighbours.before, neighbours.after, neighbours.weight, strict=True):
-        plane = plane_at(before)
-        if weight:
-            plane += weight * (plane_at(after) - plane)
-        yield plane
-
-
-def _between(plane: NDArray[np.float32], neighbours: _Neighbours, *, axis: int) -> NDArray[np.float32]:
     # a + weight · (b − a) keeps an even region exactly even, where (1 − w) · a + w · b would fall short of a whole
     # number and be truncated to the one below.
-    low = plane.take(neighbours.before, axis)
+    low = at(neighbours.before)
     if neighbours.exact:
         return low
     weight = neighbours.weight[:, None] if axis == 0 else neighbours.weight
-    high = plane.take(neighbours.after, axis)
+    high = at(neighbours.after)
     high -= low
     high *= weight
     low += high
     return low
+
+
+def carried(mask: NDArray[np.bool_], source: ModelGrid, target: ModelGrid) -> NDArray[np.bool_]:
+    """``mask`` (z, y, x) on ``source``, seen on ``target``, another grid of the same image: the nearest sample's."""
+    nearest = []
+    for one, other in zip((source.z, source.y, source.x), (target.z, target.y, target.x), strict=True):
+        places = (other.first + np.arange(other.count) * other.step - one.first) / (one.step or 1.0)
+        nearest.append(np.clip(np.rint(places).astype(np.intp), 0, one.count - 1))
+    return mask[np.ix_(*nearest)]
+
+
+def thickened(mask: NDArray[np.bool_], reach_zyx: Sequence[int]) -> NDArray[np.bool_]:
+    """``mask`` grown by a box of ``reach_zyx`` samples on either side."""
+    for axis, reach in enumerate(reach_zyx):
+        along = np.moveaxis(mask, axis, 0)
+        grown = along.copy()
+        for distance in range(1, min(reach, len(along) - 1) + 1):
+            grown[distance:] |= along[:-distance]
+            grown[:-distance] |= along[distance:]
+        mask = np.moveaxis(grown, 0, axis)
+    return mask
 
 
 def client_point(grid: ModelGrid, index_xyz: Sequence[float]) -> Point:
@@ -273,8 +295,13 @@ def lps_mm(affine_lps: Affine, position: Point) -> Point:
     return Point(float(x), float(y), float(z))
 
 
+def sample_spacing_mm(grid: ModelGrid, affine_lps: Affine) -> tuple[float, float, float]:
+    """Distance between neighbouring samples of ``grid`` along its x, y, z; a lone sample's is all it stands for."""
+    spacings = spacing_mm(affine_lps)
+    x, y, z = (spacings[axis.source] * (abs(axis.step) if axis.count > 1 else axis.length) for axis in grid.axes)
+    return x, y, z
+
+
 def sample_volume_ml(grid: ModelGrid, affine_lps: Affine) -> float:
     """The volume that one sample of ``grid`` stands for."""
-    spacings = spacing_mm(affine_lps)
-    edges_mm = [spacings[axis.source] * (abs(axis.step) if axis.count > 1 else axis.length) for axis in grid.axes]
-    return float(np.prod(edges_mm)) / 1000
+    return float(np.prod(sample_spacing_mm(grid, affine_lps))) / 1000

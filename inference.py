@@ -16,6 +16,7 @@ import networks
 import tiles
 import vertebrae
 import volumes
+from course import Course, course_of
 from errors import DamagedWeights
 from findings import (
     Bounds,
@@ -25,21 +26,21 @@ from findings import (
     Order,
     Point,
     SlicePixel,
-    TrainedModel,
     Vertebra,
     Voxel,
 )
 from progress import Report, StageReport
-
-LOCALISER_MARGIN_MM = 20.0
-"""Added on every side of the spine's box, as TotalSegmentator adds it for a subset of its classes (`python_api`)."""
+from shelf import Shelf
 
 LOCALISER_STEP = 0.8
 """Sliding window step of the whole-body networks, as a share of the patch (TotalSegmentator, `nnunet.py`)."""
 
+AIR_HU = -500.0
+"""Half-way between air and water. No part of a vertebra is so thin, not even the lungs' edge beside it."""
+
 
 class Stopwatch:
-    """Wall time of each stage, in the order in which they ended."""
+    """Wall time of each stage, in the order in which they first ended."""
 
     def __init__(self) -> None:
         self._since = perf_counter()
@@ -47,7 +48,7 @@ class Stopwatch:
 
     def lap(self, stage: str) -> None:
         now = perf_counter()
-        self.timings_ms[stage] = round((now - self._since) * 1000)
+        self.timings_ms[stage] = self.timings_ms.get(stage, 0) + round((now - self._since) * 1000)
         self._since = now
 
 
@@ -55,8 +56,8 @@ class Pipeline:
     """Detects vertebrae, and keeps the networks it has loaded for the next image."""
 
     def __init__(self, options: EngineOptions) -> None:
-        self._options = options
-        self._networks: dict[tuple[str, str], networks.Network] = {}
+        self._follows_spine = options.tiles == "spine"
+        self._shelf = Shelf(options)
 
     def modality(self, path: Path, series_uid: str | None) -> str | None:
         """ "CT" or "MR" as the headers say, None where the format does not tell."""
@@ -65,20 +66,17 @@ class Pipeline:
     def detect(self, order: Order, report: StageReport) -> Detection:
         """Read the image and find its vertebrae. Raises VolumeError, ModelError, OutOfMemory, and Cancelled."""
         watch = Stopwatch()
+        device, fallback = networks.choose_device(order.device)
+        # Loading takes as long as reading, and both leave a core to the other.
+        for model in (order.localiser, order.segmenter):
+            if model is not None:
+                self._shelf.prepare(model, device)
         volume = volumes.read(order.path, series_uid=order.series_uid, report=partial(report, "reading"))
         watch.lap("read")
-        device, fallback = networks.choose_device(order.device)
+        label_map = self._label_map(volume, order, device, report, watch)
         notices = [*volume.notices, *([fallback] if fallback else [])]
-        box: Bounds | None = grids.whole(size_of(volume))
-        if order.localiser is not None:
-            localiser = self._network(order.localiser, device)
-            box = localise(volume, localiser, partial(report, "localising"))
-            watch.lap("localise")
         found: list[Vertebra] = []
-        if box is not None:
-            segmenter = self._network(order.segmenter, device)
-            label_map = segment(volume, box, segmenter, step=order.step, report=partial(report, "segmenting"))
-            watch.lap("segment")
+        if label_map is not None:
             report("measuring", 0, 1)
             measured = vertebrae.measure(label_map, volume.affine_lps, size_of(volume))
             whole, fragments = vertebrae.without_fragments(measured)
@@ -95,21 +93,50 @@ class Pipeline:
             timings_ms=watch.timings_ms,
         )
 
-    def _network(self, model: TrainedModel, device: str) -> networks.Network:
-        key = (model.sha256, device)
-        if key not in self._networks:
-            self._networks[key] = networks.load(model.folder, device=device, options=self._options)
-        return self._networks[key]
+    def _label_map(
+        self, volume: volumes.Volume, order: Order, device: str, report: StageReport, watch: Stopwatch
+    ) -> vertebrae.LabelMap | None:
+        """What the segmenter found around the spine; None where the localiser found no spine."""
+        box, course = grids.whole(size_of(volume)), None
+        if order.localiser is not None:
+            localiser = self._shelf.take(order.localiser, device)
+            watch.lap("load")
+            course = localise(volume, localiser, partial(report, "localising"), body_only=self._follows_spine)
+            watch.lap("localise")
+            if course is None:
+                return None
+            box = course.box
+        segmenter = self._shelf.take(order.segmenter, device)
+        watch.lap("load")
+        label_map = segment(
+            volume,
+            box,
+            segmenter,
+            step=order.step,
+            report=partial(report, "segmenting"),
+            course=course if self._follows_spine else None,
+        )
+        watch.lap("segment")
+        return label_map
 
 
-def localise(volume: volumes.Volume, network: networks.Network, report: Report) -> Bounds | None:
-    """The box of the whole spine with its margin, in the client's voxels; None where there is no vertebra."""
-    everything = grids.whole(size_of(volume))
-    found = segment(volume, everything, network, step=LOCALISER_STEP, report=report, whole_numbers=False)
-    spine = vertebrae.extent(found)
-    if spine is None:
-        return None
-    return grids.grown(spine, volume.affine_lps, margin_mm=LOCALISER_MARGIN_MM, size=size_of(volume))
+def localise(
+    volume: volumes.Volume, network: networks.Network, report: Report, *, body_only: bool = True
+) -> Course | None:
+    """The box and the way of the whole spine; None where there is no vertebra.
+
+    ``body_only``: only patches that hold more than air are computed.
+    """
+    names = _names(network)
+    grid = _grid(volume, grids.whole(size_of(volume)), network)
+    # TotalSegmentator truncates a crop, and not the whole image, to integers before it is resampled.
+    image = grids.sample(volume.voxels, grid, truncate=False)
+    np.trunc(image, out=image)
+    # Only in nnU-Net's own grid: the box that is found decides where all later samples lie.
+    wanted = tiles.Wanted(image > AIR_HU) if body_only else None
+    found = _predict_inside(image, network, step=LOCALISER_STEP, report=report, wanted=wanted)
+    label_map = vertebrae.LabelMap(found.labels, found.probabilities, grid, names)
+    return course_of(label_map, volume.affine_lps, size_of(volume))
 
 
 def segment(
@@ -119,33 +146,50 @@ def segment(
     *,
     step: float,
     report: Report,
-    whole_numbers: bool = True,
+    course: Course | None = None,
 ) -> vertebrae.LabelMap:
-    """Run ``network`` over ``box`` at its own spacing.
+    """Run ``network`` over ``box`` at its own spacing; where a ``course`` is given, only along it."""
+    names = _names(network)
+    grid = _grid(volume, box, network)
+    image = grids.sample(volume.voxels, grid, truncate=True)
+    np.trunc(image, out=image)
+    wanted = None if course is None else tiles.Wanted(course.on(grid), follow=True)
+    found = _predict_inside(image, network, step=step, report=report, wanted=wanted)
+    return vertebrae.LabelMap(found.labels, found.probabilities, grid, names)
 
-    ``whole_numbers``: the image is truncated to integers before it is resampled, as TotalSegmentator truncates a crop
-    (and not the whole image). After resampling it is truncated in any case.
-    """
+
+def _grid(volume: volumes.Volume, box: Bounds, network: networks.Network) -> grids.ModelGrid:
+    z_mm, y_mm, x_mm = network.plan.spacing_zyx_mm
+    return grids.model_grid(volume.affine_lps, box, (x_mm, y_mm, z_mm))
+
+
+def _names(network: networks.Network) -> dict[int, str]:
     names = vertebrae.names_of(network.plan.labels)
     if not names:
         raise DamagedWeights(f"The labels of {network.plan.dataset_name} name no vertebra.")
-    z_mm, y_mm, x_mm = network.plan.spacing_zyx_mm
-    grid = grids.model_grid(volume.affine_lps, box, (x_mm, y_mm, z_mm))
-    image = grids.sample(volume.voxels, grid, truncate=whole_numbers)
-    np.trunc(image, out=image)
-    prediction = _predict_inside(image, network, step=step, report=report)
-    return vertebrae.LabelMap(prediction.labels, prediction.probabilities, grid, names)
+    return names
 
 
 def _predict_inside(
-    image: NDArray[np.float32], network: networks.Network, *, step: float, report: Report
+    image: NDArray[np.float32],
+    network: networks.Network,
+    *,
+    step: float,
+    report: Report,
+    wanted: tiles.Wanted | None,
 ) -> tiles.Prediction:
     """Predict within the box of non-zero voxels, as nnU-Net crops before it normalises; 0 (background) outside."""
     inside = _nonzero_box(image)
     labels = np.zeros(image.shape, np.uint8)
     probabilities = np.zeros(image.shape, np.float16)
     if inside is not None:
-        prediction = tiles.predict(network.plan.normalise(image[inside]), network, step=step, report=report)
+        prediction = tiles.predict(
+            network.plan.normalise(image[inside]),
+            network,
+            step=step,
+            report=report,
+            wanted=None if wanted is None else replace(wanted, voxels=wanted.voxels[inside]),
+        )
         labels[inside] = prediction.labels
         probabilities[inside] = prediction.probabilities
     return tiles.Prediction(labels, probabilities)

@@ -146,7 +146,7 @@ def assembled(settings: Settings) -> Parts:
     from worker import Worker
     from worker_child import LogPlan, inference_pipeline
 
-    options = EngineOptions(settings.threads, settings.precision, settings.cache_folder)
+    options = EngineOptions(settings.threads, settings.precision, settings.cache_folder, settings.tiles)
     log_plan = LogPlan(settings.log_folder, settings.debug)
     worker = Worker(partial(inference_pipeline, options), keep_warm_s=settings.keep_warm_s, log_plan=log_plan)
     arrivals = Arrivals(

@@ -48,18 +48,25 @@ class Parity:
     bounds_voxels: int
 
 
-def ours(image: Path, results: Path, *, fast: bool, precision: str) -> tuple[NDArray[np.uint8], list[Vertebra]]:
-    """Our label map (z, y, x) on the image's grid, in numbers of ``total``, and what is measured from it."""
+def ours(
+    image: Path, results: Path, *, fast: bool, precision: str, exact: bool = False
+) -> tuple[NDArray[np.uint8], list[Vertebra]]:
+    """Our label map (z, y, x) on the image's grid, in numbers of ``total``, and what is measured from it.
+
+    ``exact``: every patch that TotalSegmentator computes, where by default patches follow the spine.
+    """
     with tempfile.TemporaryDirectory() as cache:
         options = EngineOptions(threads=None, precision=precision, cache_folder=Path(cache))
         volume = volumes.read(image)
         localiser = networks.load(training_folder(results, 298), device="cpu", options=options)
-        box = inference.localise(volume, localiser, unheard)
+        course = inference.localise(volume, localiser, unheard, body_only=not exact)
         size = inference.size_of(volume)
-        if box is None:
+        if course is None:
             return np.zeros(volume.voxels.shape, np.uint8), []
         segmenter = networks.load(training_folder(results, 297 if fast else 292), device="cpu", options=options)
-        found = inference.segment(volume, box, segmenter, step=STEP, report=unheard)
+        found = inference.segment(
+            volume, course.box, segmenter, step=STEP, report=unheard, course=None if exact else course
+        )
     total = np.zeros(256, np.uint8)
     for number, name in found.names.items():
         total[number] = NUMBERS[name]

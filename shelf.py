@@ -1,0 +1,34 @@
+"""Networks that are loaded, or being loaded while something else is done; knows nothing of what they are run on.
+
+Rules for threads. One thread asks; the loader's own thread does nothing but load, one network after another, and what
+it loads is seen only through its future.
+"""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import networks
+from findings import EngineOptions, TrainedModel
+
+
+class Shelf:
+    """Keeps every network it has loaded."""
+
+    def __init__(self, options: EngineOptions) -> None:
+        self._options = options
+        self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loader")
+        self._networks: dict[tuple[str, str], Future[networks.Network]] = {}
+
+    def prepare(self, model: TrainedModel, device: str) -> None:
+        """Begin to load ``model`` for ``device``, unless it is here or on its way."""
+        key = model.sha256, device
+        if key not in self._networks:
+            self._networks[key] = self._loader.submit(networks.load, model.folder, device=device, options=self._options)
+
+    def take(self, model: TrainedModel, device: str) -> networks.Network:
+        """The network of ``model``, as soon as it is loaded. Raises DamagedWeights, OutOfMemory."""
+        self.prepare(model, device)
+        loading = self._networks[model.sha256, device]
+        if loading.exception() is not None:
+            # What failed is tried again next time: the weights may be whole by then.
+            del self._networks[model.sha256, device]
+        return loading.result()
