@@ -1,127 +1,110 @@
 """Seconds and memory of one detection, ours and TotalSegmentator's, on the same CT and weights, in turn.
 
-    python -m benchmarks.compare [--size 512] [--slices 600] [--fast] [--runs 1] [--ours-only]
+    python -m benchmarks.compare [--size 457 379 224] [--spacing 0.8 0.8 1.49] [--fast] [--precision float32]
+                                 [--tiles exact] [--runs 1] [--ours-only]
 
 The CT is a phantom; the network that labels has full size and random weights, the localiser is the small trained one,
-so that the box is a spine's.
+so that the box is a spine's. Writes Markdown.
 """
 
 import argparse
+import json
 import logging
-import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import Any
 
-import numpy as np
-import psutil
+from benchmarks import machine, scan, totalsegmentator
+from benchmarks.detect import training_folder
+from benchmarks.weigh import Run, run
+from findings import Point, Voxel
 
-from benchmarks import totalsegmentator
-from phantom import drawing, grid, layout, spine
-from phantom.files import write_nifti
-
-ROOT = Path(__file__).resolve().parents[1]
-WEIGHTS = ROOT / "phantom" / "weights"
-SAMPLE_S = 0.05
+THEIRS = "TotalSegmentator, new process"
+FIRST = "ours, very first start (networks compiled)"
+COLD = "ours, new process"
+WARM = "ours, warm"
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Run:
-    """One run of a command: wall time, and the most memory that its processes held together."""
+@dataclass
+class Measured:
+    """Seconds and bytes of every run, by name; and the warm detections' own words."""
 
-    seconds: float
-    peak_bytes: int
-    output: str
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    peak_bytes: dict[str, list[int]] = field(default_factory=dict)
+    warm: list[dict[str, Any]] = field(default_factory=list)
 
+    def add(self, name: str, seconds: float, peak_bytes: int) -> None:
+        log.info("%s: %.1f s, %.2f GB", name, seconds, peak_bytes / 1e9)
+        self.seconds.setdefault(name, []).append(seconds)
+        self.peak_bytes.setdefault(name, []).append(peak_bytes)
 
-def run(command: Sequence[str]) -> Run:
-    """Run ``command`` to its end and weigh its whole process tree. Raises CalledProcessError."""
-    started_s = time.monotonic()
-    peak_bytes = 0
-    with tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
-        root = psutil.Process(process.pid)
-        while process.poll() is None:
-            peak_bytes = max(peak_bytes, _tree_bytes(root))
-            time.sleep(SAMPLE_S)
-        output.seek(0)
-        text = output.read()
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, command, text)
-    return Run(time.monotonic() - started_s, peak_bytes, text)
+    def add_ours(self, name: str, ran: Run) -> None:
+        """A process that detected twice: the time until its first answer, and that of the second detection."""
+        first, second = (json.loads(line) for line in ran.output.splitlines() if line.startswith("{"))
+        self.add(name, first["finished_s"] - ran.started_s, ran.peak_bytes)
+        self.add(WARM, second["seconds"], ran.peak_bytes)
+        self.warm.append(second)
 
 
-def _tree_bytes(root: psutil.Process) -> int:
-    """Memory of a process and its children, pages that they share counted once (PSS)."""
-    total = 0
-    try:
-        family = [root, *root.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return 0
-    for process in family:
-        try:
-            memory = process.memory_full_info()
-            total += getattr(memory, "pss", 0) or memory.rss
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-    return total
-
-
-def write_ct(path: Path, *, size: int, slices: int) -> None:
-    """A phantom's CT of ``size`` × ``size`` × ``slices`` voxels: 360 mm wide, and as long as the whole spine."""
-    phantom = spine.describe(5)
-    (planes, _, _), axial = grid.axial(phantom, (1.0, 1.0, 1.0))
-    affine = np.diag([360 / size, 360 / size, planes / slices, 1.0])
-    affine[:3, 3] = axial[:3, 3] - (65, 80, 0)
-    voxels, _ = drawing.render(phantom, (slices, size, size), affine, seed=5)
-    write_nifti(path, voxels, affine)
-
-
-def write_weights(results: Path, *, fast: bool) -> None:
-    """The small trained localiser, and the full-size network that labels, with random weights."""
-    folder = layout.SPECS[298].folder
-    shutil.copytree(WEIGHTS / folder, results / folder)
-    layout.write_random(results, 297 if fast else 292)
-
-
-def compare(folder: Path, arguments: argparse.Namespace) -> list[str]:
-    """Lines of a Markdown table."""
+def measure(folder: Path, arguments: argparse.Namespace) -> Measured:
+    """Both in turn, ``arguments.runs`` times; the networks' cache is empty at the very first start only."""
     image, results = folder / "ct.nii.gz", folder / "results"
-    write_ct(image, size=arguments.size, slices=arguments.slices)
-    write_weights(results, fast=arguments.fast)
-    fast = ["--fast"] if arguments.fast else []
-    ours = [sys.executable, "-m", "benchmarks.detect", str(image), "--results", str(results), *fast]
+    scan.write_ct(image, scan.Field(Voxel(*arguments.size), Point(*arguments.spacing)))
+    scan.write_weights(results, fast=arguments.fast)
+    ours = [sys.executable, "-m", "benchmarks.detect", str(image), "--results", str(results), "--runs", "2"]
+    ours += ["--precision", arguments.precision, "--tiles", arguments.tiles, "--cache", str(folder / "cache")]
+    ours += ["--fast"] if arguments.fast else []
     theirs = totalsegmentator.command(image, folder / "theirs.nii.gz", results, fast=arguments.fast)
-    rivals = {"ours, new process": ours} | ({} if arguments.ours_only else {"TotalSegmentator, new process": theirs})
-    runs: dict[str, list[Run]] = {name: [] for name in rivals}
-    for turn in range(arguments.runs):
-        for name, command in rivals.items():
-            runs[name].append(run(command))
-            log.info("%d, %s: %.1f s. %s", turn + 1, name, runs[name][-1].seconds, runs[name][-1].output.strip()[-300:])
-    lines = ["| | seconds (median) | peak memory of all processes |", "|---|---|---|"]
-    for name, found in runs.items():
-        peak_gb = median(one.peak_bytes for one in found) / 1e9
-        lines.append(f"| {name} | {median(one.seconds for one in found):.1f} | {peak_gb:.2f} GB |")
+    measured = Measured()
+    measured.add_ours(FIRST, run(ours))
+    for _ in range(arguments.runs):
+        measured.add_ours(COLD, run(ours))
+        if not arguments.ours_only:
+            ran = run(theirs)
+            measured.add(THEIRS, ran.seconds, ran.peak_bytes)
+    log.info(machine.efficiency(training_folder(results, 297 if arguments.fast else 292), arguments.precision))
+    return measured
+
+
+def table(measured: Measured) -> list[str]:
+    """Lines of Markdown: seconds, memory, ratio; then where a warm detection's time goes."""
+    theirs = measured.seconds.get(THEIRS)
+    lines = ["| | seconds (median) | peak memory of all processes | TotalSegmentator takes |", "|---|---|---|---|"]
+    for name, seconds in measured.seconds.items():
+        ratio = f"{median(theirs) / median(seconds):.1f} × as long" if theirs and name != THEIRS else ""
+        peak_gb = median(measured.peak_bytes[name]) / 1e9
+        lines.append(f"| {name} | {median(seconds):.1f} | {peak_gb:.2f} GB | {ratio} |")
+    fastest = min(measured.warm, key=lambda one: float(one["seconds"]))
+    lines += [
+        "",
+        f"Fastest warm detection, patches {fastest['patches']}:",
+        "",
+        "| stage | ms | share |",
+        "|---|---|---|",
+    ]
+    total_ms = fastest["seconds"] * 1000
+    lines += [f"| {stage} | {own} | {own / total_ms:.0%} |" for stage, own in fastest["timings_ms"].items()]
     return lines
 
 
-def main() -> None:
+def main(given: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=512)
-    parser.add_argument("--slices", type=int, default=600)
+    parser.add_argument("--size", type=int, nargs=3, default=(457, 379, 224), metavar=("X", "Y", "Z"))
+    parser.add_argument("--spacing", type=float, nargs=3, default=(0.8, 0.8, 1.49), metavar=("X", "Y", "Z"))
     parser.add_argument("--fast", action="store_true")
+    parser.add_argument("--precision", default="auto", choices=["auto", "float32"])
+    parser.add_argument("--tiles", default="spine", choices=["spine", "exact"])
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--ours-only", action="store_true")
     with tempfile.TemporaryDirectory() as folder:
-        for line in compare(Path(folder), parser.parse_args()):
+        for line in table(measure(Path(folder), parser.parse_args(given))):
             log.info(line)
 
 

@@ -1,16 +1,18 @@
-"""One detection in a new process, from import to answer, without HTTP: what `compare` times and weighs.
+"""Detections in a new process, from import to answer, without HTTP: what `compare` times and weighs.
 
-python -m benchmarks.detect IMAGE --results WEIGHTS_FOLDER [--fast] [--precision float32]
+    python -m benchmarks.detect IMAGE --results FOLDER [--fast] [--precision float32] [--runs 2] [--cache FOLDER]
+
+Every run after the first is a warm one. Writes one line of JSON for each.
 """
 
 import argparse
 import json
 import logging
 import tempfile
-from dataclasses import asdict
+import time
 from pathlib import Path
 
-from findings import EngineOptions, Order, TrainedModel
+from findings import Detection, EngineOptions, Order, TrainedModel
 from inference import Pipeline
 
 
@@ -38,6 +40,22 @@ def order(image: Path, results: Path, *, fast: bool) -> Order:
     )
 
 
+def detected(pipeline: Pipeline, order: Order) -> str:
+    """Run one detection; what `compare` needs to know of it, as JSON."""
+    patches: dict[str, int] = {}
+    began_s = time.perf_counter()
+    found: Detection = pipeline.detect(order, lambda stage, _, total: patches.update({stage: total}))
+    return json.dumps(
+        {
+            "seconds": time.perf_counter() - began_s,
+            "finished_s": time.time(),
+            "vertebrae": len(found.vertebrae),
+            "patches": {stage: patches[stage] for stage in ("localising", "segmenting") if stage in patches},
+            "timings_ms": found.timings_ms,
+        }
+    )
+
+
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -45,12 +63,18 @@ def main() -> None:
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--fast", action="store_true")
     parser.add_argument("--precision", default="auto", choices=["auto", "float32"])
+    parser.add_argument("--tiles", default="spine", choices=["spine", "exact"])
+    parser.add_argument("--runs", type=int, default=1)
+    parser.add_argument("--cache", type=Path, help="compiled networks are kept here (default: nowhere)")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as cache:
-        pipeline = Pipeline(EngineOptions(threads=None, precision=arguments.precision, cache_folder=Path(cache)))
-        found = pipeline.detect(order(arguments.image, arguments.results, fast=arguments.fast), lambda *_: None)
-    result = {"vertebrae": len(found.vertebrae), "timings_ms": found.timings_ms, "size": asdict(found.image.size)}
-    logging.getLogger(__name__).info(json.dumps(result))
+    with tempfile.TemporaryDirectory() as nowhere:
+        cache = arguments.cache or Path(nowhere)
+        options = EngineOptions(None, arguments.precision, cache, arguments.tiles)
+        pipeline = Pipeline(options)
+        for _ in range(arguments.runs):
+            logging.getLogger(__name__).info(
+                detected(pipeline, order(arguments.image, arguments.results, fast=arguments.fast))
+            )
 
 
 if __name__ == "__main__":

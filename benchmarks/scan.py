@@ -1,0 +1,46 @@
+"""The CT and the weights that timings are taken on: a phantom of any size, full-size random networks."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.weigh import ROOT
+from findings import Point, Voxel
+from phantom import drawing, layout, spine
+from phantom.files import write_nifti
+
+WEIGHTS = ROOT / "phantom" / "weights"
+
+BELOW_MM = 5.0
+"""Air below the body, where the image is shorter than the whole spine and begins at its lower end."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """What a scan covers."""
+
+    size: Voxel
+    spacing_mm: Point
+
+
+def write_ct(path: Path, field: Field) -> None:
+    """A phantom's CT as NIfTI: the whole spine where the image is long enough, else its lower part."""
+    phantom = spine.describe(5)
+    center = np.mean([level.center_mm for level in phantom.levels], axis=0)
+    spacing = np.array([field.spacing_mm.x, field.spacing_mm.y, field.spacing_mm.z])
+    counts = np.array([field.size.x, field.size.y, field.size.z])
+    low = center - spacing * (counts - 1) / 2
+    low[2] = min(low[2], phantom.bottom_mm - BELOW_MM)
+    affine = np.diag([*spacing, 1.0])
+    affine[:3, 3] = low
+    voxels, _ = drawing.render(phantom, (field.size.z, field.size.y, field.size.x), affine, seed=5)
+    write_nifti(path, voxels, affine)
+
+
+def write_weights(results: Path, *, fast: bool) -> None:
+    """The small trained localiser, and the full-size network that labels, with random weights."""
+    folder = layout.SPECS[298].folder
+    shutil.copytree(WEIGHTS / folder, results / folder)
+    layout.write_random(results, 297 if fast else 292)
