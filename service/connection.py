@@ -13,7 +13,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from errors import ForbiddenHost, InvalidRequest, OpenScansError
 from service import answers
 
-REQUEST_S = 5.0
+REQUEST_S = 10.0
 """From the opening of the connection to the request's last byte. On one machine 256 kB take milliseconds."""
 
 MOST_CONNECTIONS = 200

@@ -1,9 +1,11 @@
 """The service's own description against the running service: every route, with requests that it describes and worse."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,14 +34,53 @@ def attack(server: LiveServer, folder: Path, *options: str) -> subprocess.Comple
         },
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
 
 
-@pytest.mark.parametrize("token", [None, TOKEN], ids=["open", "with a token"])
-def test_every_answer_is_one_that_is_described(tmp_path: Path, token: str | None) -> None:
-    env = {"OPENSCANS_OFFLINE": "1"} | ({"OPENSCANS_TOKEN": token} if token else {})
-    header = ("-H", f"Authorization: Bearer {token}") if token else ()
-    with live_server(tmp_path / "home", env, program=SCRIPTED) as server:
-        attacked = attack(server, tmp_path, *header)
+def test_every_answer_is_one_that_is_described(tmp_path: Path) -> None:
+    with live_server(tmp_path / "home", {"OPENSCANS_OFFLINE": "1"}, program=SCRIPTED) as server:
+        attacked = attack(server, tmp_path)
     assert attacked.returncode == 0, attacked.stdout
+
+
+def test_with_a_token_every_answer_is_one_that_is_described_and_none_comes_without_it(tmp_path: Path) -> None:
+    env = {"OPENSCANS_OFFLINE": "1", "OPENSCANS_TOKEN": TOKEN}
+    with live_server(tmp_path / "home", env, program=SCRIPTED) as server:
+        attacked = attack(server, tmp_path, "-H", f"Authorization: Bearer {TOKEN}", "--phases=coverage")
+    assert attacked.returncode == 0, attacked.stdout
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    with live_server(tmp_path_factory.mktemp("home")) as running:
+        yield running
+
+
+def test_every_operation_describes_its_errors_in_the_contracts_form(server: LiveServer) -> None:
+    document = server.get("/openapi.json").json()
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            errors = {status: answer for status, answer in operation["responses"].items() if status != "200"}
+            assert {"403", "422", "500", "503"} <= set(errors), path
+            for answer in errors.values():
+                assert "#/components/schemas/ErrorAnswer" in json.dumps(answer["content"]["application/json"])
+    assert "HTTPValidationError" not in json.dumps(document)
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/api/health", "GET"),
+        ("/api/models/download/vertebrae", "DELETE, GET, POST"),
+        ("/api/jobs/none", "DELETE, GET"),
+        ("/api/models/status", "GET"),
+    ],
+)
+def test_a_method_that_is_not_answered_names_all_that_are(server: LiveServer, path: str, allowed: str) -> None:
+    with server.client() as client:
+        for method in ("PUT", "OPTIONS"):
+            answer = client.request(method, path)
+            assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+        if path == "/api/models/status":
+            assert client.delete(path).status_code == 405
