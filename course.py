@@ -3,6 +3,7 @@
 Knows grids and label maps; nothing of files, networks or patches.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -31,7 +32,7 @@ class Course:
 
     def on(self, grid: grids.ModelGrid) -> NDArray[np.bool_]:
         """The mask on another grid of the same image."""
-        return grids.carried(self.mask, self.grid, grid)
+        return _carried(self.mask, self.grid, grid)
 
 
 def course_of(found: vertebrae.LabelMap, affine_lps: grids.Affine, size: Voxel) -> Course | None:
@@ -41,4 +42,25 @@ def course_of(found: vertebrae.LabelMap, affine_lps: grids.Affine, size: Voxel) 
         return None
     box = grids.grown(extent, affine_lps, margin_mm=BOX_MARGIN_MM, size=size)
     reach = [ceil(COURSE_MARGIN_MM / spacing) for spacing in reversed(grids.sample_spacing_mm(found.grid, affine_lps))]
-    return Course(box, grids.thickened(found.spine, reach), found.grid)
+    return Course(box, _thickened(found.spine, reach), found.grid)
+
+
+def _carried(mask: NDArray[np.bool_], source: grids.ModelGrid, target: grids.ModelGrid) -> NDArray[np.bool_]:
+    """``mask`` (z, y, x) on ``source``, seen on ``target``, another grid of the same image: the nearest sample's."""
+    nearest = []
+    for one, other in zip((source.z, source.y, source.x), (target.z, target.y, target.x), strict=True):
+        places = (other.first + np.arange(other.count) * other.step - one.first) / (one.step or 1.0)
+        nearest.append(np.clip(np.rint(places).astype(np.intp), 0, one.count - 1))
+    return mask[np.ix_(*nearest)]
+
+
+def _thickened(mask: NDArray[np.bool_], reach_zyx: Sequence[int]) -> NDArray[np.bool_]:
+    """``mask`` grown by a box of ``reach_zyx`` samples on either side."""
+    for axis, reach in enumerate(reach_zyx):
+        along = np.moveaxis(mask, axis, 0)
+        grown = along.copy()
+        for distance in range(1, min(reach, len(along) - 1) + 1):
+            grown[distance:] |= along[:-distance]
+            grown[:-distance] |= along[distance:]
+        mask = np.moveaxis(grown, 0, axis)
+    return mask

@@ -213,27 +213,6 @@ def _between(
     return low
 
 
-def carried(mask: NDArray[np.bool_], source: ModelGrid, target: ModelGrid) -> NDArray[np.bool_]:
-    """``mask`` (z, y, x) on ``source``, seen on ``target``, another grid of the same image: the nearest sample's."""
-    nearest = []
-    for one, other in zip((source.z, source.y, source.x), (target.z, target.y, target.x), strict=True):
-        places = (other.first + np.arange(other.count) * other.step - one.first) / (one.step or 1.0)
-        nearest.append(np.clip(np.rint(places).astype(np.intp), 0, one.count - 1))
-    return mask[np.ix_(*nearest)]
-
-
-def thickened(mask: NDArray[np.bool_], reach_zyx: Sequence[int]) -> NDArray[np.bool_]:
-    """``mask`` grown by a box of ``reach_zyx`` samples on either side."""
-    for axis, reach in enumerate(reach_zyx):
-        along = np.moveaxis(mask, axis, 0)
-        grown = along.copy()
-        for distance in range(1, min(reach, len(along) - 1) + 1):
-            grown[distance:] |= along[:-distance]
-            grown[:-distance] |= along[distance:]
-        mask = np.moveaxis(grown, 0, axis)
-    return mask
-
-
 def client_point(grid: ModelGrid, index_xyz: Sequence[float]) -> Point:
     """Where a position on ``grid`` (sample indices, fractions allowed) lies among the client's voxels."""
     position = [0.0, 0.0, 0.0]

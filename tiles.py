@@ -5,6 +5,7 @@ Knows numpy and nnU-Net's sliding window; not what a vertebra is.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,10 @@ GAUSSIAN_REACH = 4.0
 LARGEST_FLOAT32_BYTES = 2**30
 """Sums that would take more are kept in float16, as nnU-Net keeps all of them, which rounds logits to whole numbers
 at the image's corners, where a patch weighs least."""
+
+LEAST_CONTEXT = 1 / 8
+"""How much of a patch that left nnU-Net's grid must lie around what is wanted: the Gaussian's sigma, within which of
+its edge nnU-Net trusts a patch least. With none, trained networks gave some vertebrae a Dice of 0.98."""
 
 Float32 = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -81,8 +86,9 @@ def _cover(held: Mask, patch: int, step: float, *, follow: bool) -> list[int]:
     grid = [start for start in starts(len(held), patch, step) if held[start : start + patch].any()]
     if not follow or len(grid) < 2:
         return grid
-    places = np.flatnonzero(held)
-    first, extent = int(places[0]), int(places[-1] - places[0]) + 1
+    places, context = np.flatnonzero(held), round(patch * LEAST_CONTEXT)
+    first = max(int(places[0]) - context, 0)
+    extent = min(int(places[-1]) + 1 + context, len(held)) - first
     if extent > patch:
         own = [first + start for start in starts(extent, patch, step)]
     else:
@@ -90,7 +96,8 @@ def _cover(held: Mask, patch: int, step: float, *, follow: bool) -> list[int]:
     return own if len(own) < len(grid) else grid
 
 
-def gaussian(patch_zyx: Sequence[int]) -> Float32:
+@lru_cache(maxsize=4)
+def gaussian(patch_zyx: tuple[int, int, int]) -> Float32:
     """The weight of each voxel of a patch: a Gaussian of sigma = patch / 8 about the voxel patch // 2, nowhere 0.
 
     nnU-Net's `compute_gaussian`, rounded to float16 as there.
@@ -98,9 +105,10 @@ def gaussian(patch_zyx: Sequence[int]) -> Float32:
     weights = np.ones((1, 1, 1))
     for axis, size in enumerate(patch_zyx):
         weights = weights * _bell(size).reshape([-1 if other == axis else 1 for other in range(3)])
-    rounded: NDArray[np.float16] = (weights / np.max(weights) * GAUSSIAN_PEAK).astype(np.float16)
-    rounded[rounded == 0] = np.min(rounded[rounded > 0])
-    return rounded.astype(np.float32)
+    rounded: NDArray[np.float32] = (weights * GAUSSIAN_PEAK).astype(np.float16).astype(np.float32)
+    np.maximum(rounded, np.min(rounded[rounded > 0]), out=rounded)
+    rounded.flags.writeable = False
+    return rounded
 
 
 def _bell(size: int) -> NDArray[np.float64]:
@@ -230,8 +238,10 @@ def _decide(
         own = np.ascontiguousarray(sums[:, plane], np.float32).reshape(len(sums), -1)
         best = own[0].copy()
         winner = np.zeros(best.shape, np.uint8)
+        # Many times as fast as argmax along the first axis. A later class that is better has the larger number.
         for number in range(1, len(own)):
-            np.putmask(winner, own[number] > best, number)
+            better = (own[number] > best).view(np.uint8)
+            np.maximum(winner, better * np.uint8(number), out=winner)
             np.maximum(best, own[number], out=best)
         labels[plane] = winner.reshape(labels.shape[1:])
         named = np.flatnonzero(winner)

@@ -36,19 +36,22 @@ class Measured:
     """Seconds and bytes of every run, by name; and the warm detections' own words."""
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
+    processor_s: dict[str, list[float]] = field(default_factory=dict)
     peak_bytes: dict[str, list[int]] = field(default_factory=dict)
     warm: list[dict[str, Any]] = field(default_factory=list)
 
-    def add(self, name: str, seconds: float, peak_bytes: int) -> None:
-        log.info("%s: %.1f s, %.2f GB", name, seconds, peak_bytes / 1e9)
+    def add(self, name: str, seconds: float, *, processor_s: float, peak_bytes: int) -> None:
+        log.info("%s: %.1f s, %.1f s of processors, %.2f GB", name, seconds, processor_s, peak_bytes / 1e9)
         self.seconds.setdefault(name, []).append(seconds)
+        self.processor_s.setdefault(name, []).append(processor_s)
         self.peak_bytes.setdefault(name, []).append(peak_bytes)
 
     def add_ours(self, name: str, ran: Run) -> None:
         """A process that detected twice: the time until its first answer, and that of the second detection."""
         first, second = (json.loads(line) for line in ran.output.splitlines() if line.startswith("{"))
-        self.add(name, first["finished_s"] - ran.started_s, ran.peak_bytes)
-        self.add(WARM, second["seconds"], ran.peak_bytes)
+        until_first_s = first["finished_s"] - ran.started_s
+        self.add(name, until_first_s, processor_s=first["processor_so_far_s"], peak_bytes=ran.peak_bytes)
+        self.add(WARM, second["seconds"], processor_s=second["processor_s"], peak_bytes=ran.peak_bytes)
         self.warm.append(second)
 
 
@@ -67,7 +70,7 @@ def measure(folder: Path, arguments: argparse.Namespace) -> Measured:
         measured.add_ours(COLD, run(ours))
         if not arguments.ours_only:
             ran = run(theirs)
-            measured.add(THEIRS, ran.seconds, ran.peak_bytes)
+            measured.add(THEIRS, ran.seconds, processor_s=ran.processor_s, peak_bytes=ran.peak_bytes)
     log.info(machine.efficiency(training_folder(results, 297 if arguments.fast else 292), arguments.precision))
     return measured
 
@@ -75,11 +78,15 @@ def measure(folder: Path, arguments: argparse.Namespace) -> Measured:
 def table(measured: Measured) -> list[str]:
     """Lines of Markdown: seconds, memory, ratio; then where a warm detection's time goes."""
     theirs = measured.seconds.get(THEIRS)
-    lines = ["| | seconds (median) | peak memory of all processes | TotalSegmentator takes |", "|---|---|---|---|"]
+    lines = [
+        "| | seconds (median) | processor seconds | peak memory of all processes | TotalSegmentator takes |",
+        "|---|---|---|---|---|",
+    ]
     for name, seconds in measured.seconds.items():
         ratio = f"{median(theirs) / median(seconds):.1f} × as long" if theirs and name != THEIRS else ""
         peak_gb = median(measured.peak_bytes[name]) / 1e9
-        lines.append(f"| {name} | {median(seconds):.1f} | {peak_gb:.2f} GB | {ratio} |")
+        used_s = median(measured.processor_s[name])
+        lines.append(f"| {name} | {median(seconds):.1f} | {used_s:.1f} | {peak_gb:.2f} GB | {ratio} |")
     fastest = min(measured.warm, key=lambda one: float(one["seconds"]))
     lines += [
         "",

@@ -43,11 +43,13 @@ def order(image: Path, results: Path, *, fast: bool) -> Order:
 def detected(pipeline: Pipeline, order: Order) -> str:
     """Run one detection; what `compare` needs to know of it, as JSON."""
     patches: dict[str, int] = {}
-    began_s = time.perf_counter()
+    began_s, used_s = time.perf_counter(), time.process_time()
     found: Detection = pipeline.detect(order, lambda stage, _, total: patches.update({stage: total}))
     return json.dumps(
         {
             "seconds": time.perf_counter() - began_s,
+            "processor_s": time.process_time() - used_s,
+            "processor_so_far_s": time.process_time(),
             "finished_s": time.time(),
             "vertebrae": len(found.vertebrae),
             "patches": {stage: patches[stage] for stage in ("localising", "segmenting") if stage in patches},

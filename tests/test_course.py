@@ -1,0 +1,133 @@
+"""Patches that follow the spine: as good as all of them on spines of every shape, and fewer where it is bent."""
+
+import json
+import shutil
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+import grids
+import inference
+import networks
+from benchmarks.detect import training_folder
+from course import Course
+from findings import EngineOptions
+from phantom import drawing, grid, spine
+from phantom.demo import WEIGHTS
+from progress import unheard
+from tests.curved_spines import bent
+from vertebrae import SMALLEST_VERTEBRA_ML
+from volumes import Volume
+
+STEP = 0.8
+PATCH_MM = 192
+"""The edge of the real 292's patch. The small networks, trained on less, take any size."""
+
+Load = Callable[[int], networks.Network]
+
+SHAPES = {
+    "straight": {},
+    "scoliotic": {"to_side_mm": 110.0},
+    "kyphotic": {"to_back_mm": 70.0},
+}
+PARTS = {"whole": spine.LEVELS, "lumbar": spine.LEVELS[14:]}
+
+
+@pytest.fixture(scope="module")
+def load(tmp_path_factory: pytest.TempPathFactory) -> Load:
+    """The small trained networks, with patches as large as the real ones'; the localiser as it was trained."""
+    folder = tmp_path_factory.mktemp("weights")
+    shutil.copytree(WEIGHTS, folder, dirs_exist_ok=True)
+    for dataset, spacing_mm in ((292, 1.5), (297, 3.0)):
+        plans = training_folder(folder, dataset) / "plans.json"
+        content = json.loads(plans.read_text())
+        content["configurations"]["3d_fullres"]["patch_size"] = [int(PATCH_MM / spacing_mm)] * 3
+        plans.write_text(json.dumps(content))
+    options = EngineOptions(None, "float32", tmp_path_factory.mktemp("compiled"))
+    return lambda dataset: networks.load(training_folder(folder, dataset), device="cpu", options=options)
+
+
+def scan(part: str, shape: str) -> Volume:
+    bend = dict(SHAPES[shape])
+    if part != "whole":
+        bend = {side: 0.6 * mm for side, mm in bend.items()}
+    body = bent(7, PARTS[part], **bend)
+    shape_zyx, affine = grid.axial(body, (1.5, 1.5, 2.0))
+    return Volume(drawing.render(body, shape_zyx, affine, seed=3)[0], affine)
+
+
+def dice_beside_the_exact_grid(volume: Volume, course: Course, network: networks.Network) -> dict[str, float]:
+    exact = inference.segment(volume, course.box, network, step=STEP, report=unheard)
+    along = inference.segment(volume, course.box, network, step=STEP, report=unheard, course=course)
+    smallest = SMALLEST_VERTEBRA_ML / grids.sample_volume_ml(exact.grid, volume.affine_lps)
+    dice = {}
+    for number, name in exact.names.items():
+        one, other = exact.labels == number, along.labels == number
+        if max(one.sum(), other.sum()) >= smallest:
+            dice[name] = 2 * int((one & other).sum()) / int(one.sum() + other.sum())
+    return dice
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    ("dataset", "part"),
+    [(297, "whole"), (297, "lumbar"), pytest.param(292, "whole", marks=pytest.mark.slow), (292, "lumbar")],
+)
+def test_every_label_is_that_of_the_exact_grid(load: Load, dataset: int, part: str, shape: str) -> None:
+    volume = scan(part, shape)
+    course = inference.localise(volume, load(298), unheard)
+    assert course is not None
+    dice = dice_beside_the_exact_grid(volume, course, load(dataset))
+    assert set(PARTS[part]) <= set(dice)
+    assert min(dice.values()) >= 0.99
+
+
+def patches(volume: Volume, network: networks.Network, course: Course, *, follow: bool) -> int:
+    totals: list[int] = []
+    inference.segment(
+        volume,
+        course.box,
+        network,
+        step=STEP,
+        report=lambda _done, total: totals.append(total),
+        course=course if follow else None,
+    )
+    return totals[-1]
+
+
+def test_a_bent_spine_takes_fewer_patches_than_its_box(load: Load) -> None:
+    volume, network = scan("whole", "scoliotic"), load(297)
+    course = inference.localise(volume, load(298), unheard)
+    assert course is not None
+    assert patches(volume, network, course, follow=True) <= 0.8 * patches(volume, network, course, follow=False)
+
+
+def test_patches_of_air_are_not_computed_and_change_no_box(load: Load) -> None:
+    body = spine.describe(7, PARTS["lumbar"])
+    shape_zyx, affine = grid.axial(body, (2.0, 2.0, 2.0))
+    aside = 110  # a patch of the localiser and more, as in a scan of the arms' width
+    affine[0, 3] -= 2.0 * aside
+    volume = Volume(drawing.render(body, (*shape_zyx[:2], shape_zyx[2] + 2 * aside), affine)[0], affine)
+    network, heard = load(298), {}
+    for body_only in (True, False):
+        course = inference.localise(
+            volume, network, lambda _, total, of=body_only: heard.update({of: total}), body_only=body_only
+        )
+        assert course is not None
+        heard[f"box {body_only}"] = course.box
+    assert heard["box True"] == heard["box False"]
+    assert heard[True] < heard[False]
+
+
+def test_the_way_covers_the_margin_around_each_vertebra(load: Load) -> None:
+    volume = scan("lumbar", "scoliotic")
+    course = inference.localise(volume, load(298), unheard)
+    assert course is not None
+    network = load(297)
+    found = inference.segment(volume, course.box, network, step=STEP, report=unheard)
+    wanted = course.on(found.grid)
+    assert wanted.shape == found.labels.shape
+    assert wanted[found.spine].mean() > 0.999
+    assert wanted.mean() < 0.9
+    assert np.array_equal(course.on(course.grid), course.mask)
