@@ -73,7 +73,7 @@ class Pipeline:
                 self._shelf.prepare(model, device)
         volume = volumes.read(order.path, series_uid=order.series_uid, report=partial(report, "reading"))
         watch.lap("read")
-        label_map = self._label_map(volume, order, device, report, watch)
+        label_map = self._label_map(volume, order, device=device, report=report, watch=watch)
         notices = [*volume.notices, *([fallback] if fallback else [])]
         found: list[Vertebra] = []
         if label_map is not None:
@@ -94,7 +94,7 @@ class Pipeline:
         )
 
     def _label_map(
-        self, volume: volumes.Volume, order: Order, device: str, report: StageReport, watch: Stopwatch
+        self, volume: volumes.Volume, order: Order, *, device: str, report: StageReport, watch: Stopwatch
     ) -> vertebrae.LabelMap | None:
         """What the segmenter found around the spine; None where the localiser found no spine."""
         box, course = grids.whole(size_of(volume)), None
