@@ -34,7 +34,7 @@ EXIT_INTERRUPTED = 130
 
 BACKLOG = 128
 
-LATEST_END_S = 1.8
+LATEST_END_S = 1.5
 """From the sign to end to the end, whatever still hangs: 2 s are promised after the parent's end, 3 s after a signal.
 Streams get their last event in the first tenths of a second."""
 
