@@ -12,8 +12,8 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 
-SAMPLE_S = 0.1
-"""Between two looks at the memory, each of which takes a millisecond or two."""
+SAMPLE_S = 0.25
+"""Between two looks at the memory. Each takes milliseconds from what is measured, more of them the more processes."""
 
 
 @dataclass(frozen=True)
