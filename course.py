@@ -24,11 +24,15 @@ whole vertebra that it misses is less than 40 mm high and closed by its neighbou
 
 @dataclass(frozen=True)
 class Course:
-    """A spine's ``box`` with its margin, in the client's voxels, and the ``mask`` (z, y, x) of its way on ``grid``."""
+    """A spine's ``box`` with its margin, in the client's voxels, and the ``mask`` (z, y, x) of its way on ``grid``.
+
+    ``follow``: patches may be laid along it, where that takes fewer than nnU-Net's grid over the box.
+    """
 
     box: Bounds
     mask: NDArray[np.bool_]
     grid: grids.ModelGrid
+    follow: bool = False
 
     def on(self, grid: grids.ModelGrid) -> NDArray[np.bool_]:
         """The mask on another grid of the same image."""

@@ -56,7 +56,7 @@ class Pipeline:
     """Detects vertebrae, and keeps the networks it has loaded for the next image."""
 
     def __init__(self, options: EngineOptions) -> None:
-        self._follows_spine = options.tiles == "spine"
+        self._tiles = options.tiles
         self._shelf = Shelf(options)
 
     def modality(self, path: Path, series_uid: str | None) -> str | None:
@@ -101,7 +101,7 @@ class Pipeline:
         if order.localiser is not None:
             localiser = self._shelf.take(order.localiser, device)
             watch.lap("load")
-            course = localise(volume, localiser, partial(report, "localising"), body_only=self._follows_spine)
+            course = localise(volume, localiser, partial(report, "localising"), body_only=self._tiles != "exact")
             watch.lap("localise")
             if course is None:
                 return None
@@ -114,10 +114,16 @@ class Pipeline:
             segmenter,
             step=order.step,
             report=partial(report, "segmenting"),
-            course=course if self._follows_spine else None,
+            course=self._wanted(course),
         )
         watch.lap("segment")
         return label_map
+
+    def _wanted(self, course: Course | None) -> Course | None:
+        """What the segmenter has to see of the box; None for all of it."""
+        if course is None or self._tiles == "exact":
+            return None
+        return replace(course, follow=self._tiles == "course")
 
 
 def localise(
@@ -153,7 +159,7 @@ def segment(
     grid = _grid(volume, box, network)
     image = grids.sample(volume.voxels, grid, truncate=True)
     np.trunc(image, out=image)
-    wanted = None if course is None else tiles.Wanted(course.on(grid), follow=True)
+    wanted = None if course is None else tiles.Wanted(course.on(grid), follow=course.follow)
     found = _predict_inside(image, network, step=step, report=report, wanted=wanted)
     return vertebrae.LabelMap(found.labels, found.probabilities, grid, names)
 

@@ -107,7 +107,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--spacing", type=float, nargs=3, default=(0.8, 0.8, 1.49), metavar=("X", "Y", "Z"))
     parser.add_argument("--fast", action="store_true")
     parser.add_argument("--precision", default="auto", choices=["auto", "float32"])
-    parser.add_argument("--tiles", default="spine", choices=["spine", "exact"])
+    parser.add_argument("--tiles", default="spine", choices=["spine", "course", "exact"])
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--ours-only", action="store_true")
     with tempfile.TemporaryDirectory() as folder:

@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--fast", action="store_true")
     parser.add_argument("--precision", default="auto", choices=["auto", "float32"])
-    parser.add_argument("--tiles", default="spine", choices=["spine", "exact"])
+    parser.add_argument("--tiles", default="spine", choices=["spine", "course", "exact"])
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--cache", type=Path, help="compiled networks are kept here (default: nowhere)")
     arguments = parser.parse_args()

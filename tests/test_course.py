@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from phantom import drawing, grid, spine
 from phantom.demo import WEIGHTS
 from progress import unheard
 from tests.curved_spines import bent
-from vertebrae import SMALLEST_VERTEBRA_ML
+from vertebrae import SMALLEST_VERTEBRA_ML, LabelMap
 from volumes import Volume
 
 STEP = 0.8
@@ -57,8 +58,9 @@ def scan(part: str, shape: str) -> Volume:
     return Volume(drawing.render(body, shape_zyx, affine, seed=3)[0], affine)
 
 
-def dice_beside_the_exact_grid(volume: Volume, course: Course, network: networks.Network) -> dict[str, float]:
-    exact = inference.segment(volume, course.box, network, step=STEP, report=unheard)
+def dice_beside_the_exact_grid(
+    exact: LabelMap, volume: Volume, course: Course, network: networks.Network
+) -> dict[str, float]:
     along = inference.segment(volume, course.box, network, step=STEP, report=unheard, course=course)
     smallest = SMALLEST_VERTEBRA_ML / grids.sample_volume_ml(exact.grid, volume.affine_lps)
     dice = {}
@@ -78,9 +80,13 @@ def test_every_label_is_that_of_the_exact_grid(load: Load, dataset: int, part: s
     volume = scan(part, shape)
     course = inference.localise(volume, load(298), unheard)
     assert course is not None
-    dice = dice_beside_the_exact_grid(volume, course, load(dataset))
+    network = load(dataset)
+    exact = inference.segment(volume, course.box, network, step=STEP, report=unheard)
+    dice = dice_beside_the_exact_grid(exact, volume, course, network)
     assert set(PARTS[part]) <= set(dice)
     assert min(dice.values()) >= 0.99
+    # Laid elsewhere, patches see other surroundings; that is why this is not the default.
+    assert min(dice_beside_the_exact_grid(exact, volume, replace(course, follow=True), network).values()) >= 0.97
 
 
 def patches(volume: Volume, network: networks.Network, course: Course, *, follow: bool) -> int:
@@ -91,7 +97,7 @@ def patches(volume: Volume, network: networks.Network, course: Course, *, follow
         network,
         step=STEP,
         report=lambda _done, total: totals.append(total),
-        course=course if follow else None,
+        course=replace(course, follow=True) if follow else None,
     )
     return totals[-1]
 
@@ -103,31 +109,21 @@ def test_a_bent_spine_takes_fewer_patches_than_its_box(load: Load) -> None:
     assert patches(volume, network, course, follow=True) <= 0.8 * patches(volume, network, course, follow=False)
 
 
-def test_patches_of_air_are_not_computed_and_change_no_box(load: Load) -> None:
+def test_patches_of_air_are_not_computed(load: Load) -> None:
     body = spine.describe(7, PARTS["lumbar"])
     shape_zyx, affine = grid.axial(body, (2.0, 2.0, 2.0))
     aside = 110  # a patch of the localiser and more, as in a scan of the arms' width
     affine[0, 3] -= 2.0 * aside
     volume = Volume(drawing.render(body, (*shape_zyx[:2], shape_zyx[2] + 2 * aside), affine)[0], affine)
-    network, heard = load(298), {}
+    patches: dict[bool, int] = {}
     for body_only in (True, False):
         course = inference.localise(
-            volume, network, lambda _, total, of=body_only: heard.update({of: total}), body_only=body_only
+            volume, load(298), lambda _, total, of=body_only: patches.update({of: total}), body_only=body_only
         )
         assert course is not None
-        heard[f"box {body_only}"] = course.box
-    assert heard["box True"] == heard["box False"]
-    assert heard[True] < heard[False]
-
-
-def test_the_way_covers_the_margin_around_each_vertebra(load: Load) -> None:
-    volume = scan("lumbar", "scoliotic")
-    course = inference.localise(volume, load(298), unheard)
-    assert course is not None
-    network = load(297)
-    found = inference.segment(volume, course.box, network, step=STEP, report=unheard)
-    wanted = course.on(found.grid)
-    assert wanted.shape == found.labels.shape
-    assert wanted[found.spine].mean() > 0.999
-    assert wanted.mean() < 0.9
-    assert np.array_equal(course.on(course.grid), course.mask)
+        for true in drawing.truth(body).values():
+            x, y, z = (np.linalg.inv(affine) @ (*true.center_mm, 1.0))[:3]
+            assert course.box.min.x < x < course.box.max.x
+            assert course.box.min.y < y < course.box.max.y
+            assert course.box.min.z < z < course.box.max.z
+    assert patches[True] < patches[False]
