@@ -41,7 +41,8 @@ MORE: dict[str, set[str]] = {
     "POST /api/models/download/{task}": {"unknown_task"},
     "DELETE /api/models/download/{task}": {"unknown_task"},
     "DELETE /api/models/{task}": {"unknown_task", "model_in_use"},
-    "POST /api/models/import/{task}": PATH_CODES | {"unknown_task", "model_in_use", "model_missing", "disk_full"},
+    "POST /api/models/import/{task}": PATH_CODES
+    | {"unknown_task", "model_in_use", "model_missing", "corrupt_file", "disk_full"},
     "POST /api/models/verify/{task}": {"unknown_task", "model_in_use"},
     "POST /api/detect-vertebrae": PATH_CODES
     | IMAGE_CODES
@@ -79,7 +80,8 @@ def _description(app: FastAPI, *, with_token: bool) -> dict[str, Any]:
     for name in UNUSED:
         models.pop(name, None)
     for model in (ErrorAnswer, DownloadEvent):
-        models[model.__name__] = model.model_json_schema()
+        shape = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        models |= shape.pop("$defs", {}) | {model.__name__: shape}
     operations = dict(_operations(found))
     for place, operation in operations.items():
         _name_tasks(operation.get("parameters", ()))

@@ -5,6 +5,7 @@ import os
 import sys
 import time
 
+from arrivals import Arrivals
 from config import Settings
 from detection import STAGE_WEIGHTS, Detector
 from jobs import Jobs
@@ -26,10 +27,10 @@ class StuckWorker(Worker):
 def run() -> int:
     settings = Settings.from_env({**os.environ, **flags(sys.argv[1:])})
     worker = StuckWorker(pipelines.make, keep_warm_s=None, log_plan=LogPlan(settings.log_folder))
-    models = Models(settings.home, settings.weights_urls, offline=True, strict_digests=False)
-    detector = Detector(worker, WeightsOnPaper(), auto_download=False, device=settings.device)
+    models = Models(settings.home, Arrivals(settings.weights_urls, offline=True, strict_digests=False))
+    detector = Detector(worker, WeightsOnPaper(models), auto_download=False, device=settings.device)
     jobs = Jobs(detector, weights=STAGE_WEIGHTS, queue=settings.queue)
-    return serve(settings, Parts(models, jobs, worker, detector), bound(settings.host, settings.port))
+    return serve(settings, Parts(models, jobs, worker), bound(settings.host, settings.port))
 
 
 if __name__ == "__main__":

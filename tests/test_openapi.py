@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -55,6 +56,12 @@ def test_with_a_token_every_answer_is_one_that_is_described_and_none_comes_witho
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     with live_server(tmp_path_factory.mktemp("home")) as running:
         yield running
+
+
+def test_the_description_refers_to_nothing_that_is_not_in_it(server: LiveServer) -> None:
+    document = server.get("/openapi.json").json()
+    named = set(re.findall(r'"\$ref": "([^"]+)"', json.dumps(document)))
+    assert named <= {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
 
 
 def test_every_operation_describes_its_errors_in_the_contracts_form(server: LiveServer) -> None:
