@@ -92,11 +92,11 @@ def status_of(house: House, task: str) -> ModelStatusAnswer:
 
 
 def _deletion_message(deletion: Deletion) -> str:
-    message = "The model was deleted." if deletion.removed else "There was nothing to delete."
-    if deletion.needed_by:
-        needed_by = " and ".join(deletion.needed_by)
-        message += f" What {needed_by} needs of it stays; delete {needed_by} first to free that too."
-    return message
+    if not deletion.needed_by:
+        return "The model was deleted." if deletion.removed else "There was nothing to delete."
+    done = "A part of the model was deleted" if deletion.removed else "Nothing was deleted"
+    needed_by = " and ".join(deletion.needed_by)
+    return f"{done}: {needed_by} needs what stays. Delete {needed_by} first to free that too."
 
 
 async def _events(shared: Download) -> AsyncIterator[dict[str, Any]]:

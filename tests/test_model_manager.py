@@ -14,6 +14,7 @@ import pytest
 from arrivals import Arrivals
 from errors import Cancelled, DamagedWeights, DownloadFailed, ModelInUse, ModelMissing, UnknownTask, UnusableImport
 from model_manager import Deletion, Models
+from tests.live_server import live_server
 from tests.model_homes import CHECKPOINT, MR, files_below, followed, last, offline, online
 from tests.release_server import (
     CHECKPOINT_BYTES,
@@ -22,6 +23,7 @@ from tests.release_server import (
     ReleaseServer,
     release_zip,
     training_files,
+    write_folder,
     write_release,
     write_zip,
 )
@@ -355,6 +357,17 @@ def test_deleting_leaves_what_another_downloaded_task_needs(models: Models, home
     models.delete("vertebrae")
     assert models.delete("total_body").removed
     assert files_below(home) == set()
+
+
+def test_the_answer_to_a_deletion_says_who_needs_what_stays(home: Path, tmp_path: Path) -> None:
+    results = write_folder(tmp_path / "results", training_files(292) | training_files(297) | training_files(298))
+    for task in ("total_body", "vertebrae"):
+        offline(home).import_from(task, results)
+    with live_server(home, {"OPENSCANS_OFFLINE": "1"}) as server:
+        answer = server.delete("/api/models/total_body").json()
+        assert (answer["success"], answer["freed_space_mb"]) == (False, 0)
+        assert "vertebrae needs" in answer["message"]
+        assert server.delete("/api/models/vertebrae").json()["message"] == "The model was deleted."
 
 
 def test_what_is_damaged_is_deleted_whoever_needs_it(models: Models, home: Path) -> None:

@@ -123,20 +123,20 @@ def without_plans(path: Path) -> None:
     write_zip(path, {name: content for name, content in training_files(756).items() if "plans.json" not in name})
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        with_a_bomb,
-        with_a_hidden_bomb,
-        with_more_files_than_any_model,
-        with_a_trick,
-        without_plans,
-        with_a_changed_byte,
-        without_its_end,
-        with_files_before_its_start,
-        with_a_changed_byte_in_lzma,
-    ],
-)
+SPOILERS = [
+    with_a_bomb,
+    with_a_hidden_bomb,
+    with_more_files_than_any_model,
+    with_a_trick,
+    without_plans,
+    with_a_changed_byte,
+    without_its_end,
+    with_files_before_its_start,
+    with_a_changed_byte_in_lzma,
+]
+
+
+@pytest.mark.parametrize("spoil", SPOILERS)
 def test_a_damaged_download_is_thrown_away_and_fetched_anew(
     models: Models, server: ReleaseServer, home: Path, spoil: Callable[[Path], None]
 ) -> None:
