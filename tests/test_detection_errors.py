@@ -8,10 +8,13 @@ import pytest
 import errors
 from service.answers import status_of
 from tests import small_networks
-from tests.bad_files import EXPECTED, single_slice, structured_report
+from tests.bad_files import EXPECTED, pipe, single_slice, structured_report
 from tests.live_server import LiveServer, live_server
 
 FIELDS = {"success", "error", "detail", "code", "hint"}
+
+OVER_HTTP = EXPECTED | {pipe: errors.ForbiddenPath}
+"""What is no file is refused before anybody looks whether it can be read."""
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +30,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
         yield live
 
 
-@pytest.mark.parametrize(("make", "expected"), EXPECTED.items(), ids=[make.__name__ for make in EXPECTED])
+@pytest.mark.parametrize(("make", "expected"), OVER_HTTP.items(), ids=[make.__name__ for make in OVER_HTTP])
 def test_a_file_that_is_no_volume_is_refused_with_its_code(
     make: Callable[[Path], Path], expected: type[errors.OpenScansError], server: LiveServer, tmp_path: Path
 ) -> None:
