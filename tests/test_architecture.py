@@ -12,6 +12,7 @@ PLAIN = {"errors", "findings", "progress"}
 
 MAY_IMPORT = {
     "errors": set(),
+    "memory": {"errors"},
     "findings": set(),
     "progress": set(),
     "devices": set(),
@@ -22,7 +23,7 @@ MAY_IMPORT = {
     "schemas": PLAIN | {"devices"},
     "access": {"errors"},
     "grids": PLAIN,
-    "volumes": PLAIN,
+    "volumes": PLAIN | {"memory"},
     "networks": PLAIN | {"devices"},
     "tiles": PLAIN | {"networks"},
     "vertebrae": PLAIN | {"grids"},

@@ -15,14 +15,14 @@ from phantom.files import reorient
 from volumes.pixels import PixelFile
 
 CASES = {
-    "01_ge_ct_tilt_varspacing": errors.InconsistentGeometry,
-    "02_philips_ct_tilt_neg18": errors.InconsistentGeometry,
+    "01_ge_ct_tilt_varspacing": ((512, 611, 134), (0.488, 0.488, 1.083)),
+    "02_philips_ct_tilt_neg18": ((512, 519, 5), (0.482, 0.482, 2.371)),
     "04_philips_ct_study_dicomdir": ((512, 512, 8), (0.451, 0.451, 5.0)),
     "04_philips_ct_study_dicomdir/data/S21570/S2010/I110": ((512, 512, 8), (0.451, 0.451, 5.0)),
     "04_philips_ct_study_dicomdir/data/DICOMDIR": errors.NoImage,
-    "05_siemens_ct_gantrytilt_14deg": errors.InconsistentGeometry,
+    "05_siemens_ct_gantrytilt_14deg": ((512, 521, 4), (0.418, 0.418, 4.851)),
     "06_siemens_ct_not_a_volume": errors.TooFewSlices,
-    "07_ct_variable_increment": errors.InconsistentGeometry,
+    "07_ct_variable_increment": ((512, 512, 5), (0.43, 0.43, 5.0)),
     "09_mr_two_orientations_one_series": errors.InconsistentGeometry,
     "11_ct_one_slice_16_transfer_syntaxes": errors.TooFewSlices,
     "12_mr_sagittal_compressed_series": ((256, 256, 4), (1.0, 1.0, 1.0)),

@@ -5,7 +5,7 @@ It knows nothing of labels, networks or HTTP.
 
 from pathlib import Path
 
-from errors import InputNotFound, UnsupportedFile
+from errors import InputNotFound, OutOfMemory, UnsupportedFile
 from progress import Report, unheard
 from volumes.assembly import volume_of
 from volumes.headers import Header, begins_like_dicom
@@ -20,12 +20,15 @@ __all__ = ["Instance", "Volume", "modality_of", "read"]
 def read(path: Path, *, series_uid: str | None = None, report: Report = unheard) -> Volume:
     """The volume at ``path``: a DICOM file (with its series), a folder, NIfTI, NRRD or MetaImage.
 
-    ``series_uid`` chooses a series of a folder. ``report`` counts slices, or the file. Raises InputNotFound and the
-    kinds of VolumeError.
+    ``series_uid`` chooses a series of a folder. ``report`` counts slices, or the file. Raises InputNotFound,
+    OutOfMemory and the kinds of VolumeError.
     """
-    if _is_single_image(path):
-        return read_itk(path, report) if path.suffix.lower() in SUFFIXES else read_nifti(path, report)
-    return volume_of(_series(path, series_uid, report), report)
+    try:
+        if _is_single_image(path):
+            return read_itk(path, report) if path.suffix.lower() in SUFFIXES else read_nifti(path, report)
+        return volume_of(_series(path, series_uid, report), report)
+    except MemoryError as error:
+        raise OutOfMemory("The image does not fit into the memory that is free.") from error
 
 
 def modality_of(path: Path, *, series_uid: str | None = None) -> str | None:

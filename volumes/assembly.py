@@ -12,8 +12,11 @@ from findings import Notice
 from progress import Report
 from volumes.geometry import Stack, stacked
 from volumes.headers import Slice
+from volumes.phases import of_one_phase
 from volumes.pixels import PixelFile
+from volumes.room import check_room
 from volumes.series import Series
+from volumes.stored import AIR
 from volumes.values import Plane, Voxels, room_for, roomy
 from volumes.volume import Instance, Volume, notices_for
 
@@ -28,19 +31,22 @@ def volume_of(series: Series, report: Report) -> Volume:
     """
     if any(header.cut for header in series.headers):
         raise CorruptFile("A file of the series ends within its header.")
-    slices = _without_copies(series.slices)
+    slices, chosen = of_one_phase(_without_copies(series.slices), series.named)
     if not slices:
         raise TooFewSlices("The series holds no slice.")
     stack = stacked(slices)
+    check_room(stack, at_once=SLICES_AT_ONCE)
+    voxels = _voxels(stack, report)
     return Volume(
-        voxels=_voxels(stack, report),
+        voxels=voxels if stack.stored is None else stack.stored.resampled(voxels, AIR.get(series.modality, 0)),
         affine_lps=stack.affine_lps,
         modality=series.modality,
         series_instance_uid=series.uid or None,
         instances=tuple(
             Instance(one.sop_instance_uid, one.instance_number, one.file, one.frame) for one in stack.slices
         ),
-        notices=(*notices_for(len(stack.slices)), *_notices_of(series)),
+        notices=(*notices_for(len(stack.slices)), *stack.notices, *chosen, *_notices_of(series)),
+        stored=stack.stored,
     )
 
 
@@ -68,7 +74,7 @@ def _notices_of(series: Series) -> tuple[Notice, ...]:
 def _voxels(stack: Stack, report: Report) -> Voxels:
     """Every slice decoded into one array (z, y, x): int16 where the values are whole and fit, else wider."""
     slices = stack.slices
-    voxels = room_for((len(slices), slices[0].rows, slices[0].columns))
+    voxels = room_for(stack.shape_zyx)
     report(0, len(slices))
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         for z, plane in enumerate(_decoded(slices, pool)):

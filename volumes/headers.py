@@ -16,6 +16,7 @@ from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, EnhancedMRImageS
 
 from errors import CorruptFile, UnsupportedFile
 from progress import Report
+from volumes.deflated import check_deflated
 from volumes.values import Rescale
 
 NEEDED = [
@@ -27,6 +28,9 @@ NEEDED = [
     "Modality",
     "ImageType",
     "InstanceNumber",
+    "AcquisitionNumber",
+    "TemporalPositionIdentifier",
+    "EchoNumbers",
     "ImagePositionPatient",
     "ImageOrientationPatient",
     "PixelSpacing",
@@ -63,6 +67,12 @@ BROKEN_HEADER = (
 CLUES = ("FrameOfReferenceUID", "SeriesNumber", "Rows", "Columns")
 """What anonymised files of one series still share."""
 
+PHASES = ("AcquisitionNumber", "TemporalPositionIdentifier", "EchoNumbers", "ImageType")
+"""What may tell several volumes of one series apart, the likeliest first."""
+
+MOST_FRAMES = 50_000
+"""In one file; a header that claims more would fill the memory with nothing."""
+
 IMAGES = (CTImageStorage, MRImageStorage, EnhancedCTImageStorage, EnhancedMRImageStorage)
 """What must have rows and columns; without them the file was cut short."""
 
@@ -90,6 +100,7 @@ class Slice:
     columns: int
     place: Place | None
     rescale: Rescale
+    phase: tuple[str, ...] = ("",) * len(PHASES)
 
 
 @dataclass(frozen=True)
@@ -118,11 +129,13 @@ def read_header(file: Path) -> Header:
         return _header(file, dataset)
     except InvalidDicomError as error:
         raise UnsupportedFile("This is not a DICOM file.") from error
-    except BROKEN_HEADER as error:
+    except (*BROKEN_HEADER, MemoryError) as error:
+        # Without pixels a header is small; one that fills the memory lies about an element's length.
         raise CorruptFile("The DICOM header is incomplete or malformed.") from error
 
 
 def _read(file: Path) -> Dataset:
+    check_deflated(file)
     try:
         return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(NEEDED))
     except InvalidDicomError:
@@ -183,6 +196,8 @@ def _several(value: Any) -> list[Any]:  # noqa: ANN401 - pydicom gives one value
 
 def _slices(file: Path, dataset: Dataset) -> Iterator[Slice]:
     frames = int(dataset.get("NumberOfFrames") or 1)
+    if not 1 <= frames <= MOST_FRAMES:
+        raise ValueError(f"{frames} frames")
     per_frame = dataset.get("PerFrameFunctionalGroupsSequence") or []
     shared = (dataset.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
     for frame in range(frames):
@@ -198,6 +213,7 @@ def _slices(file: Path, dataset: Dataset) -> Iterator[Slice]:
             # Without groups of its own, a frame of several has no place that the header tells.
             place=_place(own, shared, dataset) if frames == 1 or per_frame else None,
             rescale=_rescale(own, shared, dataset),
+            phase=tuple(str(dataset.get(name) or "") for name in PHASES),
         )
 
 

@@ -1,15 +1,21 @@
 """NRRD and MetaImage files, for people who come from 3D Slicer; read by SimpleITK where it is installed."""
 
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+import memory
 from errors import CorruptFile, SeveralVolumes, TooFewSlices, UnsupportedFile
 from progress import Report
 from volumes.values import narrowed
 from volumes.volume import FEWEST_SLICES, Volume, notices_for
 
 SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
+
+VOXEL_BYTES = 2 * 8
+"""At most 8 as they are stored, and a copy of them as an array."""
 
 
 def read_itk(file: Path, report: Report) -> Volume:
@@ -23,7 +29,7 @@ def read_itk(file: Path, report: Report) -> Volume:
         ) from error
     report(0, 1)
     try:
-        image = sitk.ReadImage(str(file))
+        image = _image(sitk, file)
     except RuntimeError as error:
         raise CorruptFile(f"The {file.suffix} file is incomplete or damaged.") from error
     if image.GetNumberOfComponentsPerPixel() != 1 or image.GetDimension() > 3:
@@ -36,3 +42,12 @@ def read_itk(file: Path, report: Report) -> Volume:
     voxels = narrowed(sitk.GetArrayFromImage(image))
     report(1, 1)
     return Volume(voxels=voxels, affine_lps=affine, notices=notices_for(min(image.GetSize())))
+
+
+def _image(sitk: Any, file: Path) -> Any:  # noqa: ANN401 - SimpleITK has no types
+    """The image, if there is room for what its header says. Raises RuntimeError, OutOfMemory."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(file))
+    reader.ReadImageInformation()
+    memory.check_free(math.prod(reader.GetSize()) * reader.GetNumberOfComponents() * VOXEL_BYTES, "The image")
+    return reader.Execute()

@@ -1,6 +1,7 @@
 """A NIfTI file becomes a volume, whatever its orientation: x, y, z are the array's indices as stored."""
 
 import gzip
+import itertools
 import math
 import zlib
 from pathlib import Path
@@ -12,9 +13,11 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
+import memory
 from errors import CorruptFile, InconsistentGeometry, SeveralVolumes, TooFewSlices, UnsupportedFile
+from findings import Notice
 from progress import Report
-from volumes.values import Rescale, Voxels, narrowed, room_for, roomy
+from volumes.values import KINDS, Rescale, Voxels, narrowed, room_for, roomy
 from volumes.volume import FEWEST_SLICES, Volume, notices_for
 
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -24,8 +27,23 @@ HEADER_BYTES = 352
 SUFFIXES = (".nii", ".nii.gz", ".hdr", ".hdr.gz")
 GZIP_MAGIC = b"\x1f\x8b"
 
+LARGEST_OFFSET_BYTES = 2**24
+"""Between header and voxels lie extensions, which nibabel reads whole; those of other programs are some kilobytes."""
+
+OFFSET_FIELDS = {348: ("f4", 108), 540: ("i8", 168)}
+"""By the header's size, which tells the version: type and place of the voxels' offset."""
+
+FORMS_TOLERANCE_MM = 1.0
+"""Two placements of one image differ by rounding and by the quaternion's few digits, which stay below this."""
+
 DEFLATE_MOST = 1032
 """Deflate never makes anything smaller than by this factor, so a larger claim is a lie."""
+
+FORMS_DIFFER = Notice(
+    "sform_qform_differ", "The NIfTI header places the image twice, and differently; its sform was used."
+)
+
+WIDEST_BYTES = np.dtype(KINDS[-1]).itemsize
 
 BROKEN_FILE = (HeaderDataError, ImageFileError, EOFError, OSError, ValueError, zlib.error)
 """What nibabel and gzip raise on files that are cut short or malformed."""
@@ -49,6 +67,7 @@ def is_nifti(file: Path) -> bool:
 def read_nifti(file: Path, report: Report) -> Volume:
     """The image in ``file``. Raises the kinds of VolumeError."""
     report(0, 1)
+    _check_offset(file)
     try:
         # A mapped file would lose its voxels, and the process its life, if somebody shortened it meanwhile.
         image = nib.load(file, mmap=False)
@@ -61,9 +80,27 @@ def read_nifti(file: Path, report: Report) -> Volume:
     if math.prod(shape) * dtype.itemsize > most_bytes:
         raise CorruptFile("The NIfTI file is shorter than its header says.")
     affine = _affine(image)
+    # What is stored and, at worst, its values in the widest kind.
+    memory.check_free(math.prod(shape) * (dtype.itemsize + WIDEST_BYTES), "The image")
     voxels = _voxels(image, shape)
     report(1, 1)
-    return Volume(voxels=voxels, affine_lps=affine, notices=notices_for(min(shape[:3])))
+    notices = (*notices_for(min(shape[:3])), *_notices_of(image))
+    return Volume(voxels=voxels, affine_lps=affine, notices=notices)
+
+
+def _check_offset(file: Path) -> None:
+    """Raises CorruptFile where the voxels begin beyond reason: a packed file would be unpacked as far as that."""
+    try:
+        with gzip.open(file) if file.name.lower().endswith(".gz") else file.open("rb") as stream:
+            start = stream.read(HEADER_BYTES)
+    except BROKEN_FILE as error:
+        raise CorruptFile("The NIfTI file is incomplete or damaged.") from error
+    for order in "<>":
+        field = OFFSET_FIELDS.get(int(np.frombuffer(start[:4].ljust(4), f"{order}i4")[0]))
+        if field is not None and len(start) == HEADER_BYTES:
+            offset_bytes = float(np.frombuffer(start, order + field[0], count=1, offset=field[1])[0])
+            if not offset_bytes <= LARGEST_OFFSET_BYTES:
+                raise CorruptFile("The NIfTI header puts the voxels behind the end of any file.")
 
 
 def _most_bytes(stored: Path) -> int:
@@ -88,6 +125,20 @@ def _affine(image: Any) -> NDArray[np.float64]:  # noqa: ANN401 - nibabel has no
     if not np.isfinite(affine).all() or not np.linalg.norm(affine[:3, :3], axis=0).all():
         raise InconsistentGeometry("The NIfTI header gives voxels without size or place.")
     return affine
+
+
+def _notices_of(image: Any) -> tuple[Notice, ...]:  # noqa: ANN401
+    """A notice where the header's two placements differ; nibabel, as most programs, goes by the sform."""
+    header = image.header
+    if min(int(header["sform_code"]), int(header["qform_code"])) < 1:
+        return ()
+    try:
+        differs = header.get_sform() - header.get_qform()
+    except BROKEN_FILE:
+        return (FORMS_DIFFER,)
+    corners = np.array(list(itertools.product(*((0, size - 1) for size in image.shape[:3]))))
+    off_mm = np.linalg.norm(corners @ differs[:3, :3].T + differs[:3, 3], axis=1)
+    return () if off_mm.max() <= FORMS_TOLERANCE_MM else (FORMS_DIFFER,)
 
 
 def _voxels(image: Any, shape: tuple[int, ...]) -> Voxels:  # noqa: ANN401

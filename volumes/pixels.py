@@ -27,6 +27,7 @@ from pydicom.uid import (
 )
 
 from errors import CorruptFile, NoImage, UnsupportedTransferSyntax
+from volumes.codestreams import size_of
 from volumes.headers import BROKEN_HEADER
 
 Stored: TypeAlias = NDArray[np.integer[Any]]
@@ -92,7 +93,10 @@ class PixelFile:
         decoder = DECODERS.get(self._syntax)
         if decoder is None:
             raise UnsupportedTransferSyntax(f"The compression {self._syntax.name} is not read.")
-        values = decoder(get_frame(self._dataset.PixelData, index, number_of_frames=self._frames))
+        picture = get_frame(self._dataset.PixelData, index, number_of_frames=self._frames)
+        if size_of(picture) not in (None, self._shape):
+            raise CorruptFile("A slice's pixels have another size than its header says.")
+        values = decoder(picture)
         # The JPEG family decodes to unsigned words; the header tells how they are meant.
         return values.view(f"i{values.itemsize}") if self._signed else values
 

@@ -2,7 +2,7 @@
 
 import os
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from errors import CorruptFile, InputNotFound, InvalidRequest, NoImage, UnsupportedModality
@@ -17,12 +17,16 @@ MOST_FILES = 50_000
 
 @dataclass(frozen=True)
 class Series:
-    """The headers of one series. ``damaged`` counts DICOM files beside it that do not tell what they belong to."""
+    """The headers of one series. ``damaged`` counts DICOM files beside it that do not tell what they belong to.
+
+    ``named`` is the file that stands for the series, if one does.
+    """
 
     uid: str
     modality: str
     headers: tuple[Header, ...]
     damaged: int = 0
+    named: Path | None = None
 
     @property
     def slices(self) -> list[Slice]:
@@ -48,7 +52,7 @@ def series_around(own: Header, report: Report) -> Series:
     """The whole series that ``own`` belongs to, gathered from its folder. Raises InputNotFound."""
     beside = headers_of([other for other in _files_in(own.file.parent) if other != own.file], report)
     # Groups keep the order of what they are made of.
-    return _grouped([own, *beside])[0]
+    return replace(_grouped([own, *beside])[0], named=own.file)
 
 
 def series_in_folder(folder: Path, series_uid: str | None, report: Report) -> Series:

@@ -44,6 +44,11 @@ class Rescale:
             return values
         return stored.astype(np.float64) * self.slope + self.intercept
 
+    @property
+    def stays_narrow(self) -> bool:
+        """Whether values of 16 bits most likely keep to 16 bits, as the headers tell."""
+        return self._is_whole() and abs(self.slope) == 1
+
     def _is_whole(self) -> bool:
         return (
             self.slope.is_integer()

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import InconsistentGeometry
-from findings import Notice
+from findings import Bounds, Notice, Point, Voxel
+from volumes.stored import StoredSlices
 from volumes.values import Voxels
 
 SMALLEST_VOXEL_MM3 = 1e-6
@@ -38,7 +39,11 @@ class Volume:
 
     ``affine_lps`` maps a voxel's index (x, y, z, 1), centre of voxel, to patient millimetres in LPS. DICOM: x is the
     column, y the row, z the slice along the normal (row direction × column direction). NIfTI: x, y, z are the array's
-    first, second and third index. ``instances`` has one entry per z for DICOM and none for other formats.
+    first, second and third index. ``instances`` has one entry per stored slice for DICOM and none for other formats.
+
+    The client counts columns, rows and slices as they are stored. ``stored`` is None where ``voxels`` are those;
+    where the volume had to be resampled (gantry tilt, missing or unevenly spaced slices) it tells where they lie in
+    it. Whatever is told to a client in voxels goes through `client_point` and `client_bounds`; millimetres do not.
     """
 
     voxels: Voxels
@@ -47,10 +52,32 @@ class Volume:
     series_instance_uid: str | None = None
     instances: tuple[Instance, ...] = ()
     notices: tuple[Notice, ...] = ()
+    stored: StoredSlices | None = None
 
     def __post_init__(self) -> None:
         if not np.isfinite(self.affine_lps).all() or abs(np.linalg.det(self.affine_lps[:3, :3])) < SMALLEST_VOXEL_MM3:
             raise InconsistentGeometry("The image's axes are not given or coincide, so it has no place in the patient.")
+
+    @property
+    def client_size(self) -> Voxel:
+        """Columns, rows and slices of the image as the client sees it."""
+        z, y, x = self.voxels.shape
+        return Voxel(x, y, z) if self.stored is None else self.stored.size
+
+    @property
+    def client_spacing_mm(self) -> Point:
+        """Between the client's columns, rows and slices; where these are unevenly spaced, the median."""
+        x_mm, y_mm, z_mm = np.linalg.norm(self.affine_lps[:3, :3], axis=0)
+        steps = 1.0 if self.stored is None else self.stored.typical_step
+        return Point(float(x_mm), float(y_mm), float(z_mm) * steps)
+
+    def client_point(self, position: Point) -> Point:
+        """A position among ``voxels``, in the client's columns, rows and slices (index into ``instances``)."""
+        return position if self.stored is None else self.stored.point(position)
+
+    def client_bounds(self, box: Bounds) -> Bounds:
+        """The client's voxels that hold a box of ``voxels``: the box around it where slices are sheared."""
+        return box if self.stored is None else self.stored.bounds(box)
 
 
 def notices_for(slices: int) -> tuple[Notice, ...]:
