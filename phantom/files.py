@@ -79,6 +79,7 @@ class DicomStyle:
     slice_thickness_mm: float | None = None
     series_uid: str | None = None
     series_description: str = "Synthetic phantom"
+    patient_position: str = "HFS"
 
     @property
     def intercept(self) -> int:
@@ -154,7 +155,7 @@ def _series_attributes(affine_lps: Affine, shape_zyx: tuple[int, ...], style: Di
     common.ImageType = ["DERIVED", "PRIMARY", "AXIAL"]
     common.Modality = style.modality
     common.Manufacturer = "Synthetic"
-    common.SeriesDescription = style.series_description
+    common.SeriesDescription, common.PatientPosition = style.series_description, style.patient_position
     common.PatientName, common.PatientID = "PHANTOM^SYNTHETIC", "PHANTOM"
     common.StudyInstanceUID, common.FrameOfReferenceUID = generate_uid(), generate_uid()
     common.SeriesInstanceUID = generate_uid() if style.series_uid is None else style.series_uid

@@ -7,60 +7,22 @@ import numpy as np
 import pydicom
 import pytest
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset
-from pydicom.encaps import encapsulate, get_frame
-from pydicom.sequence import Sequence
-from pydicom.uid import UID, EnhancedCTImageStorage, ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless
+from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless
 
 import errors
 import volumes
 from phantom.files import DicomStyle, write_dicom_series
+from tests.enhanced import merged
 from tests.test_phantom_files import axial_affine, some_voxels
 
 SHUFFLED = [3, 0, 4, 1, 2]
 """The order of the frames in the file; they lie in another."""
 
 
-def item(**attributes: object) -> Sequence:
-    inner = Dataset()
-    for name, value in attributes.items():
-        setattr(inner, name, value)
-    return Sequence([inner])
-
-
 def write_enhanced(folder: Path, syntax: UID, order: list[int] = SHUFFLED, intercept_step: int = 0) -> Path:
     """One multi-frame file of the slices that the plain writer makes; ``folder`` keeps only that file."""
     files = write_dicom_series(folder, some_voxels(), axial_affine(), DicomStyle(transfer_syntax=syntax))
-    slices = [pydicom.dcmread(files[z]) for z in order]
-    whole = pydicom.dcmread(files[0])
-    whole.SOPClassUID, whole.NumberOfFrames = EnhancedCTImageStorage, len(slices)
-    whole.SharedFunctionalGroupsSequence = item(
-        PixelMeasuresSequence=item(PixelSpacing=whole.PixelSpacing),
-        PlaneOrientationSequence=item(ImageOrientationPatient=whole.ImageOrientationPatient),
-    )
-    whole.PerFrameFunctionalGroupsSequence = Sequence(
-        [_groups(one, intercept_step * z) for z, one in enumerate(slices)]
-    )
-    whole.PixelData = _joined([one.PixelData for one in slices], compressed=syntax.is_compressed)
-    for name in ("PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient", "RescaleSlope", "RescaleIntercept"):
-        delattr(whole, name)
-    for file in files:
-        file.unlink()
-    whole.save_as(folder / "enhanced.dcm")
-    return folder / "enhanced.dcm"
-
-
-def _groups(one: Dataset, intercept: int) -> Dataset:
-    return item(
-        PlanePositionSequence=item(ImagePositionPatient=one.ImagePositionPatient),
-        PixelValueTransformationSequence=item(RescaleSlope=1, RescaleIntercept=intercept, RescaleType="HU"),
-    )[0]
-
-
-def _joined(pixels: list[bytes], *, compressed: bool) -> bytes:
-    if compressed:
-        return encapsulate([get_frame(one, 0, number_of_frames=1) for one in pixels])
-    return b"".join(pixels)
+    return merged(files, order, intercept_step=intercept_step)
 
 
 @pytest.mark.parametrize(

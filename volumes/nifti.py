@@ -23,15 +23,12 @@ from volumes.volume import FEWEST_SLICES, Volume, notices_for
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 MAGIC = (b"n+1\0", b"ni1\0", b"n+2\0", b"ni2\0")
-HEADER_BYTES = 352
+HEADER_BYTES, LONGEST_HEADER = 352, 540
 SUFFIXES = (".nii", ".nii.gz", ".hdr", ".hdr.gz")
 GZIP_MAGIC = b"\x1f\x8b"
 
 LARGEST_OFFSET_BYTES = 2**24
 """Between header and voxels lie extensions, which nibabel reads whole; those of other programs are some kilobytes."""
-
-OFFSET_FIELDS = {348: ("f4", 108), 540: ("i8", 168)}
-"""By the header's size, which tells the version: type and place of the voxels' offset."""
 
 FORMS_TOLERANCE_MM = 1.0
 """Two placements of one image differ by rounding and by the quaternion's few digits, which stay below this."""
@@ -67,7 +64,7 @@ def is_nifti(file: Path) -> bool:
 def read_nifti(file: Path, report: Report) -> Volume:
     """The image in ``file``. Raises the kinds of VolumeError."""
     report(0, 1)
-    _check_offset(file)
+    _check_header(file)
     try:
         # A mapped file would lose its voxels, and the process its life, if somebody shortened it meanwhile.
         image = nib.load(file, mmap=False)
@@ -88,19 +85,23 @@ def read_nifti(file: Path, report: Report) -> Volume:
     return Volume(voxels=voxels, affine_lps=affine, notices=notices)
 
 
-def _check_offset(file: Path) -> None:
-    """Raises CorruptFile where the voxels begin beyond reason: a packed file would be unpacked as far as that."""
+def _check_header(file: Path) -> None:
+    """Look at the header as it is stored, before nibabel mends it or reads as far as it says.
+
+    Raises CorruptFile where the voxels begin beyond reason, for a packed file would be unpacked as far as that;
+    InconsistentGeometry where nothing tells the voxels' size.
+    """
     try:
         with gzip.open(file) if file.name.lower().endswith(".gz") else file.open("rb") as stream:
-            start = stream.read(HEADER_BYTES)
+            start = stream.read(LONGEST_HEADER)
+        kind = nib.Nifti2Header if start[4:8] in MAGIC else nib.Nifti1Header
+        header = kind(start[: kind.sizeof_hdr], check=False)
     except BROKEN_FILE as error:
         raise CorruptFile("The NIfTI file is incomplete or damaged.") from error
-    for order in "<>":
-        field = OFFSET_FIELDS.get(int(np.frombuffer(start[:4].ljust(4), f"{order}i4")[0]))
-        if field is not None and len(start) == HEADER_BYTES:
-            offset_bytes = float(np.frombuffer(start, order + field[0], count=1, offset=field[1])[0])
-            if not offset_bytes <= LARGEST_OFFSET_BYTES:
-                raise CorruptFile("The NIfTI header puts the voxels behind the end of any file.")
+    if not float(header["vox_offset"]) <= LARGEST_OFFSET_BYTES:
+        raise CorruptFile("The NIfTI header puts the voxels behind the end of any file.")
+    if header["sform_code"] == 0 and not np.all(header["pixdim"][1:4]):
+        raise InconsistentGeometry("The NIfTI header gives voxels without size.")
 
 
 def _most_bytes(stored: Path) -> int:

@@ -59,25 +59,30 @@ class StoredSlices:
         volume = np.empty(self.shape_zyx, stored.dtype)
         whole = np.issubdtype(stored.dtype, np.integer)
         for z, plane in enumerate(volume):
-            values = self._plane(stored, z, outside)
+            values = self._plane(stored, z)
+            values[np.isnan(values)] = outside
             plane[:] = np.rint(values, out=values) if whole else values
         return volume
 
-    def _plane(self, stored: Voxels, z: int, outside: int) -> Plane:
+    def _plane(self, stored: Voxels, z: int) -> Plane:
+        """One plane, (y, x), float64; NaN where no slice reaches."""
         position = self._slice_at(z)
         # Interpolation leaves rounding errors; a plane on a slice must not be mixed with the next.
         before = min(int(position + 1e-6), len(stored) - 1)
         weight = max(position - before, 0.0)
-        values = self._moved(stored[before], before, outside)
-        if weight > 1e-6:
-            values += weight * (self._moved(stored[before + 1], before + 1, outside) - values)
-        return values
+        low = self._moved(stored[before], before)
+        if weight <= 1e-6:
+            return low
+        high = self._moved(stored[before + 1], before + 1)
+        mixed: Plane = low + weight * (high - low)
+        # Where only one of two sheared slices reaches, it speaks alone.
+        return np.where(np.isnan(low), high, np.where(np.isnan(high), low, mixed))
 
-    def _moved(self, plane: Plane, index: int, outside: int) -> Plane:
+    def _moved(self, plane: Plane, index: int) -> Plane:
         """One slice, (row, column), on the volume's rows and columns, in float64."""
         _, rows, columns = self.shape_zyx
         x, y, _ = self.origins_xyz[index]
-        return _shifted(_shifted(plane.astype(np.float64), y, rows, outside).T, x, columns, outside).T
+        return _shifted(_shifted(plane.astype(np.float64), y, rows).T, x, columns).T
 
     def _slice_at(self, z: float) -> float:
         return float(np.interp(z, self.origins_xyz[:, 2], np.arange(self.size.z)))
@@ -93,11 +98,11 @@ class StoredSlices:
         return int(inside[0]), int(inside[-1])
 
 
-def _shifted(lines: Plane, by: float, count: int, outside: int) -> Plane:
-    """``lines`` moved along their first axis to begin at the index ``by`` of ``count``, linear between them."""
+def _shifted(lines: Plane, by: float, count: int) -> Plane:
+    """``lines`` moved along their first axis to begin at the index ``by`` of ``count``: linear, NaN beyond them."""
     start = math.floor(by + 1e-6)
     weight = max(by - start, 0.0)
-    result = np.full((count, *lines.shape[1:]), float(outside))
+    result = np.full((count, *lines.shape[1:]), np.nan)
     if weight <= 1e-6:
         result[start : start + len(lines)] = lines
         return result

@@ -1,0 +1,15 @@
+"""The images this service may meet, each with what reading it must give: one table, which DICOM.md shows too."""
+
+from tests.corpus import folders, geometry, nifti, orientations, pixels, real
+from tests.corpus.cases import Case
+
+THEMES: dict[str, list[Case]] = {
+    "How the patient lies and how slices are cut": orientations.CASES,
+    "Folders and files": folders.CASES,
+    "Stacks of slices": geometry.CASES,
+    "Pixels and headers": pixels.CASES,
+    "NIfTI": nifti.CASES,
+    "Real series": real.CASES,
+}
+
+CASES = [case for cases in THEMES.values() for case in cases]

@@ -1,0 +1,161 @@
+"""NIfTI files: two placements, number formats, shapes, damage."""
+
+import gzip
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+import errors
+from phantom.files import RAS_FROM_LPS, reorient, write_nifti
+from tests import bad_files
+from tests.corpus.cases import Case, Read
+from tests.corpus.scene import affine_of, image
+
+LIAR_BYTES = 700_000_000
+"""Deflate packs 700 GB into so many; a file of holes is as long and takes no room."""
+
+
+def _image(dtype: type[np.generic] = np.int16) -> nib.Nifti1Image:
+    values = image(affine_of())
+    whole = np.issubdtype(dtype, np.integer)
+    stored = (np.rint(values) if whole else values).astype(dtype)
+    return nib.Nifti1Image(stored.transpose(2, 1, 0), RAS_FROM_LPS @ affine_of())
+
+
+def _saved(folder: Path, made: nib.Nifti1Image, name: str = "image.nii.gz") -> Path:
+    nib.save(made, folder / name)
+    return folder / name
+
+
+def plain(folder: Path) -> Path:
+    return _saved(folder, _image())
+
+
+def turned(folder: Path) -> Path:
+    """First index to the back, second to the feet, third to the right."""
+    write_nifti(folder / "turned.nii", *reorient(np.rint(image(affine_of())).astype(np.int16), affine_of(), "PIR"))
+    return folder / "turned.nii"
+
+
+def forms_that_differ(folder: Path) -> Path:
+    """A qform that mirrors the image."""
+    made = _image()
+    made.set_qform(np.diag([-1.0, 1.0, 1.0, 1.0]) @ made.affine, code=1)
+    made.set_sform(RAS_FROM_LPS @ affine_of(), code=1)
+    return _saved(folder, made)
+
+
+def qform_only(folder: Path) -> Path:
+    made = _image()
+    made.set_qform(RAS_FROM_LPS @ affine_of(), code=1)
+    made.set_sform(None, code=0)
+    return _saved(folder, made)
+
+
+def scaled(folder: Path) -> Path:
+    made = nib.Nifti1Image(np.rint(image(affine_of()).transpose(2, 1, 0) * 4).astype(np.int16), _image().affine)
+    made.header.set_slope_inter(0.25, 0)
+    return _saved(folder, made)
+
+
+def float64(folder: Path) -> Path:
+    return _saved(folder, _image(np.float64))
+
+
+def big_endian(folder: Path) -> Path:
+    header = nib.Nifti1Header(endianness=">")
+    header.set_data_dtype(np.int16)
+    little = _image()
+    return _saved(folder, nib.Nifti1Image(np.asanyarray(little.dataobj), little.affine, header), "image.nii")
+
+
+def five_dimensional(folder: Path) -> Path:
+    return _saved(folder, nib.Nifti1Image(np.zeros((8, 8, 8, 1, 3), np.int16), np.eye(4)))
+
+
+def five_dimensions_of_one(folder: Path) -> Path:
+    made = _image()
+    return _saved(folder, nib.Nifti1Image(np.asanyarray(made.dataobj)[..., None, None], made.affine))
+
+
+def _with_header(folder: Path, **fields: object) -> Path:
+    """A plain file whose header is changed where no library would write it so."""
+    path = _saved(folder, _image(), "image.nii")
+    whole = path.read_bytes()
+    header = np.frombuffer(whole[:348], nib.nifti1.header_dtype).copy()
+    for name, value in fields.items():
+        header[name] = value
+    path.write_bytes(header.tobytes() + whole[348:])
+    return path
+
+
+def zero_spacing(folder: Path) -> Path:
+    return _with_header(folder, pixdim=(1, 0.7, 0, 2.5, 0, 0, 0, 0), sform_code=0, qform_code=0)
+
+
+def flattened_affine(folder: Path) -> Path:
+    """Two axes point the same way."""
+    return _with_header(folder, srow_x=(1, 1, 0, 0), srow_y=(0, 0, 0, 0), srow_z=(0, 0, 1, 0), sform_code=1)
+
+
+def affine_of_nan(folder: Path) -> Path:
+    return _with_header(folder, srow_x=(np.nan, 0, 0, 0), sform_code=1)
+
+
+def voxels_beyond(folder: Path) -> Path:
+    path = _with_header(folder, vox_offset=3e9)
+    (folder / "image.nii.gz").write_bytes(gzip.compress(path.read_bytes()))
+    return folder / "image.nii.gz"
+
+
+def bomb(folder: Path) -> Path:
+    """Long enough to hold the 700 GB that its header claims."""
+    header = nib.Nifti1Header()
+    header.set_data_shape((32767, 32767, 330))
+    header.set_data_dtype(np.int16)
+    header["magic"], header["vox_offset"] = b"n+1", 352
+    path = folder / "bomb.nii.gz"
+    path.write_bytes(gzip.compress(header.binaryblock + bytes(1000)))
+    with path.open("r+b") as stream:
+        stream.truncate(LIAR_BYTES)
+    return path
+
+
+def long_tail(folder: Path) -> Path:
+    """A whole image, and 200 MB of zeros packed behind it."""
+    path = plain(folder)
+    path.write_bytes(path.read_bytes() + gzip.compress(bytes(2**20)) * 200)
+    return path
+
+
+CASES = [
+    Case("NIfTI", "Voxels are counted as they are stored.", plain),
+    Case(
+        "NIfTI, turned",
+        "Indices stay those of the file.",
+        turned,
+        Read(size=(14, 12, 16), spacing_mm=(0.8, 2.5, 0.7)),
+    ),
+    Case("sform and qform differ", "The sform counts.", forms_that_differ, Read(warnings=("sform_qform_differ",))),
+    Case("qform only", "The qform counts where there is no sform.", qform_only),
+    Case("scl_slope", "Stored fourfold, with a slope of 0.25.", scaled),
+    Case("float64", "With fractions.", float64),
+    Case("NIfTI, big endian", "From other processors.", big_endian),
+    Case("NIfTI, 5D of one volume", "Dimensions of one are dropped.", five_dimensions_of_one),
+    Case("gzip with a long tail", "Only what the header names is unpacked.", long_tail),
+    Case("gzip that ends early", "Half a file.", bad_files.truncated_nifti, errors.CorruptFile),
+    Case("NIfTI that ends early", "Not packed.", bad_files.truncated_plain_nifti, errors.CorruptFile),
+    Case("NIfTI, 2D", "One picture.", bad_files.flat_nifti, errors.TooFewSlices),
+    Case("NIfTI, 4D", "Several volumes.", bad_files.four_dimensional_nifti, errors.SeveralVolumes),
+    Case("NIfTI, 5D", "Several volumes.", five_dimensional, errors.SeveralVolumes),
+    Case("zero spacing", "A pixdim of 0, and no affine.", zero_spacing, errors.InconsistentGeometry),
+    Case("affine that is flat", "Two axes point the same way.", flattened_affine, errors.InconsistentGeometry),
+    Case("affine of NaN", "No place.", affine_of_nan, errors.InconsistentGeometry),
+    Case("affine with a zero column", "No place.", bad_files.nifti_without_place, errors.InconsistentGeometry),
+    Case("colours", "RGB voxels.", bad_files.colour_nifti, errors.UnsupportedFile),
+    Case("NaN voxels", "No HU.", bad_files.nifti_with_nan, errors.CorruptFile),
+    Case("claims 70 TB", "More than deflate can hold.", bad_files.nifti_that_claims_too_much, errors.CorruptFile),
+    Case("bomb", "A .nii.gz that would unpack to 700 GB.", bomb, errors.OutOfMemory),
+    Case("voxels beyond", "A .nii.gz whose voxels begin at 3 GB.", voxels_beyond, errors.CorruptFile),
+]

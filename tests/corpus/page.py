@@ -1,0 +1,53 @@
+"""The corpus as a page for people: `python -m tests.corpus.page` writes DICOM.md, and a test compares the two."""
+
+from pathlib import Path
+
+from tests.corpus import CASES, THEMES
+from tests.corpus.cases import Case, Outcome, Read
+
+PAGE = Path(__file__).resolve().parents[2] / "DICOM.md"
+
+INTRODUCTION = f"""# Which images are read
+
+{len(CASES)} images and what reading them gives; `tests/test_corpus.py` makes each of them and holds every line.
+`python -m tests.corpus.page` writes this page from the same table.
+
+A size is columns × rows × slices as the client sees them, with their distances in mm. A code in parentheses is a
+warning in the answer; a code alone is the error's.
+
+- Positions decide how slices are sorted; file names, InstanceNumber, SliceThickness and GantryDetectorTilt do not.
+- **Sheared slices** (0.1° to 45°) are set upright before a network sees them: `gantry_tilt_corrected`. `center`,
+  `bounds` and `slice` are told on the slices as they are stored; `bounds` is then the box around a sheared box.
+- **Gaps** of up to 10 mm are filled by interpolation: `missing_slices` where whole slices are missing, `uneven_spacing`
+  where distances differ otherwise. Wider ones are `inconsistent_geometry`: vertebrae of a neck follow each other every
+  15 mm, so no narrower gap can hide one and shift the numbering.
+- **Several volumes under one series UID** are `several_volumes`. If a file was named, the first of AcquisitionNumber,
+  TemporalPositionIdentifier, EchoNumbers and ImageType that tells them apart chooses the file's own:
+  `one_of_several_volumes`.
+- **Memory** is reckoned from the headers and compared with what is free before a pixel is read: `out_of_memory`.
+"""
+
+
+def text() -> str:
+    parts = [INTRODUCTION]
+    for theme, cases in THEMES.items():
+        parts += [f"\n## {theme}\n", "\n| image | what it is | what reading it gives |\n|---|---|---|\n"]
+        parts += [_line(case) for case in cases]
+    return "".join(parts)
+
+
+def _line(case: Case) -> str:
+    return f"| {case.name} | {case.says} | {_outcome(case.expected)} |\n"
+
+
+def _outcome(expected: Outcome) -> str:
+    if not isinstance(expected, Read):
+        return f"`{expected.code}`"
+    size = " × ".join(map(str, expected.size))
+    spacing = " × ".join(f"{distance:g}" for distance in expected.spacing_mm)
+    codes = "".join(f" (`{code}`)" for code in expected.warnings)
+    return f"{size}, {spacing} mm{codes}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(text(), encoding="utf-8")
