@@ -23,6 +23,10 @@ LONGEST_STALL_S = 3600
 """Who waits longer for a single byte waits for nothing."""
 
 
+LONGEST_HANG_S = 24 * 3600
+"""A day; no patch takes so long on any machine."""
+
+
 class InvalidSetting(OpenScansError):
     """A setting that cannot be what it says; the server does not start."""
 
@@ -34,7 +38,8 @@ class InvalidSetting(OpenScansError):
 class Settings:
     """Everything that can be set from outside, already checked.
 
-    ``threads`` None: all physical cores. ``keep_warm_s`` None: the worker keeps its memory for ever.
+    ``threads`` None: all physical cores. ``keep_warm_s`` None: the worker keeps its memory for ever. ``hang_s``: five
+    minutes are some patches of the largest network on one slow core, or a packed image from a slow network drive.
     ``allowed_roots`` empty: any file that the user may read. ``totalsegmentator_results``: weights to import.
     """
 
@@ -52,6 +57,8 @@ class Settings:
     strict_digests: bool = False
     stall_s: int = 30
     keep_warm_s: int | None = 600
+    warm_up: bool = False
+    hang_s: int = 300
     queue: int = 8
     token: str | None = None
     allowed_roots: tuple[Path, ...] = ()
@@ -88,6 +95,8 @@ class Settings:
             strict_digests=_switch(env, "OPENSCANS_STRICT_DIGESTS", default=cls.strict_digests),
             stall_s=_whole_number(env, "OPENSCANS_STALL_S", default=cls.stall_s, low=1, high=LONGEST_STALL_S),
             keep_warm_s=None if keep_warm_s == -1 else keep_warm_s,
+            warm_up=_switch(env, "OPENSCANS_WARM_UP", default=cls.warm_up),
+            hang_s=_whole_number(env, "OPENSCANS_HANG_S", default=cls.hang_s, low=1, high=LONGEST_HANG_S),
             queue=_whole_number(env, "OPENSCANS_QUEUE", default=cls.queue, low=0, high=1000),
             token=token,
             allowed_roots=tuple(_folder(root) for root in _split(env, "OPENSCANS_ALLOWED_ROOTS", os.pathsep)),

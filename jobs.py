@@ -53,33 +53,39 @@ class Snapshot(Generic[Result]):
 class Track:
     """Turns stages and units of work into one share of the whole that never falls.
 
-    ``weights`` says how long each stage takes beside the others, in their order. A stage that is left out leaves its
-    share to those that come.
+    ``weights`` are the seconds that each stage takes on a usual machine, in their order. A stage that is left out
+    leaves its share to those that come.
     """
 
     def __init__(self, weights: Mapping[str, float]) -> None:
         self._weights = weights
-        self._stage = ""
+        self._stage, self._total = "", 0
         self._start = self._span = self._progress = 0.0
         self._since_s = 0.0
 
     def advance(self, stage: str, done: int, total: int) -> tuple[float, float | None]:
-        """The progress of the whole, and the seconds that remain if the rest goes as fast as this stage has gone."""
+        """The progress of the whole, and the seconds that remain; None before a unit of the stage was measured."""
         now_s = time.monotonic()
         if stage != self._stage:
-            self._stage, self._since_s = stage, now_s
             self._start, self._span = self._progress, (1 - self._progress) * self._share(stage)
+        if (stage, total) != (self._stage, self._total):
+            # What came before the units were counted, such as loading, tells nothing of their pace.
+            self._stage, self._total, self._since_s = stage, total, now_s
         within = min(max(done / total, 0.0), 1.0) if total > 0 else 0.0
         self._progress = max(self._progress, self._start + self._span * within)
-        gained = self._progress - self._start
-        eta_s = (1 - self._progress) * (now_s - self._since_s) / gained if gained > 0 else None
-        return self._progress, eta_s
+        if within <= 0:
+            return self._progress, None
+        return self._progress, (now_s - self._since_s) * (1 - within) / within + sum(self._later(stage))
 
     def _share(self, stage: str) -> float:
-        stages = list(self._weights)
-        if stage not in stages:
+        if stage not in self._weights:
             return 0.0
-        return self._weights[stage] / sum(self._weights[later] for later in stages[stages.index(stage) :])
+        return self._weights[stage] / (self._weights[stage] + sum(self._later(stage)))
+
+    def _later(self, stage: str) -> list[float]:
+        """The weights of the stages after ``stage``."""
+        stages = list(self._weights)
+        return [self._weights[later] for later in stages[stages.index(stage) + 1 :]] if stage in stages else []
 
 
 class Job(Generic[Request, Result]):

@@ -148,7 +148,12 @@ def assembled(settings: Settings) -> Parts:
 
     options = EngineOptions(settings.threads, settings.precision, settings.cache_folder, settings.tiles)
     log_plan = LogPlan(settings.log_folder, settings.debug)
-    worker = Worker(partial(inference_pipeline, options), keep_warm_s=settings.keep_warm_s, log_plan=log_plan)
+    worker = Worker(
+        partial(inference_pipeline, options),
+        keep_warm_s=settings.keep_warm_s,
+        hang_s=settings.hang_s,
+        log_plan=log_plan,
+    )
     arrivals = Arrivals(
         settings.weights_urls,
         offline=settings.offline,
@@ -167,7 +172,8 @@ def serve(settings: Settings, parts: Parts, listener: socket.socket) -> int:
 
     activity = Activity(lambda: parts.worker.state)
     app = create_app(settings, parts.models, parts.jobs, activity=activity)
-    server = Server(app, debug=settings.debug, on_start=partial(announce, listener), on_end=partial(wind_up, parts))
+    begin = partial(begun, listener, parts.worker if settings.warm_up else None)
+    server = Server(app, debug=settings.debug, on_start=begin, on_end=partial(wind_up, parts))
     if settings.parent_pid is not None:
         parent.when_ended(settings.parent_pid, server.end)
     if settings.end_with_stdin:
@@ -204,6 +210,14 @@ def keep_standard_descriptors() -> None:
             os.fstat(descriptor)
         except OSError:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+
+
+def begun(listener: socket.socket, early: "Worker | None") -> None:
+    """Connections are answered: say where, and start the worker that is wanted ``early``."""
+    announce(listener)
+    if early is not None:
+        # In a thread, because starting a process takes longer than an answer may.
+        threading.Thread(target=early.warm_up, name="warm-up", daemon=True).start()
 
 
 def announce(listener: socket.socket) -> None:

@@ -14,8 +14,9 @@ import time
 from contextlib import suppress
 from multiprocessing.connection import wait
 from pathlib import Path
+from typing import TypeGuard
 
-from errors import Cancelled, WorkerCrashed
+from errors import Cancelled, OutOfMemory, WorkerCrashed
 from findings import Detection, Order
 from progress import StageReport
 from worker_child import (
@@ -29,6 +30,7 @@ from worker_child import (
     Question,
     Ready,
     Stop,
+    WarmUp,
     live,
 )
 
@@ -50,9 +52,13 @@ log = logging.getLogger("openscans.worker")
 class Worker:
     """Asks the child, starting it at the first need and afresh after its death."""
 
-    def __init__(self, make_pipeline: MakePipeline, *, keep_warm_s: float | None, log_plan: LogPlan) -> None:
+    def __init__(
+        self, make_pipeline: MakePipeline, *, keep_warm_s: float | None, hang_s: float, log_plan: LogPlan
+    ) -> None:
+        """``keep_warm_s``: idle seconds until the child ends, None for never. ``hang_s``: `Child.ask`."""
         self._make_pipeline = make_pipeline
         self._keep_warm_s = keep_warm_s
+        self._hang_s = hang_s
         self._log_plan = log_plan
         self._lock = threading.Lock()
         self._child: Child | None = None
@@ -84,6 +90,16 @@ class Worker:
             raise WorkerCrashed("The worker process gave an answer that makes no sense.")
         return answer
 
+    def warm_up(self) -> None:
+        """Start the child before it is needed. Returns while it loads; what goes wrong is told to who asks first."""
+        with self._lock:
+            if self._closed or self._child is not None:
+                return
+            with suppress(WorkerCrashed):
+                self._child = Child(self._make_pipeline, self._log_plan)
+                self._child.warm_up()
+            self._rest_later(self._keep_warm_s)
+
     def close(self) -> None:
         """Kill the child, whatever it does; nothing can be asked any more."""
         with self._lock:
@@ -96,7 +112,11 @@ class Worker:
     def _ask(self, question: Question, report: StageReport) -> object:
         child = self._engaged()
         try:
-            return child.ask(question, report)
+            return child.ask(question, report, hang_s=self._hang_s)
+        except OutOfMemory:
+            # What it keeps warm, and what lies in pieces, may be what the next image lacks.
+            child.kill()
+            raise
         finally:
             with self._lock:
                 self._asking = False
@@ -147,24 +167,42 @@ class Child:
         # With the far end open here too, the death of the child would not close the pipe.
         far_end.close()
         self._calls = 0
-        self.ready = False
+        self._ready = False
         self.killed = False
 
     @property
     def alive(self) -> bool:
         return not wait([self._process.sentinel], timeout=0)
 
-    def ask(self, question: Question, report: StageReport) -> object:
-        """The pipeline's answer; its progress goes to ``report``, which may raise Cancelled."""
+    @property
+    def ready(self) -> bool:
+        """The pipeline is built."""
+        # Before the first question nobody reads the pipe, and the first that comes through it is this.
+        return self._ready or (self._calls == 0 and self._pipe.poll())
+
+    def warm_up(self) -> None:
+        """Let it build its pipeline before the first question; nobody waits for that."""
+        self._send(Call(0, WarmUp()))
+
+    def ask(self, question: Question, report: StageReport, *, hang_s: float) -> object:
+        """The pipeline's answer; its progress goes to ``report``, which may raise Cancelled.
+
+        Raises WorkerCrashed when the process ends, or says nothing for ``hang_s``; then it is killed.
+        """
         self._calls += 1
         self._send(Call(self._calls, question))
         known = Progress("reading", 0, 1)
+        silent_s = 0.0
         while True:
             message = self._received(TICK_S)
-            if isinstance(message, Answer):
-                return message.value
-            if isinstance(message, Failure):
-                raise message.error
+            if self._is_outcome(message):
+                return _value(message)
+            # Counted in waits, because a clock may run on while the whole machine sleeps.
+            silent_s = silent_s + TICK_S if message is None else 0.0
+            if silent_s > hang_s:
+                log.warning("the worker said nothing for %.0f s and is killed", silent_s)
+                self.kill()
+                raise WorkerCrashed(f"The worker process made no progress for {hang_s:.0f} s and was ended.")
             if isinstance(message, Progress):
                 known = message
             try:
@@ -185,7 +223,7 @@ class Child:
         self._send(Stop(self._calls))
         deadline_s = time.monotonic() + CANCEL_S
         while time.monotonic() < deadline_s:
-            if isinstance(self._received(TICK_S), Answer | Failure):
+            if self._is_outcome(self._received(TICK_S)):
                 return
         log.warning("the worker did not stop in %.0f s and is killed", CANCEL_S)
         self.kill()
@@ -207,8 +245,12 @@ class Child:
             message = self._pipe.recv()
         except (EOFError, OSError) as error:
             raise self._death() from error
-        self.ready = self.ready or isinstance(message, Ready)
+        self._ready = self._ready or isinstance(message, Ready)
         return message
+
+    def _is_outcome(self, message: object) -> TypeGuard[Answer | Failure]:
+        """Whether it ends the present call; that of a warm-up may come while a question waits behind it."""
+        return isinstance(message, Answer | Failure) and message.number == self._calls
 
     def _death(self) -> WorkerCrashed:
         self._process.join(END_S)
@@ -219,3 +261,9 @@ class Child:
                 hint="Close other programs, or use fast_mode, and send the request again.",
             )
         return WorkerCrashed("The worker process ended unexpectedly.")
+
+
+def _value(outcome: Answer | Failure) -> object:
+    if isinstance(outcome, Failure):
+        raise outcome.error
+    return outcome.value

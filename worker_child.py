@@ -57,7 +57,12 @@ class ModalityQuestion:
     series_uid: str | None
 
 
-Question: TypeAlias = ModalityQuestion | Order
+@dataclass(frozen=True)
+class WarmUp:
+    """To build the pipeline and do nothing with it yet."""
+
+
+Question: TypeAlias = ModalityQuestion | Order | WarmUp
 
 
 @dataclass(frozen=True)
@@ -85,11 +90,15 @@ class Progress:
 
 @dataclass(frozen=True)
 class Answer:
+    """``number`` is the call's."""
+
+    number: int
     value: object
 
 
 @dataclass(frozen=True)
 class Failure:
+    number: int
     error: OpenScansError
 
 
@@ -133,21 +142,23 @@ class Desk:
 
     def _outcome(self, call: Call) -> Answer | Failure:
         try:
-            return Answer(self._answer(call))
+            return Answer(call.number, self._answer(call))
         except OpenScansError as error:
-            return Failure(error)
+            return Failure(call.number, error)
         except MemoryError:
-            return Failure(OutOfMemory("There is not enough memory for this image."))
+            return Failure(call.number, OutOfMemory("There is not enough memory for this image."))
         # Whatever one image makes go wrong must not end the worker for the next.
         except Exception as error:
             log.error("call %d failed", call.number, exc_info=error)
-            return Failure(OpenScansError("The detection failed for a reason that was not foreseen."))
+            return Failure(call.number, OpenScansError("The detection failed for a reason that was not foreseen."))
 
     def _answer(self, call: Call) -> object:
         if self._pipeline is None:
             self._pipeline = self._make_pipeline()
             self._pipe.send(Ready())
         question = call.question
+        if isinstance(question, WarmUp):
+            return None
         if isinstance(question, ModalityQuestion):
             return self._pipeline.modality(question.path, question.series_uid)
         return self._pipeline.detect(question, partial(self._report, call.number))

@@ -75,6 +75,13 @@ def go_on(report: StageReport) -> None:
         time.sleep(0.01)
 
 
+def go_slowly(report: StageReport) -> None:
+    """Works longer than some call a hang, but every now and then a patch is done."""
+    for done in range(6):
+        report("segmenting", done, 6)
+        time.sleep(0.3)
+
+
 def hang(report: StageReport) -> None:
     """Works without a word, like a network whose one patch never ends."""
     report("segmenting", 1, 100)
@@ -88,6 +95,7 @@ ACTS = {
     "bug": have_a_bug,
     "long": go_on,
     "hang": hang,
+    "slow": go_slowly,
 }
 
 
@@ -99,7 +107,7 @@ def order(name: str = "fine") -> Order:
 def detection_of(order: Order) -> Detection:
     vertebra = Vertebra(
         label="L1",
-        center=Point(3.0, 4.0, float(os.getpid())),
+        center=Point(float(number_of(order.path)), 4.0, float(os.getpid())),
         center_mm=Point(-3.0, -4.0, 5.0),
         bounds=Bounds(Voxel(1, 1, 1), Voxel(5, 7, 9)),
         confidence=0.95,
@@ -108,6 +116,11 @@ def detection_of(order: Order) -> Detection:
     )
     facts = ImageFacts("CT", Voxel(10, 10, 10), Point(0.8, 0.8, 1.0), None)
     return Detection((vertebra,), facts, order, "cpu", timings_ms={"read": 1})
+
+
+def number_of(path: Path) -> int:
+    """The number behind the dash of an image's name, 3 where there is none: what its answer says is its own."""
+    return int(path.name.partition("-")[2] or 3)
 
 
 def process_of(detection: Detection) -> int:

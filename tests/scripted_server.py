@@ -38,7 +38,12 @@ class WeightsOnPaper:
 def run() -> int:
     settings = Settings.from_env({**os.environ, **flags(sys.argv[1:])})
     logs.set_up(settings.log_folder, file_name="server.log", debug=settings.debug)
-    worker = Worker(pipelines.make, keep_warm_s=settings.keep_warm_s, log_plan=LogPlan(settings.log_folder))
+    worker = Worker(
+        pipelines.make,
+        keep_warm_s=settings.keep_warm_s,
+        hang_s=settings.hang_s,
+        log_plan=LogPlan(settings.log_folder),
+    )
     models = Models(settings.home, Arrivals(settings.weights_urls, offline=True, strict_digests=False))
     detector = Detector(worker, WeightsOnPaper(models), auto_download=settings.auto_download, device=settings.device)
     jobs = Jobs(detector, weights=STAGE_WEIGHTS, queue=settings.queue)

@@ -244,5 +244,16 @@ def test_the_time_that_remains_follows_the_pace_of_the_stage() -> None:
     track = Track({"segmenting": 1.0})
     assert track.advance("segmenting", 0, 4)[1] is None
     time.sleep(0.1)
+    # A report that tells nothing new, as one comes while a patch takes long, changes nothing.
+    track.advance("segmenting", 0, 4)
     eta_s = track.advance("segmenting", 1, 4)[1]
     assert eta_s == pytest.approx(0.3, rel=0.5)
+
+
+def test_the_time_that_remains_counts_later_stages_but_not_what_came_before_the_units() -> None:
+    track = Track(WEIGHTS)
+    track.advance("reading", 0, 1)
+    time.sleep(0.2)
+    track.advance("reading", 0, 10)
+    eta_s = track.advance("reading", 5, 10)[1]
+    assert eta_s == pytest.approx(WEIGHTS["segmenting"], abs=0.1)

@@ -41,8 +41,11 @@ def stopped_when(wanted: Callable[[str, int], bool]) -> StageReport:
 def make_worker(tmp_path: Path) -> Iterator[MakeWorker]:
     made = []
 
-    def make(pipeline: Callable[[], object] = pipelines.make, *, keep_warm_s: float | None = None) -> Worker:
-        made.append(Worker(pipeline, keep_warm_s=keep_warm_s, log_plan=LogPlan(tmp_path / "logs")))
+    def make(
+        pipeline: Callable[[], object] = pipelines.make, *, keep_warm_s: float | None = None, hang_s: float = 60
+    ) -> Worker:
+        log_plan = LogPlan(tmp_path / "logs")
+        made.append(Worker(pipeline, keep_warm_s=keep_warm_s, hang_s=hang_s, log_plan=log_plan))
         return made[-1]
 
     yield make
@@ -93,7 +96,6 @@ def test_state_goes_from_cold_through_loading_and_busy_to_ready(make_worker: Mak
     ("name", "error", "code"),
     [
         ("bad", TooFewSlices, "too_few_slices"),
-        ("memory", OutOfMemory, "out_of_memory"),
         ("bug", OpenScansError, "internal_error"),
     ],
 )
@@ -106,6 +108,15 @@ def test_an_error_in_the_child_comes_out_as_itself_and_the_child_goes_on(
         worker.detect(pipelines.order(name), nobody)
     assert caught.value.code == code
     assert pipelines.process_of(worker.detect(pipelines.order(), nobody)) == before
+
+
+def test_a_child_whose_memory_did_not_suffice_gives_it_back(make_worker: MakeWorker) -> None:
+    worker = make_worker()
+    before = pipelines.process_of(worker.detect(pipelines.order(), nobody))
+    with pytest.raises(OutOfMemory):
+        worker.detect(pipelines.order("memory"), nobody)
+    assert not is_running(before)
+    assert pipelines.process_of(worker.detect(pipelines.order(), nobody)) != before
 
 
 def test_a_bug_is_logged_with_its_line_but_without_its_message(make_worker: MakeWorker, tmp_path: Path) -> None:
@@ -160,6 +171,44 @@ def test_a_call_that_does_not_react_to_cancelling_is_killed(make_worker: MakeWor
     assert worker.state == "cold"
 
 
+def test_a_call_that_says_nothing_for_too_long_is_a_crash_and_the_child_is_ended(make_worker: MakeWorker) -> None:
+    worker = make_worker(hang_s=1)
+    before = pipelines.process_of(worker.detect(pipelines.order(), nobody))
+    with pytest.raises(WorkerCrashed, match="no progress for 1 s"):
+        worker.detect(pipelines.order("hang"), nobody)
+    assert not is_running(before)
+    assert pipelines.process_of(worker.detect(pipelines.order(), nobody)) != before
+
+
+def test_a_slow_call_that_goes_on_is_no_hang(make_worker: MakeWorker) -> None:
+    began_s = time.monotonic()
+    make_worker(hang_s=1).detect(pipelines.order("slow"), nobody)
+    assert time.monotonic() - began_s > 1.5
+
+
+def test_warmed_up_it_is_ready_before_anybody_asks(make_worker: MakeWorker) -> None:
+    worker = make_worker()
+    worker.warm_up()
+    assert eventually(lambda: worker.state == "ready", within_s=10)
+    [child] = multiprocessing.active_children()
+    assert pipelines.process_of(worker.detect(pipelines.order(), nobody)) == child.pid
+
+
+def test_what_went_wrong_in_warming_up_is_told_to_who_asks_first(make_worker: MakeWorker) -> None:
+    worker = make_worker(pipelines.make_nothing)
+    worker.warm_up()
+    with pytest.raises(OpenScansError) as caught:
+        worker.detect(pipelines.order(), nobody)
+    assert caught.value.code == "internal_error"
+
+
+def test_warmed_up_for_nothing_it_gives_its_memory_back(make_worker: MakeWorker) -> None:
+    worker = make_worker(keep_warm_s=0.2)
+    worker.warm_up()
+    assert worker.state == "loading"
+    assert eventually(lambda: worker.state == "cold", within_s=3)
+
+
 def test_an_idle_worker_gives_its_memory_back_and_the_next_call_starts_another(make_worker: MakeWorker) -> None:
     worker = make_worker(keep_warm_s=0.2)
     first = pipelines.process_of(worker.detect(pipelines.order(), nobody))
@@ -197,7 +246,7 @@ def test_the_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
         "from worker import Worker\n"
         "from worker_child import LogPlan\n"
         "if __name__ == '__main__':\n"
-        f"    worker = Worker(pipelines.make, keep_warm_s=None, log_plan=LogPlan(Path({str(tmp_path)!r})))\n"
+        f"    worker = Worker(pipelines.make, keep_warm_s=None, hang_s=60, log_plan=LogPlan(Path({str(tmp_path)!r})))\n"
         "    pid = pipelines.process_of(worker.detect(pipelines.order(), lambda *_: None))\n"
         "    print(pid, flush=True)\n"
         "    worker.detect(pipelines.order('hang'), lambda stage, *_: print(stage, flush=True))\n"
