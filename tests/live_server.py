@@ -141,13 +141,13 @@ def live_server(
         server.kill()
 
 
-def eventually(condition: Callable[[], bool], *, within_s: float = 5.0) -> bool:
+def eventually(condition: Callable[[], bool], *, within_s: float = 5.0, every_s: float = 0.02) -> bool:
     """Whether ``condition`` comes true in time, for what another process does and nothing here can wait for."""
     end_s = time.monotonic() + within_s
     while not condition():
         if time.monotonic() > end_s:
             return False
-        time.sleep(0.02)
+        time.sleep(every_s)
     return True
 
 
