@@ -42,5 +42,5 @@ def write_ct(path: Path, field: Field) -> None:
 def write_weights(results: Path, *, fast: bool) -> None:
     """The small trained localiser, and the full-size network that labels, with random weights."""
     folder = layout.SPECS[298].folder
-    shutil.copytree(WEIGHTS / folder, results / folder)
+    shutil.copytree(WEIGHTS / folder, results / folder, dirs_exist_ok=True)
     layout.write_random(results, 297 if fast else 292)
