@@ -71,6 +71,14 @@ def part_bytes(target: Path) -> int:
     return Partial(target).size_bytes
 
 
+def announced_bytes(target: Path) -> int:
+    """How large ``target`` is, as the server said whose bytes lie there; 0 as long as that is unknown."""
+    try:
+        return Partial(target).total_bytes
+    except OSError:
+        return 0
+
+
 def paths_of(target: Path) -> tuple[Path, ...]:
     """Every file that a download of ``target`` may leave, ``target`` among them."""
     return (target, *paths_beside(target))

@@ -3,7 +3,6 @@
 Knows zips, folders and digests; nothing of URLs, tasks or threads. Touches only what it has put there itself.
 """
 
-import json
 import os
 import shutil
 import stat
@@ -204,11 +203,7 @@ class Installation:
 
     def _announced_bytes(self) -> int:
         """The zip's size as its server told whoever downloads it; before that, what is known of the release."""
-        origin_path = downloads.paths_of(self.zip_path)[-1]
-        try:
-            return int(json.loads(origin_path.read_text(encoding="utf-8"))["total_bytes"]) or self.dataset.zip_bytes
-        except (OSError, ValueError, KeyError, TypeError):
-            return self.dataset.zip_bytes
+        return downloads.announced_bytes(self.zip_path) or self.dataset.zip_bytes
 
     def _files(self) -> list[os.stat_result]:
         paths = (self.folder, self._beside, self._old, *downloads.paths_of(self.zip_path))
