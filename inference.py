@@ -58,6 +58,7 @@ class Pipeline:
     def __init__(self, options: EngineOptions) -> None:
         self._tiles = options.tiles
         self._shelf = Shelf(options)
+        networks.tidy(options.cache_folder)
 
     def modality(self, path: Path, series_uid: str | None) -> str | None:
         """ "CT" or "MR" as the headers say, None where the format does not tell."""

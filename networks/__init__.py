@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 import devices
 from errors import InvalidRequest
 from findings import EngineOptions, Notice
+from networks.blobs import tidy
 from networks.plans import Plan, read_plan
 
-__all__ = ["TORCH_ON_CPU", "Network", "choose_device", "load", "read_plan"]
+__all__ = ["TORCH_ON_CPU", "Network", "choose_device", "load", "read_plan", "tidy"]
 
 TORCH_ON_CPU = "cpu:torch"
 """The wish for PyTorch on the CPU, where plain "cpu" means OpenVINO."""

@@ -4,7 +4,9 @@ import hashlib
 import logging
 import os
 import tempfile
+import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -13,6 +15,11 @@ SUFFIX = ".blob"
 
 MOST_BLOBS = 8
 """Four networks in two precisions; what an older version of a library left goes when it is pushed out."""
+
+PART_SUFFIX = ".part"
+
+LEFT_BEHIND_S = 600.0
+"""Writing a blob takes seconds; a part that is older belongs to nobody who lives."""
 
 DIGEST_BYTES = hashlib.sha256().digest_size
 
@@ -50,8 +57,16 @@ def keep(folder: Path, key: str, content: memoryview) -> None:
         log.warning("A compiled network was not kept: %s", error.strerror)
 
 
+def tidy(folder: Path) -> None:
+    """Remove what processes left that were killed while they wrote."""
+    with suppress(OSError):
+        for part in folder.glob(f"*{PART_SUFFIX}"):
+            if time.time() - part.stat().st_mtime > LEFT_BEHIND_S:
+                part.unlink(missing_ok=True)
+
+
 def _write(folder: Path, key: str, content: memoryview) -> None:
-    handle, name = tempfile.mkstemp(suffix=".part", dir=folder)
+    handle, name = tempfile.mkstemp(suffix=PART_SUFFIX, dir=folder)
     part = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:

@@ -65,6 +65,21 @@ def test_the_longest_unused_are_given_up(tmp_path: Path) -> None:
     assert {path.stem for path in tmp_path.iterdir()} == {"0", "new", *map(str, range(2, blobs.MOST_BLOBS))}
 
 
+def test_what_a_killed_process_left_is_removed_and_what_is_being_written_is_not(tmp_path: Path) -> None:
+    blob = keep(tmp_path)
+    left, growing = tmp_path / "left.part", tmp_path / "growing.part"
+    for part in (left, growing):
+        part.touch()
+    for old in (left, blob):
+        os.utime(old, (0, 0))
+    blobs.tidy(tmp_path)
+    assert set(tmp_path.iterdir()) == {blob, growing}
+
+
+def test_where_nothing_was_ever_kept_there_is_nothing_to_tidy(tmp_path: Path) -> None:
+    blobs.tidy(tmp_path / "missing")
+
+
 def test_a_key_changes_with_every_file_and_fact(tmp_path: Path) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     one.write_bytes(b"1")

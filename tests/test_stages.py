@@ -4,6 +4,7 @@ Real networks in the real server; the worker is a real process that gets real si
 """
 
 import itertools
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -171,6 +172,16 @@ def test_an_image_that_needs_more_memory_than_the_worker_may_take_is_refused_and
         assert (answer.status_code, answer.json()["code"]) == (507, "out_of_memory")
         assert found_in(server, images.short) == reference
         assert living_worker(server) != limited
+
+
+def test_a_new_worker_removes_what_a_killed_one_left_of_a_compiled_network(server: LiveServer, images: Images) -> None:
+    make_cold(server)
+    left = server.home / "cache" / "left.part"
+    left.parent.mkdir(exist_ok=True)
+    left.touch()
+    os.utime(left, (0, 0))
+    found_in(server, images.short)
+    assert not left.exists()
 
 
 def test_an_idle_worker_gives_its_memory_back_and_the_next_detection_starts_another(
