@@ -7,6 +7,7 @@ main thread works and only writes.
 import logging
 import os
 import queue
+import re
 import signal
 import threading
 import warnings
@@ -21,6 +22,16 @@ import logs
 from errors import Cancelled, OpenScansError, OutOfMemory
 from findings import Detection, EngineOptions, Order
 from progress import StageReport
+
+NOT_ENOUGH = "There is not enough memory for this image."
+
+SHORTAGE = re.compile(
+    "bad_alloc|(failed|unable|cannot|can't|tried) (to )?allocate|out of memory|failed to map segment"
+    "|resource temporarily unavailable|can't start new thread",
+    re.IGNORECASE,
+)
+"""How libraries say in errors of many classes that memory did not suffice: for numbers, for their own code, for a
+thread's stack."""
 
 log = logging.getLogger("openscans.worker")
 
@@ -146,10 +157,12 @@ class Desk:
         except OpenScansError as error:
             return Failure(call.number, error)
         except MemoryError:
-            return Failure(call.number, OutOfMemory("There is not enough memory for this image."))
+            return Failure(call.number, OutOfMemory(NOT_ENOUGH))
         # Whatever one image makes go wrong must not end the worker for the next.
         except Exception as error:
             log.error("call %d failed", call.number, exc_info=error)
+            if SHORTAGE.search(str(error)):
+                return Failure(call.number, OutOfMemory(NOT_ENOUGH))
             return Failure(call.number, OpenScansError("The detection failed for a reason that was not foreseen."))
 
     def _answer(self, call: Call) -> object:

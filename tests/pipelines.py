@@ -57,6 +57,10 @@ def run_out_of_memory(report: StageReport) -> None:
     raise MemoryError
 
 
+def run_out_of_memory_in_a_library(report: StageReport) -> None:
+    raise RuntimeError("Exception from cpu_memory.cpp:257: Failed to allocate 95551488 bytes of memory")
+
+
 def meet_a_bad_file(report: StageReport) -> None:
     raise TooFewSlices("Found one slice.")
 
@@ -91,6 +95,7 @@ def hang(report: StageReport) -> None:
 ACTS = {
     "die": die,
     "memory": run_out_of_memory,
+    "library": run_out_of_memory_in_a_library,
     "bad": meet_a_bad_file,
     "bug": have_a_bug,
     "long": go_on,

@@ -35,6 +35,10 @@ ROOM_BYTES = 200_000_000
 """Enough for the small image beside what a worker holds that is warm, not for the large one."""
 
 
+TOO_LITTLE = 0.85
+"""Of what a warm worker has: enough for its libraries, not for the networks."""
+
+
 @dataclass(frozen=True)
 class Place:
     """A home with models, images, and what is found in the short one."""
@@ -172,6 +176,21 @@ def test_an_image_that_needs_more_memory_than_the_worker_may_take_is_refused_and
         assert (answer.status_code, answer.json()["code"]) == (507, "out_of_memory")
         assert found_in(server, images.short) == reference
         assert living_worker(server) != limited
+
+
+def test_where_the_memory_does_not_suffice_for_the_networks_it_is_said_so_until_it_does(
+    place: Place, images: Images, reference: list[dict[str, Any]]
+) -> None:
+    with live_server(place.home) as server:
+        assert found_in(server, images.short) == reference
+        process = psutil.Process(server.process.pid)
+        process.rlimit(psutil.RLIMIT_AS, (int(living_worker(server).memory_info().vms * TOO_LITTLE), -1))
+        make_cold(server)
+        answer = server.detect(images.short, use_cache=False)
+        # A library that cannot even say that it lacks memory ends its process.
+        assert answer.json()["code"] in {"out_of_memory", "worker_crashed"}
+        process.rlimit(psutil.RLIMIT_AS, (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY))
+        assert found_in(server, images.short) == reference
 
 
 def test_a_new_worker_removes_what_a_killed_one_left_of_a_compiled_network(server: LiveServer, images: Images) -> None:

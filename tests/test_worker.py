@@ -110,11 +110,12 @@ def test_an_error_in_the_child_comes_out_as_itself_and_the_child_goes_on(
     assert pipelines.process_of(worker.detect(pipelines.order(), nobody)) == before
 
 
-def test_a_child_whose_memory_did_not_suffice_gives_it_back(make_worker: MakeWorker) -> None:
+@pytest.mark.parametrize("name", ["memory", "library"])
+def test_a_child_whose_memory_did_not_suffice_gives_it_back(make_worker: MakeWorker, name: str) -> None:
     worker = make_worker()
     before = pipelines.process_of(worker.detect(pipelines.order(), nobody))
     with pytest.raises(OutOfMemory):
-        worker.detect(pipelines.order("memory"), nobody)
+        worker.detect(pipelines.order(name), nobody)
     assert not is_running(before)
     assert pipelines.process_of(worker.detect(pipelines.order(), nobody)) != before
 
