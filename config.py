@@ -27,6 +27,10 @@ LONGEST_HANG_S = 24 * 3600
 """A day; no patch takes so long on any machine."""
 
 
+MOST_RESULTS = 100_000
+"""About a gigabyte; they are listed whenever one is written."""
+
+
 class InvalidSetting(OpenScansError):
     """A setting that cannot be what it says; the server does not start."""
 
@@ -41,6 +45,7 @@ class Settings:
     ``threads`` None: all physical cores. ``keep_warm_s`` None: the worker keeps its memory for ever. ``hang_s``: five
     minutes are some patches of the largest network on one slow core, or a packed image from a slow network drive.
     ``allowed_roots`` empty: any file that the user may read. ``totalsegmentator_results``: weights to import.
+    ``results``: how many answers are kept; one is about ten kilobytes.
     """
 
     home: Path
@@ -60,6 +65,7 @@ class Settings:
     warm_up: bool = False
     hang_s: int = 300
     queue: int = 8
+    results: int = 1000
     token: str | None = None
     allowed_roots: tuple[Path, ...] = ()
     allowed_origins: tuple[str, ...] = ()
@@ -98,6 +104,7 @@ class Settings:
             warm_up=_switch(env, "OPENSCANS_WARM_UP", default=cls.warm_up),
             hang_s=_whole_number(env, "OPENSCANS_HANG_S", default=cls.hang_s, low=1, high=LONGEST_HANG_S),
             queue=_whole_number(env, "OPENSCANS_QUEUE", default=cls.queue, low=0, high=1000),
+            results=_whole_number(env, "OPENSCANS_RESULTS", default=cls.results, low=0, high=MOST_RESULTS),
             token=token,
             allowed_roots=tuple(_folder(root) for root in _split(env, "OPENSCANS_ALLOWED_ROOTS", os.pathsep)),
             allowed_origins=_origins(env, "OPENSCANS_ALLOWED_ORIGINS"),

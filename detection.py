@@ -8,11 +8,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from time import perf_counter
 from typing import Protocol
 
-from errors import UnknownTask, UnsupportedModality
+from errors import ModelError, UnknownTask, UnsupportedModality
 from findings import Detection, Notice, Order, TrainedModel
 from progress import Report, StageReport
+from results import Entry, Results
 
 STAGE_WEIGHTS: Mapping[str, float] = {
     "downloading": 40.0,
@@ -93,15 +95,53 @@ class Weights(Protocol):
 class Detector:
     """Performs a `DetectionRequest`, from the choice of the model to the answer."""
 
-    def __init__(self, worker: Worker, weights: Weights, *, auto_download: bool, device: str) -> None:
+    def __init__(self, worker: Worker, weights: Weights, results: Results, *, auto_download: bool, device: str) -> None:
         self._worker = worker
         self._weights = weights
+        self._results = results
         self._auto_download = auto_download
         self._device = device
+
+    def recall(self, request: DetectionRequest) -> Detection | None:
+        """What was found in the same image by the same networks before; None where that is not known."""
+        since = perf_counter()
+        entry = self._entry(request)
+        kept = None if entry is None else entry.recall()
+        if kept is None:
+            return None
+        try:
+            order = self._order(request, RECIPES[kept.task])
+        except ModelError:
+            return None
+        if tuple(network.sha256 for network in order.networks) != kept.weights:
+            return None
+        return Detection(
+            vertebrae=kept.vertebrae,
+            image=kept.image,
+            order=order,
+            device=kept.device,
+            warnings=kept.warnings,
+            timings_ms={"recall": round((perf_counter() - since) * 1000)},
+            cached=True,
+        )
 
     def __call__(self, request: DetectionRequest, report: StageReport) -> Detection:
         """Raises VolumeError, ModelError, WorkerCrashed, OutOfMemory, and Cancelled."""
         report("reading", 0, 1)
+        entry = self._entry(request)
+        found = self._found(request, report)
+        if entry is not None:
+            entry.keep(found)
+        return found
+
+    def _entry(self, request: DetectionRequest) -> Entry | None:
+        """Where the answer is kept; None for what shall be found anew."""
+        if not request.use_cache:
+            return None
+        question = (request.model or "", str(request.fast_mode), request.device or self._device)
+        return self._results.entry(request.path, request.series_uid, question)
+
+    def _found(self, request: DetectionRequest, report: StageReport) -> Detection:
         task = request.model or self._task_by_modality(request, report)
         recipe = RECIPES[FAST.get(task, task) if request.fast_mode else task]
         found = self._performed(request, recipe, report)

@@ -102,6 +102,11 @@ class Order:
     fast_mode: bool = False
     device: str = "auto"
 
+    @property
+    def networks(self) -> tuple[TrainedModel, ...]:
+        """The one that labels, then the one that localises."""
+        return (self.segmenter,) if self.localiser is None else (self.segmenter, self.localiser)
+
 
 @dataclass(frozen=True)
 class EngineOptions:
@@ -117,7 +122,7 @@ class EngineOptions:
 
 @dataclass(frozen=True)
 class Detection:
-    """The answer to an `Order`."""
+    """The answer to an `Order`; ``cached`` if it was found some earlier time."""
 
     vertebrae: tuple[Vertebra, ...]
     image: ImageFacts
@@ -125,3 +130,4 @@ class Detection:
     device: str
     warnings: tuple[Notice, ...] = ()
     timings_ms: Mapping[str, int] = field(default_factory=dict)
+    cached: bool = False

@@ -160,12 +160,21 @@ class Job(Generic[Request, Result]):
 
 
 class Jobs(Generic[Request, Result]):
-    """Runs ``perform(request, report)`` for one request at a time and lets at most ``queue`` others wait."""
+    """Runs ``perform(request, report)`` for one request at a time and lets at most ``queue`` others wait.
+
+    ``recall`` knows what some requests gave before, and is asked in the caller's thread.
+    """
 
     def __init__(
-        self, perform: Callable[[Request, StageReport], Result], *, weights: Mapping[str, float], queue: int
+        self,
+        perform: Callable[[Request, StageReport], Result],
+        *,
+        weights: Mapping[str, float],
+        queue: int,
+        recall: Callable[[Request], Result | None] | None = None,
     ) -> None:
         self._perform = perform
+        self._recall = recall
         self._weights = weights
         self._queue = queue
         self._lock = threading.Lock()
@@ -173,6 +182,20 @@ class Jobs(Generic[Request, Result]):
         self._futures: dict[str, Future[Result]] = {}
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="jobs")
         self._closed = False
+
+    def recalled(self, request: Request) -> Job[Request, Result] | None:
+        """Attend a job that is over because its result was known; None where it is not. It waits for no other."""
+        job: Job[Request, Result] = Job(request, self._weights)
+        job.begin()
+        result = None if self._recall is None else self._recall(request)
+        if result is None:
+            return None
+        job.settle(result, None)
+        with self._lock:
+            self._forget_oldest()
+            self._jobs[job.id] = job
+            job.attending += 1
+        return job
 
     def join(self, request: Request) -> Job[Request, Result]:
         """Attend the live job that does the same, or a new one; who joins must `leave`. Raises Busy."""
@@ -243,7 +266,8 @@ class Jobs(Generic[Request, Result]):
     def _forget_oldest(self) -> None:
         over = [job_id for job_id, job in self._jobs.items() if job.snapshot().over]
         for job_id in over[: max(0, len(over) - JOBS_REMEMBERED + 1)]:
-            del self._jobs[job_id], self._futures[job_id]
+            del self._jobs[job_id]
+            self._futures.pop(job_id, None)
 
     def _drop_if_queued(self, job_id: str) -> None:
         with self._lock:

@@ -143,6 +143,7 @@ def assembled(settings: Settings) -> Parts:
     from jobs import Jobs
     from model_manager import Models
     from patience import Patience
+    from results import Results
     from worker import Worker
     from worker_child import LogPlan, inference_pipeline
 
@@ -161,8 +162,12 @@ def assembled(settings: Settings) -> Parts:
         patience=Patience(stall_s=settings.stall_s),
     )
     models = Models(settings.home, arrivals, neighbour=settings.totalsegmentator_results)
-    detector = Detector(worker, models, auto_download=settings.auto_download, device=settings.device)
-    return Parts(models, Jobs(detector, weights=STAGE_WEIGHTS, queue=settings.queue), worker)
+    results = Results(
+        settings.cache_folder / "results", settings=(settings.precision, settings.tiles), most=settings.results
+    )
+    detector = Detector(worker, models, results, auto_download=settings.auto_download, device=settings.device)
+    jobs = Jobs(detector, weights=STAGE_WEIGHTS, queue=settings.queue, recall=detector.recall)
+    return Parts(models, jobs, worker)
 
 
 def serve(settings: Settings, parts: Parts, listener: socket.socket) -> int:

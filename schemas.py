@@ -148,11 +148,10 @@ class ModelAnswer(Answer):
 
     @classmethod
     def of(cls, order: Order) -> "ModelAnswer":
-        networks = [order.segmenter, *([order.localiser] if order.localiser else [])]
         return cls(
             task=order.task,
-            datasets=[network.dataset for network in networks],
-            weights_sha256=[network.sha256 for network in networks],
+            datasets=[network.dataset for network in order.networks],
+            weights_sha256=[network.sha256 for network in order.networks],
         )
 
 
@@ -180,7 +179,7 @@ class DetectionAnswer(BaseModel):
             processing_time_ms=processing_time_ms,
             device=detection.device,
             fast_mode=detection.order.fast_mode,
-            cached=False,
+            cached=detection.cached,
             job_id=job_id,
             warnings=[WarningAnswer.model_validate(notice) for notice in detection.warnings],
             image=ImageAnswer.model_validate(detection.image),

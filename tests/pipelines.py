@@ -11,6 +11,10 @@ from pathlib import Path
 from errors import TooFewSlices
 from findings import Bounds, Detection, ImageFacts, Order, Point, TrainedModel, Vertebra, Voxel
 from progress import StageReport
+from results import Results
+
+NO_RESULTS = Results(Path(os.devnull), settings=(), most=0)
+"""Keeps nothing, so that every request is worked for."""
 
 PATCHES = 20
 LONG_S = 60.0

@@ -45,7 +45,13 @@ def run() -> int:
         log_plan=LogPlan(settings.log_folder),
     )
     models = Models(settings.home, Arrivals(settings.weights_urls, offline=True, strict_digests=False))
-    detector = Detector(worker, WeightsOnPaper(models), auto_download=settings.auto_download, device=settings.device)
+    detector = Detector(
+        worker,
+        WeightsOnPaper(models),
+        pipelines.NO_RESULTS,
+        auto_download=settings.auto_download,
+        device=settings.device,
+    )
     jobs = Jobs(detector, weights=STAGE_WEIGHTS, queue=settings.queue)
     return serve(settings, Parts(models, jobs, worker), bound(settings.host, settings.port))
 

@@ -28,7 +28,9 @@ def run() -> int:
     settings = Settings.from_env({**os.environ, **flags(sys.argv[1:])})
     worker = StuckWorker(pipelines.make, keep_warm_s=None, hang_s=FAR_TOO_LONG_S, log_plan=LogPlan(settings.log_folder))
     models = Models(settings.home, Arrivals(settings.weights_urls, offline=True, strict_digests=False))
-    detector = Detector(worker, WeightsOnPaper(models), auto_download=False, device=settings.device)
+    detector = Detector(
+        worker, WeightsOnPaper(models), pipelines.NO_RESULTS, auto_download=False, device=settings.device
+    )
     jobs = Jobs(detector, weights=STAGE_WEIGHTS, queue=settings.queue)
     return serve(settings, Parts(models, jobs, worker), bound(settings.host, settings.port))
 

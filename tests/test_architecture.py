@@ -51,7 +51,9 @@ MAY_IMPORT = {
     | {"archives", "catalogue", "disk", "downloads", "installation", "model_status", "patience", "transfers"},
     "model_manager": PLAIN | {"arrivals", "catalogue", "claims", "installation", "model_status", "transfers"},
     "jobs": PLAIN,
-    "detection": PLAIN,
+    "identity": set(),
+    "results": PLAIN | {"identity"},
+    "detection": PLAIN | {"results"},
     "service": PLAIN | {"access", "config", "detection", "devices", "jobs", "model_manager", "schemas"},
     "main": PLAIN
     | {
@@ -64,6 +66,7 @@ MAY_IMPORT = {
         "neighbour",
         "parent",
         "patience",
+        "results",
         "service",
         "worker",
         "worker_child",

@@ -50,7 +50,7 @@ class Diary:
 
 def performed(diary: Diary, request: DetectionRequest, *, auto_download: bool = True) -> tuple[Detection, list[str]]:
     stages: list[str] = []
-    detector = Detector(diary, diary, auto_download=auto_download, device="cpu")
+    detector = Detector(diary, diary, pipelines.NO_RESULTS, auto_download=auto_download, device="cpu")
     return detector(request, lambda stage, done, total: stages.append(stage)), stages
 
 

@@ -1,0 +1,119 @@
+"""Which image lies at a path, told by its files alone: their sizes, times, and the bytes that tell one from another.
+
+Knows files; reads no header and no pixel, so that it can be asked before every detection.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+HEAD_BYTES = 4096
+"""A DICOM file's own SOPInstanceUID stands within the first 500 bytes, and its slice's place soon after."""
+
+DICOM_MAGIC, DICOM_MAGIC_AT = b"DICM", 128
+
+WHOLE_SUFFIXES = (".nii", ".nii.gz")
+"""One file that holds the whole image. NRRD, MetaImage and Analyze headers may name other files, wherever they lie."""
+
+UNKNOWN_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".hdr.gz", ".img")
+
+MOST_FILES = 10_000
+"""Beyond this, looking at each file would take as long as detecting anew."""
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """How a file stood in its folder when it was looked at. ``path`` is text: thousands are compared and opened."""
+
+    path: str
+    size_bytes: int
+    modified_ns: int
+
+
+@dataclass(frozen=True)
+class Identity:
+    """``digest`` stays the same for a copy with the same times, whatever its names, and for no other image.
+
+    ``files`` are in an order that only the files' contents decide.
+    """
+
+    digest: str
+    files: tuple[str, ...]
+    listed: "Listing"
+
+    def is_still(self) -> bool:
+        """Whether no file has come, gone or been written since."""
+        return self.listed == self.listed.again()
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files below ``top``, or only those in it, or ``top`` alone where it is a file."""
+
+    top: Path
+    deep: bool
+    stamps: tuple[Stamp, ...]
+
+    @classmethod
+    def of(cls, top: Path, *, deep: bool) -> "Listing":
+        """Raises OSError."""
+        files = _files(str(top), deep=deep) if top.is_dir() else [(str(top), top.stat())]
+        found = [Stamp(path, stat.st_size, stat.st_mtime_ns) for path, stat in files]
+        return cls(top, deep, tuple(sorted(found, key=lambda stamp: stamp.path)))
+
+    def again(self) -> "Listing | None":
+        try:
+            return Listing.of(self.top, deep=self.deep)
+        except OSError:
+            return None
+
+
+def identity_of(path: Path, series_uid: str | None) -> Identity | None:
+    """None for images that may lie in files which their names do not tell, for too many files, and for none.
+
+    What a reader of DICOM would look at: a folder with all below it; a file with those beside it, and with
+    ``series_uid``, which may name another series, with those below too.
+    """
+    name = path.name.lower()
+    try:
+        if name.endswith(UNKNOWN_SUFFIXES) and not path.is_dir():
+            return None
+        if name.endswith(WHOLE_SUFFIXES) and not path.is_dir() and not _is_dicom(path):
+            return _identity(Listing.of(path, deep=False), whole=True)
+        if path.is_dir():
+            return _identity(Listing.of(path, deep=True))
+        return _identity(Listing.of(path.parent, deep=series_uid is not None), named=str(path))
+    except OSError:
+        return None
+
+
+def _identity(listed: Listing, *, whole: bool = False, named: str | None = None) -> Identity | None:
+    if not 0 < len(listed.stamps) <= MOST_FILES:
+        return None
+    told = sorted((_told(stamp, whole=whole), stamp.path) for stamp in listed.stamps)
+    own = [text for text, path in told if path == named]
+    lines = "\n".join([*own, "", *(text for text, _ in told)])
+    return Identity(hashlib.sha256(lines.encode()).hexdigest(), tuple(path for _, path in told), listed)
+
+
+def _told(stamp: Stamp, *, whole: bool) -> str:
+    """One file in a line: its size, its time, and the digest of its beginning, or of all of it."""
+    with open(stamp.path, "rb", buffering=0) as file:  # noqa: PTH123 - the path is text
+        digest = hashlib.file_digest(file, "sha256") if whole else hashlib.sha256(file.read(HEAD_BYTES))
+    return f"{digest.hexdigest()} {stamp.size_bytes} {stamp.modified_ns}"
+
+
+def _is_dicom(file: Path) -> bool:
+    with file.open("rb") as stream:
+        return stream.read(DICOM_MAGIC_AT + len(DICOM_MAGIC)).endswith(DICOM_MAGIC)
+
+
+def _files(top: str, *, deep: bool) -> Iterator[tuple[str, os.stat_result]]:
+    with os.scandir(top) as entries:
+        for entry in entries:
+            if entry.is_file():
+                yield entry.path, entry.stat()
+            elif deep and entry.is_dir(follow_symlinks=False):
+                yield from _files(entry.path, deep=True)
