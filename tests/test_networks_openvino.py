@@ -18,6 +18,9 @@ from tests import small_networks
 
 ROOT = Path(__file__).resolve().parents[1]
 SPEC = small_networks.CT
+NAMES = 0.01
+"""By how much the sizes of a network that is compiled twice may differ: names in it count on through the process."""
+
 PATCH = np.random.default_rng(0).standard_normal(SPEC.patch_zyx, np.float32)
 
 
@@ -63,7 +66,7 @@ def test_a_kept_network_that_was_cut_short_is_compiled_again(folder: Path, optio
     size_bytes = own.stat().st_size
     os.truncate(own, size_bytes // 2)
     np.testing.assert_array_equal(logits(folder, options), first)
-    assert own.stat().st_size == size_bytes
+    assert own.stat().st_size == pytest.approx(size_bytes, rel=NAMES)
 
 
 def test_a_kept_network_that_openvino_refuses_is_compiled_again(folder: Path, options: EngineOptions) -> None:
@@ -72,7 +75,7 @@ def test_a_kept_network_that_openvino_refuses_is_compiled_again(folder: Path, op
     size_bytes = own.stat().st_size
     blobs.keep(options.cache_folder, own.stem, memoryview(b"of another version"))
     np.testing.assert_array_equal(logits(folder, options), first)
-    assert own.stat().st_size == size_bytes
+    assert own.stat().st_size == pytest.approx(size_bytes, rel=NAMES)
 
 
 def test_a_network_runs_where_none_can_be_kept(tmp_path: Path, folder: Path, options: EngineOptions) -> None:
