@@ -60,9 +60,9 @@ class Pipeline:
         self._shelf = Shelf(options)
         networks.tidy(options.cache_folder)
 
-    def modality(self, path: Path, series_uid: str | None) -> str | None:
-        """ "CT" or "MR" as the headers say, None where the format does not tell."""
-        return volumes.modality_of(path, series_uid=series_uid)
+    def modality(self, path: Path, series_uid: str | None, report: StageReport) -> str | None:
+        """ "CT" or "MR" as the headers say, None where the format does not tell. Raises VolumeError, and Cancelled."""
+        return volumes.modality_of(path, series_uid=series_uid, report=partial(report, "reading"))
 
     def detect(self, order: Order, report: StageReport) -> Detection:
         """Read the image and find its vertebrae. Raises VolumeError, ModelError, OutOfMemory, and Cancelled."""

@@ -39,7 +39,7 @@ log = logging.getLogger("openscans.worker")
 class Pipeline(Protocol):
     """What the child keeps warm."""
 
-    def modality(self, path: Path, series_uid: str | None) -> str | None: ...
+    def modality(self, path: Path, series_uid: str | None, report: StageReport) -> str | None: ...
     def detect(self, order: Order, report: StageReport) -> Detection: ...
 
 
@@ -172,9 +172,10 @@ class Desk:
         question = call.question
         if isinstance(question, WarmUp):
             return None
+        report = partial(self._report, call.number)
         if isinstance(question, ModalityQuestion):
-            return self._pipeline.modality(question.path, question.series_uid)
-        return self._pipeline.detect(question, partial(self._report, call.number))
+            return self._pipeline.modality(question.path, question.series_uid, report)
+        return self._pipeline.detect(question, report)
 
     def _report(self, number: int, stage: str, done: int, total: int) -> None:
         if self._stopped == number:

@@ -18,13 +18,18 @@ NO_RESULTS = Results(Path(os.devnull), settings=(), most=0)
 
 PATCHES = 20
 LONG_S = 60.0
+FILES_OF_A_LARGE_FOLDER = 180
 PATIENT = "Doe^John"
 
 
 class Scripted:
     """Answers every image with one vertebra, or misbehaves as the image's file name says."""
 
-    def modality(self, path: Path, series_uid: str | None) -> str | None:
+    def modality(self, path: Path, series_uid: str | None, report: StageReport) -> str | None:
+        files = FILES_OF_A_LARGE_FOLDER if path.name == "folder" else 1
+        for _ in range(files):
+            report("reading", 0, files)
+            time.sleep(0.01 if files > 1 else 0)
         return series_uid or "CT"
 
     def detect(self, order: Order, report: StageReport) -> Detection:

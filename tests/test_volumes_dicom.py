@@ -299,6 +299,16 @@ def test_reading_stops_when_the_listener_says_so(tmp_path: Path, patience: int) 
         volumes.read(tmp_path, report=stop)
 
 
+def test_asking_for_the_modality_stops_when_the_listener_says_so(tmp_path: Path) -> None:
+    write_dicom_series(tmp_path, some_voxels(), axial_affine())
+
+    def stop(_done: int, _total: int) -> None:
+        raise errors.Cancelled
+
+    with pytest.raises(errors.Cancelled):
+        volumes.modality_of(tmp_path, report=stop)
+
+
 @pytest.mark.parametrize(("slices", "codes"), [(5, ["few_slices"]), (30, [])])
 def test_few_slices_are_noticed(tmp_path: Path, slices: int, codes: list[str]) -> None:
     write_dicom_series(tmp_path, some_voxels(shape_zyx=(slices, 8, 8)), axial_affine())

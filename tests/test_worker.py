@@ -1,5 +1,6 @@
 """The worker process: questions, crashes, cancelling, idling, and the death of either side, with real processes."""
 
+import itertools
 import multiprocessing
 import os
 import signal
@@ -62,6 +63,19 @@ def test_a_detection_runs_in_another_process_that_stays_for_the_next(make_worker
 
 def test_the_modality_is_asked_in_the_same_way(make_worker: MakeWorker) -> None:
     assert make_worker().modality(Path("/images/a"), "MR", nobody) == "MR"
+
+
+def test_a_large_folder_is_no_hang(make_worker: MakeWorker) -> None:
+    assert make_worker(hang_s=1).modality(Path("/images/folder"), None, nobody) == "CT"
+
+
+def test_while_a_large_folder_is_looked_at_the_call_can_be_cancelled(make_worker: MakeWorker) -> None:
+    worker = make_worker()
+    before = pipelines.process_of(worker.detect(pipelines.order(), nobody))
+    heard = itertools.count()
+    with pytest.raises(Cancelled):
+        worker.modality(Path("/images/folder"), None, stopped_when(lambda stage, done: next(heard) > 3))
+    assert pipelines.process_of(worker.detect(pipelines.order(), nobody)) == before
 
 
 def test_progress_comes_out_in_order_with_every_patch(make_worker: MakeWorker) -> None:

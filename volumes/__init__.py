@@ -31,15 +31,18 @@ def read(path: Path, *, series_uid: str | None = None, report: Report = unheard)
         raise OutOfMemory("The image does not fit into the memory that is free.") from error
 
 
-def modality_of(path: Path, *, series_uid: str | None = None) -> str | None:
-    """CT or MR as the headers say, None where the format does not tell. Raises as `read` does."""
+def modality_of(path: Path, *, series_uid: str | None = None, report: Report = unheard) -> str | None:
+    """CT or MR as the headers say, None where the format does not tell. Raises as `read` does.
+
+    ``report`` is called for every file that is looked at, and stays at nothing done.
+    """
     if _is_single_image(path):
         return None
     if not path.is_dir():
         own = _dicom_header(path)
         if series_uid in (None, own.series_uid):
             return own.modality
-    return _series(path, series_uid, unheard).modality
+    return _series(path, series_uid, report).modality
 
 
 def _series(path: Path, series_uid: str | None, report: Report) -> Series:
