@@ -178,7 +178,11 @@ class Child:
     def ready(self) -> bool:
         """The pipeline is built."""
         # Before the first question nobody reads the pipe, and the first that comes through it is this.
-        return self._ready or (self._calls == 0 and self._pipe.poll())
+        try:
+            return self._ready or (self._calls == 0 and self._pipe.poll())
+        except OSError:
+            # Windows says so when the process has just ended.
+            return False
 
     def warm_up(self) -> None:
         """Let it build its pipeline before the first question; nobody waits for that."""

@@ -28,6 +28,8 @@ from tests.staged import (
 
 STAGES = ("loading", "reading", "localising", "segmenting", "measuring")
 
+LIMITABLE = pytest.mark.skipif(not hasattr(psutil, "RLIMIT_AS"), reason="the system limits no other process's memory")
+
 CANCEL_S = 5.0
 """What a worker has to react before it is ended."""
 
@@ -160,6 +162,7 @@ def test_progress_and_time_come_from_units_of_work(server: LiveServer, images: I
     assert detection.last["eta_s"] == 0
 
 
+@LIMITABLE
 def test_an_image_that_needs_more_memory_than_the_worker_may_take_is_refused_and_a_smaller_one_is_not(
     place: Place, images: Images, reference: list[dict[str, Any]]
 ) -> None:
@@ -178,6 +181,7 @@ def test_an_image_that_needs_more_memory_than_the_worker_may_take_is_refused_and
         assert living_worker(server) != limited
 
 
+@LIMITABLE
 def test_where_the_memory_does_not_suffice_for_the_networks_it_is_said_so_until_it_does(
     place: Place, images: Images, reference: list[dict[str, Any]]
 ) -> None:
