@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import grids
 import networks
+import preflight
 import tiles
 import vertebrae
 import volumes
@@ -26,6 +27,7 @@ from findings import (
     Order,
     Point,
     SlicePixel,
+    TrainedModel,
     Vertebra,
     Voxel,
 )
@@ -58,6 +60,7 @@ class Pipeline:
     def __init__(self, options: EngineOptions) -> None:
         self._tiles = options.tiles
         self._shelf = Shelf(options)
+        self._warm: set[tuple[str, str]] = set()
         networks.tidy(options.cache_folder)
 
     def modality(self, path: Path, series_uid: str | None, report: StageReport) -> str | None:
@@ -68,11 +71,12 @@ class Pipeline:
         """Read the image and find its vertebrae. Raises VolumeError, ModelError, OutOfMemory, and Cancelled."""
         watch = Stopwatch()
         device, fallback = networks.choose_device(order.device)
-        # Loading takes as long as reading, and both leave a core to the other.
-        for model in (order.localiser, order.segmenter):
-            if model is not None:
-                self._shelf.prepare(model, device)
-        volume = volumes.read(order.path, series_uid=order.series_uid, report=partial(report, "reading"))
+        volume = volumes.read(
+            order.path,
+            series_uid=order.series_uid,
+            report=partial(report, "reading"),
+            foresee=partial(self._prepare, order, device),
+        )
         watch.lap("read")
         label_map = self._label_map(volume, order, device=device, report=report, watch=watch)
         notices = [*volume.notices, *([fallback] if fallback else [])]
@@ -94,6 +98,19 @@ class Pipeline:
             timings_ms=watch.timings_ms,
         )
 
+    def _prepare(self, order: Order, device: str, extent: volumes.Extent) -> None:
+        """Begin to load the networks, if there is room for the whole detection. Raises OutOfMemory."""
+        localiser = None if order.localiser is None else self._run(order.localiser, device, LOCALISER_STEP)
+        preflight.check_detection(extent, localiser, self._run(order.segmenter, device, order.step))
+        # Loading takes as long as reading, and both leave a core to the other.
+        for model in (order.localiser, order.segmenter):
+            if model is not None:
+                self._shelf.prepare(model, device)
+
+    def _run(self, model: TrainedModel, device: str, step: float) -> preflight.Run:
+        warm = (model.sha256, device) in self._warm
+        return preflight.Run(networks.read_plan(model.folder), device, step, warm=warm)
+
     def _label_map(
         self, volume: volumes.Volume, order: Order, *, device: str, report: StageReport, watch: Stopwatch
     ) -> vertebrae.LabelMap | None:
@@ -104,11 +121,13 @@ class Pipeline:
             watch.lap("load")
             course = localise(volume, localiser, partial(report, "localising"), body_only=self._tiles != "exact")
             watch.lap("localise")
+            self._warm.add((order.localiser.sha256, device))
             if course is None:
                 return None
             box = course.box
         segmenter = self._shelf.take(order.segmenter, device)
         watch.lap("load")
+        preflight.check_run(self._run(order.segmenter, device, order.step), box, volume.affine_lps)
         label_map = segment(
             volume,
             box,
@@ -118,6 +137,7 @@ class Pipeline:
             course=self._wanted(course),
         )
         watch.lap("segment")
+        self._warm.add((order.segmenter.sha256, device))
         return label_map
 
     def _wanted(self, course: Course | None) -> Course | None:

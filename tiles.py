@@ -3,6 +3,7 @@
 Knows numpy and nnU-Net's sliding window; not what a vertebra is.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from networks import Network
+from networks import Network, Plan
 from progress import Report
 
 GAUSSIAN_PEAK = 10.0
@@ -23,6 +24,9 @@ GAUSSIAN_REACH = 4.0
 LARGEST_FLOAT32_BYTES = 2**30
 """Sums that would take more are kept in float16, as nnU-Net keeps all of them, which rounds logits to whole numbers
 at the image's corners, where a patch weighs least."""
+
+FOUND_BYTES = 1 + 2
+"""A voxel's label and probability."""
 
 LEAST_CONTEXT = 1 / 8
 """How much of a patch that left nnU-Net's grid must lie around what is wanted: the Gaussian's sigma, within which of
@@ -164,6 +168,22 @@ def predict(
     return found
 
 
+def room_bytes(shape_zyx: Sequence[int], plan: Plan, *, step: float) -> int:
+    """What `predict` takes for an image of ``shape_zyx`` of which all is wanted, beside the image and the network."""
+    voxels = math.prod(shape_zyx)
+    patch = plan.patch_zyx
+    padded = [max(*both) for both in zip(shape_zyx, patch, strict=True)]
+    need = voxels * FOUND_BYTES + (math.prod(padded) * 4 if math.prod(padded) > voxels else 0)
+    if all(len(starts(size, length, step)) == 1 for size, length in zip(padded, patch, strict=True)):
+        return need
+    band = min(shape_zyx[0], patch[0]) * math.prod(shape_zyx[1:])
+    return need + band * (plan.architecture.heads * _sum_bytes(plan.architecture.heads * band) + 4)
+
+
+def _sum_bytes(values: int) -> int:
+    return 4 if values * 4 <= LARGEST_FLOAT32_BYTES else 2
+
+
 def _logits(network: Network, padded: Float32, corner: Sequence[int]) -> Float32:
     """The logits (class, z, y, x) of the patch of ``padded`` whose first voxel is ``corner``."""
     return network.logits(padded[_window(corner, network.plan.patch_zyx)])
@@ -202,8 +222,8 @@ class _Sums:
         self._gaussian = gaussian
         self.depth = len(gaussian)
         band = (self.depth, *image_shape[1:])
-        small_enough = classes * int(np.prod(band)) * 4 <= LARGEST_FLOAT32_BYTES
-        self._logits = np.zeros((classes, *band), np.float32 if small_enough else np.float16)
+        kind = np.float32 if _sum_bytes(classes * math.prod(band)) == 4 else np.float16
+        self._logits: NDArray[np.floating[Any]] = np.zeros((classes, *band), kind)
         self._weights = np.zeros(band, np.float32)
         self._weighted = np.empty(gaussian.shape, np.float32)
 

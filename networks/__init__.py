@@ -14,8 +14,9 @@ from errors import InvalidRequest
 from findings import EngineOptions, Notice
 from networks.blobs import tidy
 from networks.plans import Plan, read_plan
+from networks.room import patch_bytes
 
-__all__ = ["TORCH_ON_CPU", "Network", "choose_device", "load", "read_plan", "tidy"]
+__all__ = ["TORCH_ON_CPU", "Network", "Plan", "choose_device", "load", "patch_bytes", "read_plan", "tidy"]
 
 TORCH_ON_CPU = "cpu:torch"
 """The wish for PyTorch on the CPU, where plain "cpu" means OpenVINO."""

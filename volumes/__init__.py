@@ -12,21 +12,24 @@ from volumes.headers import Header, begins_like_dicom
 from volumes.itk import SUFFIXES, read_itk
 from volumes.nifti import is_nifti, read_nifti
 from volumes.series import Series, image_header, series_around, series_in_folder
-from volumes.volume import Instance, Volume
+from volumes.volume import Extent, Foresee, Instance, Volume, unforeseen
 
-__all__ = ["Instance", "Volume", "modality_of", "read"]
+__all__ = ["Extent", "Instance", "Volume", "modality_of", "read"]
 
 
-def read(path: Path, *, series_uid: str | None = None, report: Report = unheard) -> Volume:
+def read(
+    path: Path, *, series_uid: str | None = None, report: Report = unheard, foresee: Foresee = unforeseen
+) -> Volume:
     """The volume at ``path``: a DICOM file (with its series), a folder, NIfTI, NRRD or MetaImage.
 
-    ``series_uid`` chooses a series of a folder. ``report`` counts slices, or the file. Raises InputNotFound,
-    OutOfMemory and the kinds of VolumeError.
+    ``series_uid`` chooses a series of a folder. ``report`` counts slices, or the file. ``foresee`` is told of the
+    volume before its voxels are read. Raises InputNotFound, OutOfMemory and the kinds of VolumeError.
     """
     try:
         if _is_single_image(path):
-            return read_itk(path, report) if path.suffix.lower() in SUFFIXES else read_nifti(path, report)
-        return volume_of(_series(path, series_uid, report), report)
+            read_one = read_itk if path.suffix.lower() in SUFFIXES else read_nifti
+            return read_one(path, report, foresee)
+        return volume_of(_series(path, series_uid, report), report, foresee)
     except MemoryError as error:
         raise OutOfMemory("The image does not fit into the memory that is free.") from error
 

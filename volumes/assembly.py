@@ -18,14 +18,14 @@ from volumes.room import check_room
 from volumes.series import Series
 from volumes.stored import AIR
 from volumes.values import Plane, Voxels, room_for, roomy
-from volumes.volume import Instance, Volume, notices_for
+from volumes.volume import Extent, Foresee, Instance, Volume, notices_for, unforeseen
 
 SLICES_AT_ONCE = 16
 """Decoded slices that may wait for their place: some megabytes, and enough for every core to have work."""
 
 
-def volume_of(series: Series, report: Report) -> Volume:
-    """Sort, check and read ``series``. ``report`` counts slices.
+def volume_of(series: Series, report: Report, foresee: Foresee = unforeseen) -> Volume:
+    """Sort, check and read ``series``. ``report`` counts slices; ``foresee`` is told before the first is decoded.
 
     Raises TooFewSlices, InconsistentGeometry, SeveralVolumes, CorruptFile, UnsupportedTransferSyntax, OutOfMemory.
     """
@@ -36,6 +36,7 @@ def volume_of(series: Series, report: Report) -> Volume:
         raise TooFewSlices("The series holds no slice.")
     stack = stacked(slices)
     check_room(stack, at_once=SLICES_AT_ONCE)
+    foresee(Extent(stack.shape_zyx if stack.stored is None else stack.stored.shape_zyx, stack.affine_lps))
     voxels = _voxels(stack, report)
     return Volume(
         voxels=voxels if stack.stored is None else stack.stored.resampled(voxels, AIR.get(series.modality, 0)),

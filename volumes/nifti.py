@@ -18,7 +18,7 @@ from errors import CorruptFile, InconsistentGeometry, SeveralVolumes, TooFewSlic
 from findings import Notice
 from progress import Report
 from volumes.values import KINDS, Rescale, Voxels, narrowed, room_for, roomy
-from volumes.volume import FEWEST_SLICES, Volume, notices_for
+from volumes.volume import FEWEST_SLICES, Extent, Foresee, Volume, notices_for, unforeseen
 
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -61,8 +61,8 @@ def is_nifti(file: Path) -> bool:
     return start[344:348] in MAGIC or start[4:8] in MAGIC
 
 
-def read_nifti(file: Path, report: Report) -> Volume:
-    """The image in ``file``. Raises the kinds of VolumeError."""
+def read_nifti(file: Path, report: Report, foresee: Foresee = unforeseen) -> Volume:
+    """The image in ``file``; ``foresee`` is told before its voxels are read. Raises the kinds of VolumeError."""
     report(0, 1)
     _check_header(file)
     try:
@@ -79,6 +79,7 @@ def read_nifti(file: Path, report: Report) -> Volume:
     affine = _affine(image)
     # What is stored and, at worst, its values in the widest kind.
     memory.check_free(math.prod(shape) * (dtype.itemsize + WIDEST_BYTES), "The image")
+    foresee(Extent((shape[2], shape[1], shape[0]), affine))
     voxels = _voxels(image, shape)
     report(1, 1)
     notices = (*notices_for(min(shape[:3])), *_notices_of(image))

@@ -1,7 +1,9 @@
 """What a file or series becomes: voxels, where they lie in the patient, and the DICOM instances they came from."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,9 @@ from volumes.values import Voxels
 
 SMALLEST_VOXEL_MM3 = 1e-6
 """A hundredth of a millimetre on every side; a smaller voxel means that two axes coincide."""
+
+FARTHEST_MM = 1e6
+"""A kilometre, for an origin or for one voxel. Sizes reckoned from absurd figures are no numbers any more."""
 
 FEWEST_SLICES = 3
 """Two slices have one gap between them, and no second one that could tell whether a slice is missing."""
@@ -31,6 +36,25 @@ class Instance:
     instance_number: int | None
     file: Path
     frame: int = 0
+
+
+@dataclass(frozen=True)
+class Extent:
+    """What the headers promise before a voxel is read: a `Volume` of ``shape_zyx`` voxels at its ``affine_lps``."""
+
+    shape_zyx: tuple[int, int, int]
+    affine_lps: Affine
+
+    def __post_init__(self) -> None:
+        _check_place(self.affine_lps)
+
+
+Foresee: TypeAlias = Callable[[Extent], None]
+"""Is told of a volume once, before its voxels are read; whatever it raises ends the reading."""
+
+
+def unforeseen(extent: Extent) -> None:
+    """For readers who want any volume."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +79,7 @@ class Volume:
     stored: StoredSlices | None = None
 
     def __post_init__(self) -> None:
-        if not np.isfinite(self.affine_lps).all() or abs(np.linalg.det(self.affine_lps[:3, :3])) < SMALLEST_VOXEL_MM3:
-            raise InconsistentGeometry("The image's axes are not given or coincide, so it has no place in the patient.")
+        _check_place(self.affine_lps)
 
     @property
     def client_size(self) -> Voxel:
@@ -78,6 +101,13 @@ class Volume:
     def client_bounds(self, box: Bounds) -> Bounds:
         """The client's voxels that hold a box of ``voxels``: the box around it where slices are sheared."""
         return box if self.stored is None else self.stored.bounds(box)
+
+
+def _check_place(affine_lps: Affine) -> None:
+    if not np.isfinite(affine_lps).all() or abs(np.linalg.det(affine_lps[:3, :3])) < SMALLEST_VOXEL_MM3:
+        raise InconsistentGeometry("The image's axes are not given or coincide, so it has no place in the patient.")
+    if np.abs(affine_lps).max() > FARTHEST_MM:
+        raise InconsistentGeometry("The header puts the image farther away than any patient, or makes it larger.")
 
 
 def notices_for(slices: int) -> tuple[Notice, ...]:
