@@ -23,6 +23,10 @@ LARGEST_SLOPE, LARGEST_INTERCEPT = 2**14, 2**30
 """16-bit stored values with these still fit 32 bits, so whole numbers need no floating point."""
 
 
+LARGEST_VALUE = 1e30
+"""Beyond any unit. Nearer to the end of float32, differences of two voxels would be infinite."""
+
+
 @dataclass(frozen=True)
 class Rescale:
     """Stored value · slope + intercept = HU (CT) or the vendor's unit (MR)."""
@@ -81,8 +85,11 @@ def narrowed(values: Voxels) -> Voxels:
 
 
 def _kind_for(plane: Plane, *, at_least: int) -> Kind:
-    if plane.dtype.kind == "f" and not np.isfinite(plane).all():
-        raise CorruptFile("The image holds values that are no numbers.", hint="Replace NaN and infinity by -1024.")
+    # NaN is no less than anything.
+    if plane.dtype.kind == "f" and not (np.abs(plane) <= LARGEST_VALUE).all():
+        raise CorruptFile(
+            "The image holds values that are no numbers, or beyond 1e30.", hint="Replace NaN and infinity by -1024."
+        )
     return next(kind for kind in KINDS[at_least:] if _holds(kind, plane))
 
 
