@@ -1,11 +1,12 @@
 """Where the log goes and what may stand in it: stderr and a rotating file under the logs folder.
 
-No file path, no image header and no message of a foreign exception is ever written, because each may hold a patient's
-name; a job is known in the log by its id alone.
+No file path, no image header, no message of a foreign exception and no address beyond its beginning is ever written,
+because each may hold a patient's name; a job is known in the log by its id alone.
 """
 
 import logging
 import os
+import re
 import stat
 import sys
 import traceback
@@ -25,6 +26,11 @@ FILES_KEPT = 3
 PROCESSES = 9
 """Servers on one folder that each get a log of their own; any further ones write to stderr alone."""
 
+ADDRESSES = re.compile(
+    r"/(api/(health|detect-vertebrae|jobs|models/(all|cache-stats|download|import|status|verify))|docs|openapi\.json)\b"
+)
+"""Beginnings of the service's addresses. What follows, and any other address, may be whatever a caller sent."""
+
 ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 
@@ -41,6 +47,17 @@ def set_up(folder: Path, *, file_name: str, debug: bool) -> None:
         logging.getLogger(name).propagate = False
         for handler in handlers:
             logging.getLogger(name).addHandler(handler)
+    logging.getLogger("uvicorn.access").addFilter(shorten_address)
+
+
+def shorten_address(record: logging.LogRecord) -> bool:
+    """Leave of the address in a line about a request (client, method, address, …) only what is sure to be our own."""
+    if isinstance(record.args, tuple) and len(record.args) > 2:
+        client, method, address, *rest = record.args
+        known = ADDRESSES.match(str(address))
+        ours = known[0] if known else ""
+        record.args = (client, method, str(address) if ours == address else f"{ours}/...", *rest)
+    return True
 
 
 def never_block_on_output() -> None:

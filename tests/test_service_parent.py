@@ -124,8 +124,8 @@ def test_a_process_that_began_later_is_not_the_parent_whose_id_it_has(tmp_path: 
 def fill(server: LiveServer) -> None:
     """Make it write far more than the 64 kB that a pipe holds."""
     with server.client(timeout_s=5) as client:
-        for _ in range(200):
-            assert client.get("/api/nothing?" + 1000 * "x").status_code == 404
+        for _ in range(1000):
+            assert client.get("/api/nothing").status_code == 404
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
