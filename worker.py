@@ -128,10 +128,14 @@ class Worker:
             if self._closed:
                 raise Cancelled
             self._rest_later(None)
-            if self._child is None or not self._child.alive:
-                self._child = Child(self._make_pipeline, self._log_plan)
+            child = self._child
+            if child is None or not child.alive:
+                ended, self._child = child, Child(self._make_pipeline, self._log_plan)
+                child = self._child
+                if ended is not None:
+                    ended.release()
             self._asking = True
-            return self._child
+            return child
 
     def _rest_later(self, seconds: float | None) -> None:
         if self._idle is not None:
@@ -149,6 +153,7 @@ class Worker:
             child, self._child = self._child, None
         log.info("the worker was idle and gives its memory back")
         child.kill()
+        child.release()
 
 
 class Child:
@@ -172,7 +177,11 @@ class Child:
 
     @property
     def alive(self) -> bool:
-        return not wait([self._process.sentinel], timeout=0)
+        try:
+            return not wait([self._process.sentinel], timeout=0)
+        except (OSError, ValueError):
+            # Another thread has just released it.
+            return False
 
     @property
     def ready(self) -> bool:
@@ -221,6 +230,13 @@ class Child:
         self.killed = True
         self._process.kill()
         self._process.join(END_S)
+
+    def release(self) -> None:
+        """Give the descriptors of one that has ended back: errors that are remembered keep it from being collected."""
+        self._pipe.close()
+        # It has not ended where even a kill did not help.
+        with suppress(ValueError):
+            self._process.close()
 
     def _stop(self) -> None:
         """Make the child stop the present call, so that it can serve the next; kill it where it does not react."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 
 from errors import Cancelled, OpenScansError, OutOfMemory, TooFewSlices, WorkerCrashed
@@ -157,6 +158,20 @@ def test_a_crash_fails_that_detection_alone(make_worker: MakeWorker) -> None:
     assert worker.state == "failed"
     assert pipelines.process_of(worker.detect(pipelines.order(), nobody)) != before
     assert worker.state == "ready"
+
+
+def test_children_that_died_leave_no_descriptors_though_their_errors_are_remembered(make_worker: MakeWorker) -> None:
+    worker = make_worker(pipelines.make)
+    worker.detect(pipelines.order(), nobody)
+    before = psutil.Process().num_fds()
+    remembered = []
+    for _ in range(3):
+        with pytest.raises(WorkerCrashed) as caught:
+            worker.detect(pipelines.order("die"), nobody)
+        remembered.append(caught.value)
+        worker.detect(pipelines.order(), nobody)
+    assert len(remembered) == 3
+    assert psutil.Process().num_fds() == before
 
 
 def test_a_worker_killed_while_it_idles_is_replaced_without_an_error(make_worker: MakeWorker) -> None:
