@@ -17,6 +17,9 @@ DICOM_MAGIC, DICOM_MAGIC_AT = b"DICM", 128
 WHOLE_SUFFIXES = (".nii", ".nii.gz")
 """One file that holds the whole image. NRRD, MetaImage and Analyze headers may name other files, wherever they lie."""
 
+LARGEST_WHOLE_BYTES = 2**32
+"""Of a file that is digested whole: some seconds. A larger one is no image that fits into a usual memory."""
+
 UNKNOWN_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".hdr.gz", ".img")
 
 MOST_FILES = 10_000
@@ -71,7 +74,7 @@ class Listing:
 
 
 def identity_of(path: Path, series_uid: str | None) -> Identity | None:
-    """None for images that may lie in files which their names do not tell, for too many files, and for none.
+    """None for images that may lie in files which their names do not tell, for too many or too large files, for none.
 
     What a reader of DICOM would look at: a folder with all below it; a file with those beside it, and with
     ``series_uid``, which may name another series, with those below too.
@@ -91,6 +94,8 @@ def identity_of(path: Path, series_uid: str | None) -> Identity | None:
 
 def _identity(listed: Listing, *, whole: bool = False, named: str | None = None) -> Identity | None:
     if not 0 < len(listed.stamps) <= MOST_FILES:
+        return None
+    if whole and listed.stamps[0].size_bytes > LARGEST_WHOLE_BYTES:
         return None
     told = sorted((_told(stamp, whole=whole), stamp.path) for stamp in listed.stamps)
     own = [text for text, path in told if path == named]
