@@ -60,7 +60,6 @@ class Pipeline:
     def __init__(self, options: EngineOptions) -> None:
         self._tiles = options.tiles
         self._shelf = Shelf(options)
-        self._warm: set[tuple[str, str]] = set()
         networks.tidy(options.cache_folder)
 
     def modality(self, path: Path, series_uid: str | None, report: StageReport) -> str | None:
@@ -108,8 +107,7 @@ class Pipeline:
                 self._shelf.prepare(model, device)
 
     def _run(self, model: TrainedModel, device: str, step: float) -> preflight.Run:
-        warm = (model.sha256, device) in self._warm
-        return preflight.Run(networks.read_plan(model.folder), device, step, warm=warm)
+        return preflight.Run(networks.read_plan(model.folder), device, step, held=self._shelf.holds(model, device))
 
     def _label_map(
         self, volume: volumes.Volume, order: Order, *, device: str, report: StageReport, watch: Stopwatch
@@ -121,7 +119,6 @@ class Pipeline:
             watch.lap("load")
             course = localise(volume, localiser, partial(report, "localising"), body_only=self._tiles != "exact")
             watch.lap("localise")
-            self._warm.add((order.localiser.sha256, device))
             if course is None:
                 return None
             box = course.box
@@ -137,7 +134,6 @@ class Pipeline:
             course=self._wanted(course),
         )
         watch.lap("segment")
-        self._warm.add((order.segmenter.sha256, device))
         return label_map
 
     def _wanted(self, course: Course | None) -> Course | None:

@@ -23,12 +23,12 @@ SAMPLE_BYTES = 4 + 4 + 1 + 2
 
 @dataclass(frozen=True)
 class Run:
-    """One network's part in a detection. ``warm``: it has run before, so that its own memory is taken already."""
+    """One network's part in a detection. ``held``: it is loaded, or being loaded, and takes memory already."""
 
     plan: networks.Plan
     device: str
     step: float
-    warm: bool
+    held: bool
 
 
 def check_detection(extent: Extent, localiser: Run | None, segmenter: Run) -> None:
@@ -46,7 +46,9 @@ def check_detection(extent: Extent, localiser: Run | None, segmenter: Run) -> No
 
 def check_run(run: Run, box: Bounds, affine_lps: grids.Affine) -> None:
     """Raises OutOfMemory where a network cannot run over ``box`` of an image that has been read."""
-    memory.check_free(_arrays_bytes(run, box, affine_lps) + _network_bytes(run), "The detection")
+    # The network's own memory was reckoned before it was loaded; since then some of it is taken, and nobody tells how
+    # much.
+    memory.check_free(_arrays_bytes(run, box, affine_lps), "The detection")
 
 
 def _arrays_bytes(run: Run, box: Bounds, affine_lps: grids.Affine) -> int:
@@ -56,4 +58,4 @@ def _arrays_bytes(run: Run, box: Bounds, affine_lps: grids.Affine) -> int:
 
 
 def _network_bytes(run: Run) -> int:
-    return 0 if run.warm else networks.patch_bytes(run.plan, run.device)
+    return 0 if run.held else networks.patch_bytes(run.plan, run.device)

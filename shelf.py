@@ -18,6 +18,10 @@ class Shelf:
         self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loader")
         self._networks: dict[tuple[str, str], Future[networks.Network]] = {}
 
+    def holds(self, model: TrainedModel, device: str) -> bool:
+        """Whether the network of ``model`` is here or on its way."""
+        return (model.sha256, device) in self._networks
+
     def prepare(self, model: TrainedModel, device: str) -> None:
         """Begin to load ``model`` for ``device``, unless it is here or on its way."""
         key = model.sha256, device

@@ -83,8 +83,8 @@ def test_what_the_sliding_window_takes_is_what_was_reckoned(plan: Plan, shape_zy
     assert 0.8 * reckoned_bytes <= peak_bytes <= 1.3 * reckoned_bytes + 2**21
 
 
-def run_of(plan: Plan, *, warm: bool = True) -> preflight.Run:
-    return preflight.Run(plan, "cpu", 0.5, warm=warm)
+def run_of(plan: Plan, *, held: bool = True) -> preflight.Run:
+    return preflight.Run(plan, "cpu", 0.5, held=held)
 
 
 def test_a_usual_image_is_let_through(plan: Plan) -> None:
@@ -106,13 +106,13 @@ def test_a_box_that_the_localiser_found_is_refused_where_it_is_too_large_to_be_l
         preflight.check_run(run_of(plan), grids.whole(Voxel(100, 100, 100)), TEN_METRES_MM)
 
 
-def test_a_network_that_has_run_takes_nothing_more_for_itself(plan: Plan) -> None:
+def test_a_network_that_is_loaded_takes_nothing_more_for_itself(plan: Plan) -> None:
     features = (2**30, *plan.architecture.features[1:])
     wide = replace(plan, architecture=replace(plan.architecture, features=features))
-    box = grids.whole(Voxel(10, 10, 10))
-    preflight.check_run(run_of(wide), box, PLAIN_MM)
+    extent = Extent((10, 10, 10), PLAIN_MM)
+    preflight.check_detection(extent, run_of(plan), run_of(wide))
     with pytest.raises(OutOfMemory):
-        preflight.check_run(run_of(wide, warm=False), box, PLAIN_MM)
+        preflight.check_detection(extent, run_of(plan), run_of(wide, held=False))
 
 
 def series(folder: Path) -> Path:
