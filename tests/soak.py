@@ -38,6 +38,9 @@ AT_ONCE = 3
 WORKING = {"localising", "segmenting"}
 LAST = {"complete", "error", "cancelled"}
 
+FLAT = 0.1
+"""The share by which memory may differ from the first rounds to the last."""
+
 QUIET_S = 10.0
 """In which a server that has nothing to do closes connections and forgets callers who left."""
 
@@ -325,8 +328,12 @@ def check(soak: Soak) -> None:
     if crashed > figures.kills:
         figures.faults.append(f"{crashed} crashes of the worker, of which {figures.kills} were ours")
     figures.faults += unforeseen
-    for what in ("descriptors", "threads", "processes", "temporary_files"):
-        if getattr(last, what) > getattr(first, what):
+    for whose in ("server_bytes", "worker_bytes"):
+        if abs(figures.growth(whose)) > FLAT:
+            figures.faults.append(f"{whose} changed by {figures.growth(whose):+.1%}")
+    # Threads that wait for work come and go with the callers.
+    for what, spare in (("descriptors", 0), ("threads", AT_ONCE), ("processes", 0), ("temporary_files", 0)):
+        if getattr(last, what) > getattr(first, what) + spare:
             figures.faults.append(f"{what}: {getattr(first, what)} at first, {getattr(last, what)} at last")
 
 
