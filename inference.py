@@ -84,7 +84,7 @@ class Pipeline:
             report("measuring", 0, 1)
             measured = vertebrae.measure(label_map, volume.affine_lps, size_of(volume))
             whole, fragments = vertebrae.without_fragments(measured)
-            found = located(whole, volume)
+            found = as_seen(whole, volume)
             notices += fragments
             report("measuring", 1, 1)
             watch.lap("measure")
@@ -228,11 +228,18 @@ def _nonzero_box(image: NDArray[np.float32]) -> tuple[slice, slice, slice] | Non
     return slices[0], slices[1], slices[2]
 
 
-def located(found: list[Vertebra], volume: volumes.Volume) -> list[Vertebra]:
-    """``found`` with the DICOM instance and pixel nearest to each centre, where the volume has instances."""
+def as_seen(found: list[Vertebra], volume: volumes.Volume) -> list[Vertebra]:
+    """``found`` in the client's columns, rows and slices, which differ from the volume's where that was resampled.
+
+    With the DICOM instance and pixel nearest to each centre, where the volume has instances.
+    """
+    seen = [
+        replace(vertebra, center=volume.client_point(vertebra.center), bounds=volume.client_bounds(vertebra.bounds))
+        for vertebra in found
+    ]
     if not volume.instances:
-        return found
-    return [replace(vertebra, slice=_slice_pixel(vertebra.center, volume)) for vertebra in found]
+        return seen
+    return [replace(vertebra, slice=_slice_pixel(vertebra.center, volume)) for vertebra in seen]
 
 
 def _slice_pixel(center: Point, volume: volumes.Volume) -> SlicePixel:
@@ -248,7 +255,7 @@ def size_of(volume: volumes.Volume) -> Voxel:
 def facts_of(volume: volumes.Volume) -> ImageFacts:
     return ImageFacts(
         modality=volume.modality,
-        size=size_of(volume),
-        spacing_mm=Point(*grids.spacing_mm(volume.affine_lps)),
+        size=volume.client_size,
+        spacing_mm=volume.client_spacing_mm,
         series_instance_uid=volume.series_instance_uid,
     )

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from findings import Detection, ImageFacts, Notice, Vertebra
 from identity import Identity, identity_of
 
-RESULT_VERSION = "1"
+RESULT_VERSION = "2"
 """To be raised with every change that may make the same weights find something else in the same image."""
 
 SEARCHED_BYTES = 1 << 16
