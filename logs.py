@@ -4,6 +4,7 @@ No file path, no image header, no message of a foreign exception and no address 
 because each may hold a patient's name; a job is known in the log by its id alone.
 """
 
+import io
 import logging
 import os
 import re
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from types import TracebackType
-from typing import TypeAlias
+from typing import TextIO, TypeAlias
 
 ROOT = "openscans"
 """Only loggers under this name, and uvicorn's, are written: other libraries quote what they read."""
@@ -61,15 +62,24 @@ def shorten_address(record: logging.LogRecord) -> bool:
 
 
 def never_block_on_output() -> None:
-    """Let writes to a pipe that nobody reads fail at once, rather than stop the process when the pipe is full."""
-    for descriptor in (1, 2):
-        try:
-            mode = os.fstat(descriptor).st_mode
-            if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
-                os.set_blocking(descriptor, False)
-        except OSError:
-            # Closed, or (Python 3.11 on Windows) not to be changed.
-            continue
+    """Let writes to a pipe that nobody reads be dropped, rather than stop the process when the pipe is full."""
+    sys.stdout, sys.stderr = _unblocked(sys.stdout), _unblocked(sys.stderr)
+
+
+def _unblocked(stream: TextIO) -> TextIO:
+    try:
+        descriptor = stream.fileno()
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+            os.set_blocking(descriptor, False)
+            # A buffer keeps what the pipe did not take, and every later flush of it fails; `multiprocessing` flushes
+            # before it starts a process.
+            raw = io.FileIO(descriptor, "w", closefd=False)
+            return io.TextIOWrapper(raw, stream.encoding, "backslashreplace", write_through=True)
+    except (AttributeError, OSError, ValueError):
+        # There is none, it is closed, or (Python 3.11 on Windows) it cannot be changed.
+        pass
+    return stream
 
 
 class PrivateFormatter(logging.Formatter):

@@ -19,6 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TextIO
 
 from config import InvalidSetting, Settings
+from version import version
 
 if TYPE_CHECKING:
     from detection import DetectionRequest
@@ -91,7 +92,8 @@ def reachable_by(host: str) -> str:
 
 def flags(arguments: Sequence[str]) -> dict[str, str]:
     """The command line as settings under their names in the environment."""
-    parser = argparse.ArgumentParser(prog="main.py", description="OpenScans AI backend: finds and labels vertebrae.")
+    parser = argparse.ArgumentParser(description="OpenScans AI backend: finds and labels vertebrae.")
+    parser.add_argument("--version", action="version", version=version())
     parser.add_argument("--host", help="address to bind (default 127.0.0.1)")
     parser.add_argument("--port", help="port to bind (default 8000; 0 picks a free one)")
     parser.add_argument("--parent-pid", help="end when the process of this id ends")

@@ -20,7 +20,8 @@ from jobs import Jobs
 from model_manager import Models
 from schemas import HealthAnswer, IndexAnswer, JobCounts
 from service import answers, description, detection_routes, guard, model_routes
-from service.house import VERSION, Activity, House, HouseHere
+from service.house import Activity, House, HouseHere
+from version import version
 
 TITLE = "OpenScans AI Backend"
 
@@ -37,7 +38,7 @@ def create_app(
     """The application over what is given; it owns nothing that must be ended."""
     app = FastAPI(
         title=TITLE,
-        version=VERSION,
+        version=version(),
         description="Finds and labels the vertebrae of a CT or MR image. Not a medical device.",
         # The framework's pages load scripts from the internet; ours is at /docs.
         docs_url=None,
@@ -59,7 +60,7 @@ def create_app(
 async def health(house: HouseHere) -> HealthAnswer:
     """Whether the server is up, and what it is doing."""
     return HealthAnswer(
-        version=VERSION,
+        version=version(),
         device=house.device,
         cuda_available=house.cuda_available,
         python_version=platform.python_version(),
@@ -74,7 +75,7 @@ async def health(house: HouseHere) -> HealthAnswer:
 @routes.get("/")
 async def index(request: Request) -> IndexAnswer:
     """What this is, and where everything else is."""
-    return IndexAnswer(name=TITLE, version=VERSION, addresses=_addresses(request.app))
+    return IndexAnswer(name=TITLE, version=version(), addresses=_addresses(request.app))
 
 
 @routes.get("/docs", response_class=HTMLResponse)
@@ -84,7 +85,7 @@ async def docs(request: Request) -> str:
         f"<tr><td><code>{escape(where)}</code><td>{escape(what)}" for where, what in _addresses(request.app).items()
     )
     return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{TITLE}</title><h1>{TITLE} {VERSION}</h1>"
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{TITLE}</title><h1>{TITLE} {version()}</h1>"
         f"<p>{escape(request.app.description)}<table>{rows}</table>"
         "<p>Requests and answers in full: <a href=/openapi.json>/openapi.json</a>"
     )

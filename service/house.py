@@ -14,8 +14,6 @@ from findings import Detection
 from jobs import Jobs
 from model_manager import Models
 
-VERSION = "1.0.0"
-
 
 @dataclass(frozen=True)
 class Activity:

@@ -20,6 +20,10 @@ import httpx
 
 ROOT = Path(__file__).resolve().parents[1]
 MAIN = (str(ROOT / "main.py"),)
+PYTHON = Path(sys.executable)
+
+BUFFERED = {"PYTHONUNBUFFERED": ""}
+"""Streams as users have them, who do not set this as some test machines do."""
 
 START_S = 30.0
 """The server is up in a second; a machine that runs other tests beside may need much longer."""
@@ -45,13 +49,15 @@ class LiveServer:
         *,
         program: Sequence[str] = MAIN,
         flags: Sequence[str] = (),
+        interpreter: Path = PYTHON,
     ) -> Self:
-        """Start ``python program flags`` and wait until it says where it listens."""
-        settings = {"PORT": "0", "OPENSCANS_HOME": str(home), "OMP_NUM_THREADS": "1", **(env or {})}
+        """Start ``interpreter program flags`` and wait until it says where it listens."""
+        settings = {"PORT": "0", "OPENSCANS_HOME": str(home), "OMP_NUM_THREADS": "1", **BUFFERED, **(env or {})}
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("OPENSCANS_")}
         process = subprocess.Popen(
-            [sys.executable, *program, *flags],
-            cwd=ROOT,
+            [str(interpreter), *program, *flags],
+            # An executable must not depend on the folder that it is started in.
+            cwd=ROOT if program else home.parent,
             env={**inherited, **settings},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -131,10 +137,15 @@ def parsed(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def live_server(
-    home: Path, env: Mapping[str, str] | None = None, *, program: Sequence[str] = MAIN, flags: Sequence[str] = ()
+    home: Path,
+    env: Mapping[str, str] | None = None,
+    *,
+    program: Sequence[str] = MAIN,
+    flags: Sequence[str] = (),
+    interpreter: Path = PYTHON,
 ) -> Iterator[LiveServer]:
     """A server for the length of a block; it is killed at the end if it has not ended by itself."""
-    server = LiveServer.start(home, env, program=program, flags=flags)
+    server = LiveServer.start(home, env, program=program, flags=flags, interpreter=interpreter)
     try:
         yield server
     finally:
@@ -159,3 +170,12 @@ def is_running(pid: int) -> bool:
         return False
     status = Path(f"/proc/{pid}/status")
     return not status.exists() or "State:\tZ" not in status.read_text()
+
+
+def children_of(pid: int) -> set[int]:
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
+    return {int(child) for children in lists for child in children.read_text().split()}
+
+
+def are_gone(processes: set[int], within_s: float) -> bool:
+    return eventually(lambda: not any(is_running(process) for process in processes), within_s=within_s)

@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "logs": set(),
     "parent": set(),
     "neighbour": set(),
+    "version": set(),
     "config": {"errors", "devices"},
     "schemas": PLAIN | {"devices"},
     "access": {"errors"},
@@ -55,7 +56,7 @@ MAY_IMPORT = {
     "identity": set(),
     "results": PLAIN | {"identity"},
     "detection": PLAIN | {"results"},
-    "service": PLAIN | {"access", "config", "detection", "devices", "jobs", "model_manager", "schemas"},
+    "service": PLAIN | {"access", "config", "detection", "devices", "jobs", "model_manager", "schemas", "version"},
     "main": PLAIN
     | {
         "arrivals",
@@ -69,6 +70,7 @@ MAY_IMPORT = {
         "patience",
         "results",
         "service",
+        "version",
         "worker",
         "worker_child",
     },

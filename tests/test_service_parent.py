@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 import parent
-from tests.live_server import MAIN, ROOT, LiveServer, eventually, is_running, live_server
+from tests.live_server import BUFFERED, MAIN, ROOT, LiveServer, are_gone, children_of, live_server
 from tests.release_server import Fault, ReleaseServer, write_release
 
 SCRIPTED = ("-m", "tests.scripted_server")
@@ -26,15 +26,6 @@ server.wait()
 """Hands its own output on to the server and waits."""
 
 BY_PID = PARENT.replace("*sys.argv[1:]", '*sys.argv[1:], "--parent-pid", str(os.getpid())')
-
-
-def children_of(pid: int) -> set[int]:
-    lists = Path(f"/proc/{pid}/task").glob("*/children")
-    return {int(child) for children in lists for child in children.read_text().split()}
-
-
-def are_gone(processes: set[int], within_s: float) -> bool:
-    return eventually(lambda: not any(is_running(process) for process in processes), within_s=within_s)
 
 
 @contextmanager
@@ -78,7 +69,7 @@ def piped_server(home: Path, *flags: str, **env: str) -> Iterator[LiveServer]:
     with subprocess.Popen(
         [sys.executable, *SCRIPTED, *flags],
         cwd=ROOT,
-        env={**os.environ, "PORT": "0", "OPENSCANS_HOME": str(home), **env},
+        env={**os.environ, **BUFFERED, "PORT": "0", "OPENSCANS_HOME": str(home), **env},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests import pipelines
-from tests.live_server import MAIN, ROOT, LiveServer, eventually, is_running, live_server
+from tests.live_server import BUFFERED, MAIN, ROOT, LiveServer, are_gone, children_of, eventually, live_server
+from version import version
 
 SCRIPTED = ("-m", "tests.scripted_server")
 
@@ -22,15 +23,6 @@ def run_main(*flags: str, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *MAIN, *flags], cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True, timeout=20
     )
-
-
-def children_of(pid: int) -> set[int]:
-    lists = Path(f"/proc/{pid}/task").glob("*/children")
-    return {int(child) for children in lists for child in children.read_text().split()}
-
-
-def are_gone(processes: set[int], within_s: float) -> bool:
-    return eventually(lambda: not any(is_running(process) for process in processes), within_s=within_s)
 
 
 def worker_of(server: LiveServer, image: Path) -> int:
@@ -52,6 +44,12 @@ def test_the_server_process_loads_no_heavy_library(tmp_path: Path) -> None:
         imported = {line.split("|")[-1].strip() for line in server.errors if line.startswith("import time:")}
     assert "fastapi" in imported
     assert {name.split(".")[0] for name in imported} & HEAVY == set()
+
+
+def test_the_version_is_told_without_starting_anything(tmp_path: Path) -> None:
+    ended = run_main("--version", OPENSCANS_HOME=str(tmp_path / "home"))
+    assert (ended.returncode, ended.stdout.strip()) == (0, version())
+    assert not (tmp_path / "home").exists()
 
 
 def test_starting_and_asking_for_health_writes_only_a_log(tmp_path: Path) -> None:
@@ -146,7 +144,7 @@ def test_it_ends_at_once_when_its_parent_is_gone_already(tmp_path: Path) -> None
 
 
 def test_output_that_nobody_reads_never_stops_it(tmp_path: Path) -> None:
-    env = {**os.environ, "PORT": "0", "OPENSCANS_HOME": str(tmp_path), "DEBUG": "1"}
+    env = {**os.environ, **BUFFERED, "PORT": "0", "OPENSCANS_HOME": str(tmp_path), "DEBUG": "1"}
     with subprocess.Popen(
         [sys.executable, *MAIN], cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -165,7 +163,7 @@ def test_output_that_nobody_reads_never_stops_it(tmp_path: Path) -> None:
 def test_it_serves_without_any_of_its_streams(tmp_path: Path, closed: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    env = {**os.environ, "PORT": str(port), "OPENSCANS_HOME": str(tmp_path), "DEBUG": "1"}
+    env = {**os.environ, **BUFFERED, "PORT": str(port), "OPENSCANS_HOME": str(tmp_path), "DEBUG": "1"}
     with subprocess.Popen(["sh", "-c", f"exec {sys.executable} {MAIN[0]} {closed}"], cwd=ROOT, env=env) as process:
         server = LiveServer(process, tmp_path, url=f"http://127.0.0.1:{port}")
         try:
