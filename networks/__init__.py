@@ -37,13 +37,20 @@ class Network(Protocol):
 
 
 def load(folder: Path, *, device: str, options: EngineOptions) -> Network:
-    """The network of the training in ``folder`` on a ``device`` that `choose_device` gave. Raises DamagedWeights."""
+    """The network of the training in ``folder`` on a ``device`` that `choose_device` gave.
+
+    Raises DamagedWeights, and InvalidRequest where the device's library is not installed.
+    """
     if device == "cpu":
         from networks.openvino_engine import OpenVinoNetwork
 
         return OpenVinoNetwork(folder, options)
-    from networks.torch_engine import TorchNetwork
-
+    try:
+        from networks.torch_engine import TorchNetwork
+    except ImportError as error:
+        raise InvalidRequest(
+            f"The device {device} needs PyTorch, which is not installed here.", hint="Ask for the device cpu."
+        ) from error
     return TorchNetwork(folder, "cpu" if device == TORCH_ON_CPU else device, options)
 
 

@@ -1,6 +1,7 @@
 """Writes weights folders in TotalSegmentator's own layout, for networks that were trained on phantoms or never.
 
 Knows nnU-Net's files, plans and modules; nothing of the service. TotalSegmentator and the service both load the result.
+Only new weights need PyTorch; the plans, and zips of weights that are there, do without.
 """
 
 import json
@@ -9,13 +10,14 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from totalsegmentator.map_tasks_config import TASK_ID_WEIGHTS_CONFIGS
 from totalsegmentator.map_to_binary import class_map, class_map_5_parts
+
+if TYPE_CHECKING:
+    import torch
 
 CONFIGURATION = "3d_fullres"
 PLANS = "nnUNetPlans"
@@ -115,8 +117,11 @@ def small(spec: NetworkSpec, *, base_features: int, max_features: int, patch_zyx
     return replace(spec, base_features=base_features, max_features=max_features, patch_zyx=patch_zyx)
 
 
-def build_module(spec: NetworkSpec) -> torch.nn.Module:
+def build_module(spec: NetworkSpec) -> "torch.nn.Module":
     """The network as nnU-Net builds it, with the weights that its constructor draws."""
+    import torch
+    from dynamic_network_architectures.architectures.unet import PlainConvUNet
+
     return PlainConvUNet(
         input_channels=1,
         n_stages=len(spec.strides),
@@ -136,8 +141,10 @@ def build_module(spec: NetworkSpec) -> torch.nn.Module:
     )
 
 
-def random_state_dict(spec: NetworkSpec, seed: int) -> dict[str, torch.Tensor]:
+def random_state_dict(spec: NetworkSpec, seed: int) -> dict[str, "torch.Tensor"]:
     """Random weights (He, as nnU-Net initialises) whose logits vary, so that every class wins somewhere."""
+    import torch
+
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         module = build_module(spec)
@@ -157,12 +164,14 @@ def training_folder(results: Path, spec: NetworkSpec) -> Path:
 
 
 def write_training_folder(
-    results: Path, spec: NetworkSpec, state_dict: Mapping[str, torch.Tensor], *, new_plans: bool = False
+    results: Path, spec: NetworkSpec, state_dict: Mapping[str, "torch.Tensor"], *, new_plans: bool = False
 ) -> Path:
     """Write plans.json, dataset.json, dataset_fingerprint.json and fold_0/checkpoint_final.pth; returns their folder.
 
     ``new_plans``: plans.json with an ``architecture``, as newer nnU-Nets write it, in the place of the flat one.
     """
+    import torch
+
     folder = training_folder(results, spec)
     (folder / "fold_0").mkdir(parents=True, exist_ok=True)
     plans, dataset = plans_of(spec, new_plans=new_plans), dataset_of(spec)
@@ -266,9 +275,11 @@ def dataset_of(spec: NetworkSpec) -> dict[str, Any]:
 
 
 def _checkpoint(
-    spec: NetworkSpec, state_dict: Mapping[str, torch.Tensor], plans: Mapping[str, Any], dataset: Mapping[str, Any]
+    spec: NetworkSpec, state_dict: Mapping[str, "torch.Tensor"], plans: Mapping[str, Any], dataset: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What nnU-Net's trainer saves: the weights, the optimiser's state, logs with numpy's numbers, its arguments."""
+    import torch
+
     return {
         "network_weights": OrderedDict(state_dict),
         "optimizer_state": {"state": {0: {"momentum_buffer": torch.zeros(1)}}, "param_groups": [{"params": [0]}]},

@@ -10,7 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
+
+try:
+    import torch
+except ImportError as error:
+    raise SystemExit("Training needs PyTorch, which is not installed here; ./setup.sh without --cpu does.") from error
 
 from networks.checkpoint import read_tensors
 from phantom import spine

@@ -1,10 +1,14 @@
 """Networks in TotalSegmentator's layout that are small enough to write, load and run in a second."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+import pytest
 
 from phantom import layout
+
+if TYPE_CHECKING:
+    import torch
 
 CT = layout.small(layout.SPECS[298], base_features=4, max_features=16, patch_zyx=(32, 16, 32))
 """Five stages that halve all axes, 118 classes."""
@@ -20,10 +24,11 @@ MR = layout.small(layout.SPECS[756], base_features=4, max_features=16, patch_zyx
 
 
 def write(results: Path, spec: layout.NetworkSpec, *, seed: int = 0, new_plans: bool = False) -> Path:
-    """The training folder of ``spec`` with random weights."""
+    """The training folder of ``spec`` with random weights, which PyTorch draws."""
+    pytest.importorskip("torch")
     return layout.write_training_folder(results, spec, layout.random_state_dict(spec, seed), new_plans=new_plans)
 
 
-def write_state(results: Path, spec: layout.NetworkSpec, state: dict[str, torch.Tensor]) -> Path:
+def write_state(results: Path, spec: layout.NetworkSpec, state: dict[str, "torch.Tensor"]) -> Path:
     """The training folder of ``spec`` with the weights in ``state``, whether they fit or not."""
     return layout.write_training_folder(results, spec, state)

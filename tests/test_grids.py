@@ -4,7 +4,6 @@ import nibabel as nib
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy import ndimage
 
 import grids
 from findings import Bounds, Point, Voxel
@@ -32,6 +31,7 @@ def size_of(voxels: NDArray[np.generic]) -> Voxel:
 
 def totalsegmentator_resampled(voxels: NDArray[np.int16], affine_lps: NDArray[np.float64], mm: float) -> NDArray:
     """Steps 4 and 5 as TotalSegmentator does them: closest canonical, zoom of order 1, truncated. (z, y, x)."""
+    ndimage = pytest.importorskip("scipy.ndimage")
     image = nib.Nifti1Image(voxels.transpose(2, 1, 0), grids.RAS_FROM_LPS @ affine_lps)
     canonical = nib.as_closest_canonical(image)
     zoom = np.array(canonical.header.get_zooms()) / np.array([mm] * 3)
@@ -70,6 +70,7 @@ def test_fractions_are_cut_off_before_the_interpolation_when_asked() -> None:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_labels_return_to_the_client_as_zoom_of_order_0_and_undone_canonical_return_them(seed: int) -> None:
+    ndimage = pytest.importorskip("scipy.ndimage")
     random = np.random.default_rng(seed)
     affine = random_affine_lps(seed)
     size = Voxel(*(int(n) for n in random.integers(9, 40, 3)))

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
+
+torch = pytest.importorskip("torch")
+
 
 from errors import DamagedWeights
 from networks.checkpoint import read_tensors

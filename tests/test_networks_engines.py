@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+
+torch = pytest.importorskip("torch")
+
 from numpy.typing import NDArray
 
 import networks

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
+pytest.importorskip("nnunetv2")
+
 from nnunetv2.preprocessing.cropping.cropping import create_nonzero_mask
 from nnunetv2.preprocessing.normalization.default_normalization_schemes import ZScoreNormalization
-from numpy.typing import NDArray
 from scipy import ndimage
 
 import networks

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+pytest.importorskip("torch")
+
 from benchmarks import parity
 from phantom import drawing, grid, layout, spine
 from phantom.demo import WEIGHTS

@@ -6,7 +6,6 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-import SimpleITK as sitk  # noqa: N813 - the name everybody knows it by
 from numpy.typing import NDArray
 from pydicom.uid import (
     UID,
@@ -47,6 +46,7 @@ def axial_affine(column_mm: float = 0.7, row_mm: float = 0.8, step_mm: float = 2
 @pytest.mark.parametrize("signed", [True, False])
 @pytest.mark.parametrize("syntax", SYNTAXES, ids=lambda syntax: syntax.keyword)
 def test_another_reader_decodes_what_was_written(tmp_path: Path, syntax: UID, signed: bool) -> None:
+    sitk = pytest.importorskip("SimpleITK")
     voxels = some_voxels()
     files = write_dicom_series(tmp_path, voxels, axial_affine(), DicomStyle(transfer_syntax=syntax, signed=signed))
     assert pydicom.dcmread(files[0]).file_meta.TransferSyntaxUID == syntax
@@ -55,6 +55,7 @@ def test_another_reader_decodes_what_was_written(tmp_path: Path, syntax: UID, si
 
 
 def test_another_reader_finds_the_place_that_was_written(tmp_path: Path) -> None:
+    sitk = pytest.importorskip("SimpleITK")
     affine = axial_affine()
     image = sitk.ReadImage([str(file) for file in write_dicom_series(tmp_path, some_voxels(), affine)])
     np.testing.assert_allclose(image.GetSpacing(), (0.7, 0.8, 2.5))

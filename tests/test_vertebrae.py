@@ -7,9 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy import ndimage
 from totalsegmentator.map_to_binary import class_map
-from totalsegmentator.statistics import get_basic_statistics
 
 import grids
 import vertebrae
@@ -168,12 +166,13 @@ def test_every_vertebra_of_totalsegmentator_s_class_map_is_known(number: int) ->
     ["ct_abdomen_small/total.nii.gz", "ct_abdomen_small/total_fast.nii.gz", "ct_dicom_series_reference/total.nii.gz"],
 )
 def test_reference_segmentations_measure_as_totalsegmentator_s_statistics(reference: str) -> None:
+    statistics_module = pytest.importorskip("totalsegmentator.statistics", exc_type=ImportError)
     image = nib.load(SHARED_DATA / reference)
     segmentation = np.asanyarray(image.dataobj).astype(np.uint8)
     names = vertebrae.names_of(class_map["total"])
     labels = np.ascontiguousarray(segmentation.T)
     found = vertebrae.LabelMap(labels, np.full(labels.shape, HALF), same_grid(labels.shape), names)
-    theirs = get_basic_statistics(
+    theirs = statistics_module.get_basic_statistics(
         largest_pieces(segmentation, names),
         image,
         quiet=True,
@@ -194,6 +193,7 @@ def test_reference_segmentations_measure_as_totalsegmentator_s_statistics(refere
 
 def largest_pieces(segmentation: NDArray[np.uint8], labels: Iterable[int]) -> NDArray[np.uint8]:
     """scipy's judgement of each label's largest component."""
+    ndimage = pytest.importorskip("scipy.ndimage")
     result = np.zeros_like(segmentation)
     for label in labels:
         pieces, count = ndimage.label(segmentation == label, structure=np.ones((3, 3, 3)))

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-import SimpleITK as sitk  # noqa: N813 - the name everybody knows it by
 from numpy.typing import NDArray
 from pydicom.uid import UID, JPEG2000Lossless, generate_uid
 
@@ -86,6 +85,7 @@ def test_the_place_is_the_one_that_was_written(tmp_path: Path, name: str) -> Non
 
 @pytest.mark.parametrize("name", AFFINES)
 def test_the_place_is_the_one_simpleitk_finds(tmp_path: Path, name: str) -> None:
+    sitk = pytest.importorskip("SimpleITK")
     files = write_dicom_series(tmp_path, some_voxels(), AFFINES[name])
     volume = volumes.read(tmp_path)
     in_order = files if volume.instances[0].file == files[0] else files[::-1]

@@ -8,7 +8,6 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813 - the name everybody knows it by
 from pydicom.uid import UID
 
 import errors
@@ -124,6 +123,7 @@ except errors.UnsupportedFile as error:
 
 
 def test_nrrd_without_simpleitk_is_one_sentence(tmp_path: Path) -> None:
+    sitk = pytest.importorskip("SimpleITK")
     sitk.WriteImage(sitk.GetImageFromArray(bad_files.some_voxels()), str(tmp_path / "image.nrrd"))
     command = [sys.executable, "-c", WITHOUT_SIMPLEITK, str(tmp_path / "image.nrrd")]
     said = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True, timeout=120)

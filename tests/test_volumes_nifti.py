@@ -5,7 +5,6 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813 - the name everybody knows it by
 from numpy.typing import NDArray
 
 import errors
@@ -42,6 +41,7 @@ def test_a_voxel_keeps_its_place_in_every_orientation(tmp_path: Path) -> None:
 
 
 def test_the_place_is_the_one_simpleitk_finds(tmp_path: Path) -> None:
+    sitk = pytest.importorskip("SimpleITK")
     write_nifti(tmp_path / "oblique.nii.gz", some_voxels(), oblique())
     volume, image = volumes.read(tmp_path / "oblique.nii.gz"), sitk.ReadImage(str(tmp_path / "oblique.nii.gz"))
     theirs = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
@@ -128,6 +128,7 @@ def test_progress_begins_and_ends(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".nrrd", ".mha", ".mhd"])
 def test_what_slicer_saves_lies_where_simpleitk_says(tmp_path: Path, suffix: str) -> None:
+    sitk = pytest.importorskip("SimpleITK")
     image = sitk.GetImageFromArray(some_voxels())
     image.SetSpacing((0.7, 0.8, 2.5))
     image.SetOrigin((-30.5, 12.25, -400.0))
