@@ -4,16 +4,35 @@ rem   setup.bat         make the virtual environment and install everything
 rem   setup.bat run     ... and start the server on port 8000
 rem   setup.bat demo    ... and detect the vertebrae of a synthetic CT through HTTP
 rem   setup.bat test    ... and run all tests
+rem   setup.bat build   build the executable in dist\, in an environment of its own; --cuda: with PyTorch, from .venv
+rem Before the task:
+rem   --cpu      the lean set, for machines without an NVIDIA card: no PyTorch
+rem   --locked   exactly the versions of the lock file
+rem An environment stays what it was made as; delete .venv to change it.
 setlocal
 cd /d "%~dp0"
+set "CPU="
+set "LOCKED="
 
+:flags
+if /i "%~1"=="--cpu" (
+    set "CPU=yes"
+    shift
+    goto flags
+)
+if /i "%~1"=="--locked" (
+    set "LOCKED=yes"
+    shift
+    goto flags
+)
 set "TASK=%~1"
 if "%TASK%"=="" set "TASK=install"
+if /i "%TASK%"=="build" goto build
 if /i "%TASK%"=="install" goto known
 if /i "%TASK%"=="run" goto known
 if /i "%TASK%"=="demo" goto known
 if /i "%TASK%"=="test" goto known
-echo usage: setup.bat [install ^| run ^| demo ^| test] 1>&2
+echo usage: setup.bat [--cpu] [--locked] [install ^| run ^| demo ^| test ^| build] 1>&2
 exit /b 2
 
 :known
@@ -25,33 +44,86 @@ if /i "%TASK%"=="demo" .venv\Scripts\python.exe -m phantom.demo %2 %3 %4 %5 %6 %
 if /i "%TASK%"=="test" .venv\Scripts\python.exe -m pytest %2 %3 %4 %5 %6 %7 %8 %9
 exit /b %errorlevel%
 
-:install
-rem The installed requirements are kept beside the environment; equal files mean that nothing is left to do.
-copy /b requirements.txt + requirements-dev.txt "%TEMP%\openscans-requirements.txt" >nul
-if exist .venv\installed.txt (
-    fc /b "%TEMP%\openscans-requirements.txt" .venv\installed.txt >nul 2>&1
-    if not errorlevel 1 exit /b 0
+:build
+rem Always from the lock: the same commit gives the same parts. PyTorch's is too large for an environment beside .venv.
+set "FOLDER=build\venv"
+if /i "%~2"=="--cuda" set "FOLDER=.venv"
+if /i "%~2"=="--cuda" (
+    call :install
+) else (
+    call :make_environment build\venv
+    if errorlevel 1 exit /b 1
+    call :pip_install build\venv --no-deps --require-hashes -r requirements-cpu.lock
 )
-if exist .venv\Scripts\python.exe goto packages
+if errorlevel 1 exit /b 1
+%FOLDER%\Scripts\python.exe -m PyInstaller --noconfirm --workpath build\work build.spec -- %2
+exit /b %errorlevel%
+
+:install
+if not exist .venv\installed.txt goto kind
+if exist .venv\lean goto kind
+if not defined CPU goto kind
+echo The environment in .venv is the full one, which can do all that the lean one can. Delete .venv to change it. 1>&2
+exit /b 1
+
+:kind
+if exist .venv\lean set "CPU=yes"
+rem The installed requirements are kept beside the environment; equal files mean that nothing is left to do.
+copy /b requirements*.txt + requirements*.lock "%TEMP%\openscans-requirements.txt" >nul
+echo locked=%LOCKED%>>"%TEMP%\openscans-requirements.txt"
+if not exist .venv\installed.txt goto environment
+fc /b "%TEMP%\openscans-requirements.txt" .venv\installed.txt >nul 2>&1
+if not errorlevel 1 exit /b 0
+
+:environment
+call :make_environment .venv
+if errorlevel 1 exit /b 1
+set "SET="
+if defined CPU set "SET=-cpu"
+if defined CPU type nul >.venv\lean
+if defined LOCKED goto locked
+if defined CPU goto lean
+call :pip_install .venv -r requirements.txt -r requirements-dev.txt
+if errorlevel 1 exit /b 1
+goto installed
+
+:lean
+call :pip_install .venv -r requirements-cpu.txt -r requirements-test.txt
+if errorlevel 1 exit /b 1
+rem Last and alone: it asks for PyTorch, and pip would complain of every package that is not there.
+call :pip_install .venv --no-deps -r requirements-totalsegmentator.txt
+if errorlevel 1 exit /b 1
+goto installed
+
+:locked
+call :pip_install .venv --no-deps --require-hashes -r requirements%SET%.lock
+if errorlevel 1 exit /b 1
+
+:installed
+copy /b "%TEMP%\openscans-requirements.txt" .venv\installed.txt >nul
+exit /b 0
+
+:make_environment
+if exist %1\Scripts\python.exe exit /b 0
 call :find_python
 if not defined PYTHON (
     echo No Python 3.11 to 3.13 was found. Install Python 3.13 from https://www.python.org/downloads/ and run this again. 1>&2
     exit /b 1
 )
-echo Installing into .venv with %PYTHON%; this takes some minutes. 1>&2
-%PYTHON% -m venv .venv
+echo Making %1 with %PYTHON%; what is installed into it takes some minutes. 1>&2
+%PYTHON% -m venv %1
 if errorlevel 1 (
     echo The virtual environment could not be made. 1>&2
     exit /b 1
 )
+exit /b 0
 
-:packages
-.venv\Scripts\python.exe -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
+:pip_install
+%1\Scripts\python.exe -m pip install --quiet --disable-pip-version-check %2 %3 %4 %5 %6 %7 %8 %9
 if errorlevel 1 (
     echo The packages could not be installed; the lines above say why. 1>&2
     exit /b 1
 )
-copy /b "%TEMP%\openscans-requirements.txt" .venv\installed.txt >nul
 exit /b 0
 
 :find_python

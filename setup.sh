@@ -4,10 +4,20 @@
 #   ./setup.sh run     ... and start the server on port 8000
 #   ./setup.sh demo    ... and detect the vertebrae of a synthetic CT through HTTP
 #   ./setup.sh test    ... and run all tests
+#   ./setup.sh build   build the executable in dist/, in an environment of its own; --cuda: with PyTorch, from .venv
+# Before the task:
+#   --cpu      the lean set, for machines without an NVIDIA card: no PyTorch, 0.5 GB instead of 7
+#   --locked   exactly the versions of the lock file
+# An environment stays what it was made as; delete .venv to change it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 say() { printf '%s\n' "$*" >&2; }
+
+usage() {
+    say "usage: ./setup.sh [--cpu] [--locked] [install | run | demo | test | build]"
+    exit 2
+}
 
 find_python() {
     local name
@@ -22,28 +32,85 @@ find_python() {
     return 1
 }
 
+make_environment() {
+    local folder="$1" python
+    if "$folder/bin/python" -c '' 2>/dev/null; then
+        return
+    fi
+    python="$(find_python)"
+    say "Making $folder with $("$python" --version)."
+    rm -rf "$folder"
+    "$python" -m venv "$folder" || {
+        rm -rf "$folder"
+        say "The virtual environment could not be made. On Debian and Ubuntu: sudo apt install python3-venv"
+        return 1
+    }
+}
+
+# The set that .venv was made with; "full" where it is not there yet.
+kind_there() {
+    if [ -f .venv/lean ]; then echo cpu; else echo full; fi
+}
+
+pip_install() {
+    local folder="$1"
+    shift
+    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
+}
+
 install() {
     local stamp
-    stamp="$(cat requirements*.txt | cksum | tr ' ' '-')"
+    if [ -n "$cpu" ] && [ -d .venv ] && [ "$(kind_there)" = full ] && compgen -G '.venv/installed-*' >/dev/null; then
+        say "The environment in .venv is the full one, which can do all that the lean one can. Delete .venv to change it."
+        return 1
+    fi
+    [ -n "$cpu" ] || [ "$(kind_there)" = full ] || cpu=yes
+    stamp="$(cat requirements*.txt requirements*.lock | cksum | tr ' ' '-')${locked:+-locked}"
     if [ -f ".venv/installed-$stamp" ] && .venv/bin/python -c '' 2>/dev/null; then
         return
     fi
-    local python
-    python="$(find_python)"
-    say "Installing into .venv with $("$python" --version); on Linux this takes about 7 GB and some minutes."
-    if ! .venv/bin/python -c '' 2>/dev/null; then
-        rm -rf .venv
-        "$python" -m venv .venv || {
-            rm -rf .venv
-            say "The virtual environment could not be made. On Debian and Ubuntu: sudo apt install python3-venv"
-            return 1
-        }
+    make_environment .venv
+    if [ -n "$cpu" ]; then
+        say "Installing the lean set into .venv: about 0.5 GB."
+        touch .venv/lean
+    else
+        say "Installing the full set into .venv; on Linux this takes about 7 GB and some minutes."
     fi
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
+    if [ -n "$locked" ]; then
+        pip_install .venv --no-deps --require-hashes -r "requirements${cpu:+-cpu}.lock"
+    elif [ -n "$cpu" ]; then
+        pip_install .venv -r requirements-cpu.txt -r requirements-test.txt
+        # Last and alone: it asks for PyTorch, and pip would complain of every package that is not there.
+        pip_install .venv --no-deps -r requirements-totalsegmentator.txt
+    else
+        pip_install .venv -r requirements.txt -r requirements-dev.txt
+    fi
     rm -f .venv/installed-*
     touch ".venv/installed-$stamp"
 }
 
+# Always from the lock: the same commit gives the same parts. PyTorch's is too large for an environment beside .venv.
+build() {
+    local folder=build/venv
+    if [ "${1:-}" = --cuda ]; then
+        install
+        folder=.venv
+    else
+        make_environment "$folder"
+        pip_install "$folder" --no-deps --require-hashes -r requirements-cpu.lock
+    fi
+    exec "$folder/bin/python" -m PyInstaller --noconfirm --workpath build/work build.spec -- "$@"
+}
+
+cpu="" locked=""
+while [[ "${1:-}" == --* ]]; do
+    case "$1" in
+        --cpu) cpu=yes ;;
+        --locked) locked=yes ;;
+        *) usage ;;
+    esac
+    shift
+done
 task="${1:-install}"
 [ "$#" -eq 0 ] || shift
 case "$task" in
@@ -51,10 +118,8 @@ case "$task" in
     run) run=(.venv/bin/python main.py "$@") ;;
     demo) run=(.venv/bin/python -m phantom.demo "$@") ;;
     test) run=(.venv/bin/python -m pytest "$@") ;;
-    *)
-        say "usage: ./setup.sh [install | run | demo | test]"
-        exit 2
-        ;;
+    build) build "$@" ;;
+    *) usage ;;
 esac
 # On a line of its own: in a list with && the shell would not stop at the first failure inside.
 install
