@@ -43,7 +43,8 @@ class DemonstrationFailed(Exception):
 def server(home: Path) -> Iterator[httpx.Client]:
     """The real server on a free port, with ``home`` as its OPENSCANS_HOME, for as long as the block lasts."""
     env = {**os.environ, "PORT": "0", "OPENSCANS_HOME": str(home), "OPENSCANS_OFFLINE": "1"}
-    command = [sys.executable, str(ROOT / "main.py")]
+    # The executable is the server itself.
+    command = [sys.executable] if getattr(sys, "frozen", False) else [sys.executable, str(ROOT / "main.py")]
     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
         try:
             line = process.stdout.readline() if process.stdout else ""
@@ -130,15 +131,15 @@ def _save_picture(
     )
 
 
-def main() -> int:
+def main(words: Sequence[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=ROOT / "demo-output")
+    parser.add_argument("--folder", type=Path, default=Path("demo-output"))
     parser.add_argument("--seed", type=int, default=7)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     try:
-        right = demonstrate(arguments.folder, arguments.seed)
+        right = demonstrate(arguments.folder.resolve(), arguments.seed)
     except (DemonstrationFailed, httpx.HTTPError) as error:
         log.error("The demonstration failed: %s", error)
         return 1
@@ -148,4 +149,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""What makes the executable: its entry, what goes into it, whose licences that needs, and its list of parts."""
