@@ -1,8 +1,13 @@
-"""What several test modules share: the folder of real images, where it is, and a home with the phantom's weights."""
+"""What several test modules share: the folder of real images, where it is, and a server of the phantom's weights."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from phantom import layout
+from phantom.demo import WEIGHTS
+from tests.release_server import ReleaseServer
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -13,3 +18,14 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("the real images are not here")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def trained_release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReleaseServer]:
+    """The small trained networks as zips, where the real ones' releases lie. Shared by modules: give it no faults."""
+    folder = tmp_path_factory.mktemp("releases")
+    for dataset in (292, 297, 298):
+        spec = layout.SPECS[dataset]
+        layout.zip_weights(WEIGHTS / spec.folder, folder / spec.version / f"{spec.folder}.zip")
+    with ReleaseServer.over(folder) as server:
+        yield server

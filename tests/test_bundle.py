@@ -3,15 +3,13 @@
 import json
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless
 
 from bundle import contents
-from phantom import drawing, grid, layout, spine
-from phantom.demo import WEIGHTS
+from phantom import drawing, grid, spine
 from phantom.files import DicomStyle, write_dicom_series, write_nifti
 from tests.executable import built
 from tests.live_server import MAIN, ROOT, LiveServer, children_of, live_server
@@ -55,25 +53,15 @@ def worked(server: LiveServer, images: list[Path]) -> None:
         assert response.status_code == 200, response.text
 
 
-@pytest.fixture(scope="module")
-def release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReleaseServer]:
-    folder = tmp_path_factory.mktemp("releases")
-    for dataset in (292, 297, 298):
-        spec = layout.SPECS[dataset]
-        layout.zip_weights(WEIGHTS / spec.folder, folder / spec.version / f"{spec.folder}.zip")
-    with ReleaseServer.over(folder) as server:
-        yield server
-
-
 def frozen_modules(executable: Path) -> set[str]:
     readers = pytest.importorskip("PyInstaller.archive.readers")
     return set(readers.CArchiveReader(str(executable)).open_embedded_archive("PYZ.pyz").toc)
 
 
 def test_no_package_is_bundled_that_the_service_never_imports(
-    executable: Path, images: list[Path], release: ReleaseServer, tmp_path: Path
+    executable: Path, images: list[Path], trained_release: ReleaseServer, tmp_path: Path
 ) -> None:
-    env = {"OPENSCANS_WEIGHTS_URL": release.url, "PYTHONPROFILEIMPORTTIME": "1"}
+    env = {"OPENSCANS_WEIGHTS_URL": trained_release.url, "PYTHONPROFILEIMPORTTIME": "1"}
     with live_server(tmp_path, env, program=MAIN) as server:
         worked(server, images)
         server.ask_to_end()
@@ -88,9 +76,9 @@ def test_no_package_is_bundled_that_the_service_never_imports(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells which libraries a process has loaded")
 def test_every_shared_library_is_loaded_by_the_server_or_its_worker(
-    executable: Path, images: list[Path], release: ReleaseServer, tmp_path: Path
+    executable: Path, images: list[Path], trained_release: ReleaseServer, tmp_path: Path
 ) -> None:
-    env = {"OPENSCANS_WEIGHTS_URL": release.url}
+    env = {"OPENSCANS_WEIGHTS_URL": trained_release.url}
     with live_server(tmp_path, env, program=(), interpreter=executable) as server:
         worked(server, images)
         processes = {server.process.pid, *children_of(server.process.pid)}

@@ -26,7 +26,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from phantom import drawing, grid, layout, spine
+from phantom import drawing, grid, spine
 from phantom.demo import WEIGHTS
 from phantom.files import DicomStyle, write_dicom_series, write_nifti
 from tests.executable import NAME, built
@@ -69,19 +69,17 @@ def air(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", params=[{}, NO_PYTHON], ids=["", "without any Python"])
 def server(
-    request: pytest.FixtureRequest, executable: Path, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    executable: Path,
+    trained_release: ReleaseServer,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[LiveServer]:
     """The executable serving, with weights that it has downloaded."""
-    releases = tmp_path_factory.mktemp("releases")
-    for dataset in (292, 297, 298):
-        spec = layout.SPECS[dataset]
-        layout.zip_weights(WEIGHTS / spec.folder, releases / spec.version / f"{spec.folder}.zip")
-    with ReleaseServer.over(releases) as release:
-        env = {"OPENSCANS_WEIGHTS_URL": release.url, **request.param}
-        with live_server(tmp_path_factory.mktemp("home"), env, program=(), interpreter=executable) as live:
-            with live.events("POST", "/api/models/download/vertebrae") as events:
-                assert [*events][-1]["status"] == "complete"
-            yield live
+    env = {"OPENSCANS_WEIGHTS_URL": trained_release.url, **request.param}
+    with live_server(tmp_path_factory.mktemp("home"), env, program=(), interpreter=executable) as live:
+        with live.events("POST", "/api/models/download/vertebrae") as events:
+            assert [*events][-1]["status"] == "complete"
+        yield live
 
 
 def labels(answer: Mapping[str, Any]) -> list[str]:

@@ -14,8 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from pydicom.uid import JPEG2000Lossless
 
-from phantom import drawing, grid, layout, spine
-from phantom.demo import WEIGHTS
+from phantom import drawing, grid, spine
 from phantom.files import PLAIN_STYLE, DicomStyle, reorient, write_dicom_series, write_nifti
 from tests.live_server import LiveServer, live_server
 from tests.release_server import ReleaseServer
@@ -27,16 +26,9 @@ Affine = NDArray[np.float64]
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+def server(trained_release: ReleaseServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     """A server whose weights were downloaded from a release server as a client downloads them."""
-    releases = tmp_path_factory.mktemp("releases")
-    for dataset in (292, 297, 298):
-        spec = layout.SPECS[dataset]
-        layout.zip_weights(WEIGHTS / spec.folder, releases / spec.version / f"{spec.folder}.zip")
-    with (
-        ReleaseServer.over(releases) as release,
-        live_server(tmp_path_factory.mktemp("home"), {"OPENSCANS_WEIGHTS_URL": release.url}) as live,
-    ):
+    with live_server(tmp_path_factory.mktemp("home"), {"OPENSCANS_WEIGHTS_URL": trained_release.url}) as live:
         with live.events("POST", "/api/models/download/vertebrae") as events:
             assert [*events][-1]["status"] == "complete"
         yield live

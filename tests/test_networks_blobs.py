@@ -78,6 +78,7 @@ def test_what_a_killed_process_left_is_removed_and_what_is_being_written_is_not(
 
 def test_where_nothing_was_ever_kept_there_is_nothing_to_tidy(tmp_path: Path) -> None:
     blobs.tidy(tmp_path / "missing")
+    assert not (tmp_path / "missing").exists()
 
 
 def test_a_key_changes_with_every_file_and_fact(tmp_path: Path) -> None:
