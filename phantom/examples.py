@@ -4,7 +4,10 @@ Knows how phantoms are drawn and how networks' intensities are normalised; nothi
 """
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 
 import numpy as np
 import torch
@@ -43,18 +46,37 @@ def used_heads(spec: NetworkSpec) -> list[int]:
     return sorted(set(labels_of(spec).tolist()))
 
 
+@dataclass(frozen=True)
+class _Setting:
+    """What of a training scan is left to chance."""
+
+    seed: int
+    levels: Sequence[str]
+    spacing_mm: float
+    angles_deg: tuple[float, ...]
+    noise_hu: float
+
+
 def scans(spec: NetworkSpec, count: int) -> list[Scan]:
     """Phantoms as the network sees them: whole and in part, at its spacing, turned, with more or less noise."""
     random = np.random.default_rng(spec.dataset)
-    return [_scan(spec, FIRST_TRAINING_SEED + index, random) for index in range(count)]
+    settings = [_setting(spec, FIRST_TRAINING_SEED + index, random) for index in range(count)]
+    # Not forked: a child of a process in which PyTorch has threads may never end.
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as drawers:
+        return list(drawers.map(partial(_scan, spec), settings))
 
 
-def _scan(spec: NetworkSpec, seed: int, random: np.random.Generator) -> Scan:
-    phantom = spine.describe(seed, _whole_or_part(random))
-    spacing = [spec.spacing_mm * random.uniform(0.98, 1.02)] * 3
-    angles = random.uniform(-TURN_DEG, TURN_DEG, 3) * (random.random() > 0.25)
-    shape, affine = grid.turned(phantom, spacing, angles.tolist())
-    voxels, labels = drawing.render(phantom, shape, affine, noise_hu=float(random.uniform(4, 30)), seed=seed)
+def _setting(spec: NetworkSpec, seed: int, random: np.random.Generator) -> _Setting:
+    levels = _whole_or_part(random)
+    spacing_mm = spec.spacing_mm * random.uniform(0.98, 1.02)
+    angles_deg = random.uniform(-TURN_DEG, TURN_DEG, 3) * (random.random() > 0.25)
+    return _Setting(seed, levels, spacing_mm, tuple(angles_deg.tolist()), float(random.uniform(4, 30)))
+
+
+def _scan(spec: NetworkSpec, setting: _Setting) -> Scan:
+    phantom = spine.describe(setting.seed, setting.levels)
+    shape, affine = grid.turned(phantom, [setting.spacing_mm] * 3, setting.angles_deg)
+    voxels, labels = drawing.render(phantom, shape, affine, noise_hu=setting.noise_hu, seed=setting.seed)
     image = (np.clip(voxels, *spec.clip_hu) - spec.mean_hu) / spec.std_hu
     # Networks see canonical images, whose x and y grow to the right and to the front; the grid's grow the other way.
     canonical = (slice(None), slice(None, None, -1), slice(None, None, -1))
