@@ -24,6 +24,7 @@ HIDDEN_IMPORTS = (
     "imagecodecs._jpeg2k",
     "imagecodecs._jpegls",
     "imagecodecs._ljpeg",
+    "imagecodecs._deflate",
 )
 
 LEFT_OUT = {

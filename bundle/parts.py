@@ -110,7 +110,9 @@ DECLARED_HERE = {
 COVERS_ITS_LIBRARIES = re.compile(r"torch|nvidia-.*")
 """Packages that are made of their own makers' libraries, so that these need no look of their own."""
 
-FURTHER_TEXTS = {"imagecodecs": ("LICENSE-openjpeg", "LICENSE-charls", "LICENSE-lcms2", "LICENSE-liblj92")}
+FURTHER_TEXTS = {
+    "imagecodecs": ("LICENSE-openjpeg", "LICENSE-charls", "LICENSE-lcms2", "LICENSE-liblj92", "LICENSE-libdeflate")
+}
 """Of a package that ships the licences of all its libraries those of the libraries that are bundled."""
 
 BINARY, EXTENSION = "BINARY", "EXTENSION"

@@ -7,6 +7,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
@@ -146,12 +147,33 @@ def _notices_of(image: Any) -> tuple[Notice, ...]:  # noqa: ANN401
 def _voxels(image: Any, shape: tuple[int, ...]) -> Voxels:  # noqa: ANN401
     """(z, y, x): the transposed array, which is contiguous because NIfTI stores the first index fastest."""
     try:
-        stored = image.dataobj.get_unscaled()
+        stored = _unpacked(image)
+        if stored is None:
+            stored = image.dataobj.get_unscaled()
     except BROKEN_FILE as error:
         raise CorruptFile("The NIfTI file is incomplete or damaged.") from error
     rescale = Rescale(float(image.dataobj.slope), float(image.dataobj.inter))
     values = stored.reshape(shape[:3], order="F").T
     return narrowed(values) if rescale == Rescale() else _rescaled(values, rescale)
+
+
+def _unpacked(image: Any) -> Voxels | None:  # noqa: ANN401
+    """The stored values of a .nii.gz, as `get_unscaled` gives them, in less than half its time.
+
+    None for files that are not packed, and for those that do not unpack to just what the header says, such as gzip in
+    several members: nibabel's stream reads what can be read of them, or tells what is wrong.
+    """
+    file, stored = Path(image.file_map["image"].filename), image.dataobj
+    if file.suffix.lower() != ".gz":
+        return None
+    room = np.empty(stored.offset + math.prod(stored.shape) * stored.dtype.itemsize, np.uint8)
+    try:
+        if len(imagecodecs.gzip_decode(file.read_bytes(), out=room.data)) != room.size:
+            return None
+    except imagecodecs.DeflateError:
+        return None
+    values: Voxels = np.ndarray(stored.shape, stored.dtype, room.data, stored.offset, order="F")
+    return values
 
 
 def _rescaled(stored: Voxels, rescale: Rescale) -> Voxels:
