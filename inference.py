@@ -18,7 +18,7 @@ import tiles
 import vertebrae
 import volumes
 from course import Course, course_of
-from errors import DamagedWeights
+from errors import DamagedWeights, OutOfMemory
 from findings import (
     Bounds,
     Detection,
@@ -57,9 +57,9 @@ class Stopwatch:
 class Pipeline:
     """Detects vertebrae, and keeps the networks it has loaded for the next image."""
 
-    def __init__(self, options: EngineOptions) -> None:
+    def __init__(self, options: EngineOptions, load: networks.Load = networks.load) -> None:
         self._tiles = options.tiles
-        self._shelf = Shelf(options)
+        self._shelf = Shelf(options, load)
         networks.tidy(options.cache_folder)
 
     def modality(self, path: Path, series_uid: str | None, report: StageReport) -> str | None:
@@ -77,7 +77,13 @@ class Pipeline:
             foresee=partial(self._prepare, order, device),
         )
         watch.lap("read")
-        label_map = self._label_map(volume, order, device=device, report=report, watch=watch)
+        try:
+            label_map = self._label_map(volume, order, device=device, report=report, watch=watch)
+        except OutOfMemory:
+            if device == "cpu":
+                raise
+            device, fallback = "cpu", networks.full(device)
+            label_map = self._label_map(volume, order, device=device, report=report, watch=watch)
         notices = [*volume.notices, *([fallback] if fallback else [])]
         found: list[Vertebra] = []
         if label_map is not None:

@@ -13,8 +13,9 @@ from findings import EngineOptions, TrainedModel
 class Shelf:
     """Keeps every network it has loaded."""
 
-    def __init__(self, options: EngineOptions) -> None:
+    def __init__(self, options: EngineOptions, load: networks.Load = networks.load) -> None:
         self._options = options
+        self._load = load
         self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loader")
         self._networks: dict[tuple[str, str], Future[networks.Network]] = {}
 
@@ -26,7 +27,7 @@ class Shelf:
         """Begin to load ``model`` for ``device``, unless it is here or on its way."""
         key = model.sha256, device
         if key not in self._networks:
-            self._networks[key] = self._loader.submit(networks.load, model.folder, device=device, options=self._options)
+            self._networks[key] = self._loader.submit(self._load, model.folder, device=device, options=self._options)
 
     def take(self, model: TrainedModel, device: str) -> networks.Network:
         """The network of ``model``, as soon as it is loaded. Raises DamagedWeights, OutOfMemory."""

@@ -3,6 +3,7 @@
 It knows nothing of images on disk, of HTTP, or of where weights come from. Importing it loads neither library.
 """
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -16,7 +17,18 @@ from networks.blobs import tidy
 from networks.plans import Plan, read_plan
 from networks.room import patch_bytes
 
-__all__ = ["TORCH_ON_CPU", "Network", "Plan", "choose_device", "load", "patch_bytes", "read_plan", "tidy"]
+__all__ = [
+    "TORCH_ON_CPU",
+    "Load",
+    "Network",
+    "Plan",
+    "choose_device",
+    "full",
+    "load",
+    "patch_bytes",
+    "read_plan",
+    "tidy",
+]
 
 TORCH_ON_CPU = "cpu:torch"
 """The wish for PyTorch on the CPU, where plain "cpu" means OpenVINO."""
@@ -34,6 +46,16 @@ class Network(Protocol):
         The array may be overwritten by the next call. Raises OutOfMemory.
         """
         ...
+
+    def logits_of_each(self, patches: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+        """`logits` of ``patches`` in turn; a device with room for several may compute them at once."""
+        return map(self.logits, patches)
+
+
+class Load(Protocol):
+    """What makes a network of a training folder, as `load` does."""
+
+    def __call__(self, folder: Path, *, device: str, options: EngineOptions) -> Network: ...
 
 
 def load(folder: Path, *, device: str, options: EngineOptions) -> Network:
@@ -69,6 +91,11 @@ def choose_device(wish: str) -> tuple[str, Notice | None]:
     if _is_there(wish, kind):
         return wish, None
     return "cpu", Notice("device_fallback", f"The device {wish} is not available here; the CPU was used.")
+
+
+def full(device: str) -> Notice:
+    """The notice where a detection had to leave ``device`` for the CPU."""
+    return Notice("device_fallback", f"The memory of the device {device} did not suffice; the CPU was used.")
 
 
 def _is_there(wish: str, kind: str) -> bool:

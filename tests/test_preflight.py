@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 import grids
 import networks
 import preflight
+import sums
 import tiles
 import volumes
 from errors import InconsistentGeometry, OutOfMemory
 from findings import Voxel
+from networks import Network
 from networks.plans import Plan
 from phantom.files import write_dicom_series, write_nifti
 from progress import unheard
@@ -55,7 +57,7 @@ def server(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @dataclass
-class Silent:
+class Silent(Network):
     """A network that takes no memory of its own."""
 
     plan: Plan
@@ -73,7 +75,7 @@ def test_what_the_sliding_window_takes_is_what_was_reckoned(plan: Plan, shape_zy
     network = Silent(plan)
     image = np.ones(shape_zyx, np.float32)
     # What is kept from image to image.
-    tiles.gaussian(plan.patch_zyx)
+    sums.gaussian(plan.patch_zyx)
     tracemalloc.start()
     tiles.predict(image, network, step=0.5, report=unheard)
     peak_bytes = tracemalloc.get_traced_memory()[1]

@@ -15,9 +15,11 @@ from nnunetv2.inference.sliding_window_prediction import compute_gaussian, compu
 from numpy.typing import NDArray
 
 import networks
+import sums
 import tiles
 from errors import Cancelled
 from findings import EngineOptions
+from networks import Network
 from networks.plans import Plan
 from phantom import drawing, grid, spine
 from progress import unheard
@@ -28,7 +30,7 @@ Shape = tuple[int, int, int]
 
 
 @dataclass
-class Ramps:
+class Ramps(Network):
     """A network whose logits depend on the voxel and on where in the patch it lies, as a real one's do."""
 
     plan: Plan
@@ -80,7 +82,7 @@ def test_patches_start_where_nnunets_do(patch: int, step: float) -> None:
 )
 def test_a_patch_is_weighted_as_by_nnunet(patch_zyx: Shape) -> None:
     theirs = compute_gaussian(patch_zyx, 1 / 8, 10, device=torch.device("cpu")).numpy()
-    np.testing.assert_allclose(tiles.gaussian(patch_zyx), theirs.astype(np.float32), rtol=2e-3, atol=0)
+    np.testing.assert_allclose(sums.gaussian(patch_zyx), theirs.astype(np.float32), rtol=2e-3, atol=0)
 
 
 @pytest.mark.parametrize(

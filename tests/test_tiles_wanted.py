@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 import networks
 import tiles
+from networks import Network
 from networks.plans import Plan
 from progress import unheard
 from tests import small_networks
@@ -18,7 +19,7 @@ SHAPE_ZYX = (60, 150, 200)
 
 
 @dataclass
-class Ramps:
+class Ramps(Network):
     """A network whose logits depend on the voxel and on where in the patch it lies, as a real one's do."""
 
     plan: Plan

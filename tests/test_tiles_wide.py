@@ -8,7 +8,9 @@ import pytest
 from numpy.typing import NDArray
 
 import networks
+import sums
 import tiles
+from networks import Network
 from networks.plans import Plan
 from progress import unheard
 from tests import small_networks
@@ -19,7 +21,7 @@ SHAPE_ZYX = (20, 820, 820)
 
 
 @dataclass
-class Bands:
+class Bands(Network):
     """A network that cuts the range of intensities into bands, one a class; the same wherever a voxel lies."""
 
     plan: Plan
@@ -39,7 +41,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
 def test_sums_in_float16_give_the_same_labels_in_half_the_memory(plan: Plan) -> None:
     image = np.random.default_rng(0).uniform(-2, 2, SHAPE_ZYX).astype(np.float32)
     float32_bytes = plan.architecture.heads * plan.patch_zyx[0] * image[0].size * 4
-    assert float32_bytes > tiles.LARGEST_FLOAT32_BYTES
+    assert float32_bytes > sums.LARGEST_FLOAT32_BYTES
     tracemalloc.start()
     found = tiles.predict(image, Bands(plan), step=1.0, report=unheard)
     peak = tracemalloc.get_traced_memory()[1]

@@ -1,0 +1,143 @@
+"""How the logits of overlapping patches are weighted and summed, and which label wins. Knows arrays only."""
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cores import share_out
+
+GAUSSIAN_PEAK = 10.0
+"""nnU-Net scales its weights so, that small ones survive float16 (`predict_from_raw_data`)."""
+
+GAUSSIAN_REACH = 4.0
+"""scipy's gaussian_filter, which nnU-Net uses, ends after so many standard deviations."""
+
+LARGEST_FLOAT32_BYTES = 2**30
+"""Sums that would take more are kept in float16, as nnU-Net keeps all of them, which rounds logits to whole numbers
+at the image's corners, where a patch weighs least."""
+
+BLOCK_VOXELS = 2**13
+"""Voxels that are decided together: with float32 sums of some thirty classes they stay in a core's second cache."""
+
+Float32 = NDArray[np.float32]
+Window = tuple[slice, slice, slice]
+
+
+def window_of(corner: Sequence[int], size: Sequence[int]) -> Window:
+    """The part of an array (z, y, x) that begins at ``corner``."""
+    z, y, x = (slice(start, start + length) for start, length in zip(corner, size, strict=True))
+    return z, y, x
+
+
+@lru_cache(maxsize=4)
+def gaussian(patch_zyx: tuple[int, int, int]) -> Float32:
+    """The weight of each voxel of a patch: a Gaussian of sigma = patch / 8 about the voxel patch // 2, nowhere 0.
+
+    nnU-Net's `compute_gaussian`, rounded to float16 as there.
+    """
+    weights = np.ones((1, 1, 1))
+    for axis, size in enumerate(patch_zyx):
+        weights = weights * _bell(size).reshape([-1 if other == axis else 1 for other in range(3)])
+    rounded: NDArray[np.float32] = (weights * GAUSSIAN_PEAK).astype(np.float16).astype(np.float32)
+    np.maximum(rounded, np.min(rounded[rounded > 0]), out=rounded)
+    rounded.flags.writeable = False
+    return rounded
+
+
+def _bell(size: int) -> NDArray[np.float64]:
+    sigma = size / 8
+    reach = int(GAUSSIAN_REACH * sigma + 0.5)
+    distance = np.arange(size) - size // 2
+    return np.where(np.abs(distance) <= reach, np.exp(-0.5 * (distance / sigma) ** 2), 0.0)
+
+
+def value_bytes(values: int) -> int:
+    """How many bytes each of so many sums takes."""
+    return 4 if values * 4 <= LARGEST_FLOAT32_BYTES else 2
+
+
+class Sums:
+    """Weighted sums of logits over a band of planes as deep as a patch, which moves down the image."""
+
+    def __init__(self, classes: int, gaussian: Float32, image_shape: Sequence[int]) -> None:
+        self._gaussian = gaussian
+        self.depth = len(gaussian)
+        band = (self.depth, *image_shape[1:])
+        kind = np.float32 if value_bytes(classes * math.prod(band)) == 4 else np.float16
+        self._logits: NDArray[np.floating[Any]] = np.zeros((classes, *band), kind)
+        self._weights = np.zeros(band, np.float32)
+
+    def add(self, logits: Float32, y: int, x: int) -> None:
+        """Add a patch's ``logits`` (class, z, y, x) at row ``y`` and column ``x`` of the band."""
+        _, rows, columns = window_of((0, y, x), self._gaussian.shape)
+
+        def add_planes(planes: slice) -> None:
+            for z in range(planes.start, planes.stop):
+                self._logits[:, z, rows, columns] += logits[:, z] * self._gaussian[z]
+
+        share_out(add_planes, self.depth)
+        self._weights[:, rows, columns] += self._gaussian
+
+    def finish(self, labels: NDArray[np.uint8], probabilities: NDArray[np.float16]) -> None:
+        """Decide as many planes of the band as ``labels`` has, and move the band down by as many."""
+        planes = len(labels)
+        decide(self._logits[:, :planes], self._weights[:planes], labels, probabilities)
+
+        def move(classes: slice) -> None:
+            for held in self._logits[classes]:
+                _move_down(held, planes)
+
+        share_out(move, len(self._logits))
+        _move_down(self._weights, planes)
+
+
+def _move_down(held: NDArray[np.floating[Any]], planes: int) -> None:
+    """Take the first ``planes`` away, and put zeros behind the last."""
+    for z in range(planes, len(held)):
+        held[z - planes] = held[z]
+    held[len(held) - planes :] = 0
+
+
+def decide(
+    sums: NDArray[np.floating[Any]],
+    weights: Float32 | None,
+    labels: NDArray[np.uint8],
+    probabilities: NDArray[np.float16],
+) -> None:
+    """Write the class of the largest of ``sums`` (class, z, y, x) and, unless it is 0, its softmax probability.
+
+    ``sums`` divided by ``weights`` (z, y, x) are logits.
+    """
+
+    def decide_planes(planes: slice) -> None:
+        rows_at_once = max(BLOCK_VOXELS // labels.shape[2], 1)
+        for z in range(planes.start, planes.stop):
+            for y in range(0, labels.shape[1], rows_at_once):
+                block = z, slice(y, y + rows_at_once)
+                own_weights = None if weights is None else weights[block]
+                labels[block], probabilities[block] = _decided(sums[:, *block], own_weights)
+
+    share_out(decide_planes, len(labels))
+
+
+def _decided(sums: NDArray[np.floating[Any]], weights: Float32 | None) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
+    """`decide` for some rows of a plane, (class, y, x)."""
+    own = np.ascontiguousarray(sums, np.float32).reshape(len(sums), -1)
+    best = own[0].copy()
+    winner = np.zeros(best.shape, np.uint8)
+    # Many times as fast as argmax along the first axis. A later class that is better has the larger number.
+    for number in range(1, len(own)):
+        better = (own[number] > best).view(np.uint8)
+        np.maximum(winner, better * np.uint8(number), out=winner)
+        np.maximum(best, own[number], out=best)
+    named = np.flatnonzero(winner)
+    below = own[:, named] - best[named]
+    if weights is not None:
+        below /= weights.ravel()[named]
+    probabilities = np.zeros(best.shape, np.float16)
+    probabilities[named] = 1 / np.exp(below, out=below).sum(axis=0)
+    return winner.reshape(sums.shape[1:]), probabilities.reshape(sums.shape[1:])
