@@ -18,6 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import networks
 from benchmarks import machine, scan, totalsegmentator
 from benchmarks.detect import training_folder
 from benchmarks.weigh import Run, run
@@ -39,6 +40,8 @@ class Measured:
     processor_s: dict[str, list[float]] = field(default_factory=dict)
     peak_bytes: dict[str, list[int]] = field(default_factory=dict)
     warm: list[dict[str, Any]] = field(default_factory=list)
+    peak_gflops: list[float] = field(default_factory=list)
+    """What a matrix product got, right after each pair of detections."""
 
     def add(self, name: str, seconds: float, *, processor_s: float, peak_bytes: int) -> None:
         log.info("%s: %.1f s, %.1f s of processors, %.2f GB", name, seconds, processor_s, peak_bytes / 1e9)
@@ -66,13 +69,28 @@ def measure(folder: Path, arguments: argparse.Namespace) -> Measured:
     theirs = totalsegmentator.command(image, folder / "theirs.nii.gz", results, fast=arguments.fast)
     measured = Measured()
     measured.add_ours(FIRST, run(ours))
+    measured.peak_gflops.append(machine.peak_gflops(arguments.precision))
     for _ in range(arguments.runs):
         measured.add_ours(COLD, run(ours))
+        measured.peak_gflops.append(machine.peak_gflops(arguments.precision))
         if not arguments.ours_only:
             ran = run(theirs)
             measured.add(THEIRS, ran.seconds, processor_s=ran.processor_s, peak_bytes=ran.peak_bytes)
-    log.info(machine.efficiency(training_folder(results, 297 if arguments.fast else 292), arguments.precision))
     return measured
+
+
+def efficiency(measured: Measured, segmenter: Path) -> str:
+    """A sentence: what the network that labels gets of a matrix product's speed, and what is no network's time."""
+    plan = networks.read_plan(segmenter)
+    gflop = machine.patch_gflop(plan)
+    speeds = [gflop * one["patches"]["segmenting"] / one["network_s"][plan.dataset_name[:10]] for one in measured.warm]
+    shares = [speed / peak for speed, peak in zip(speeds, measured.peak_gflops, strict=True)]
+    rest = [1 - sum(one["network_s"].values()) / one["seconds"] for one in measured.warm]
+    return (
+        f"Warm, medians: the network runs at {median(speeds):.0f} GFLOP/s, a matrix product of its precision right "
+        f"afterwards at {median(measured.peak_gflops):.0f}; pair by pair {median(shares):.0%} of it "
+        f"({min(shares):.0%} to {max(shares):.0%}). What is no network takes {median(rest):.0%} of the detection."
+    )
 
 
 def table(measured: Measured) -> list[str]:
@@ -100,8 +118,7 @@ def table(measured: Measured) -> list[str]:
     return lines
 
 
-def main(given: Sequence[str] | None = None) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+def parsed(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, nargs=3, default=(457, 379, 224), metavar=("X", "Y", "Z"))
     parser.add_argument("--spacing", type=float, nargs=3, default=(0.8, 0.8, 1.49), metavar=("X", "Y", "Z"))
@@ -110,8 +127,16 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--tiles", default="spine", choices=["spine", "course", "exact"])
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--ours-only", action="store_true")
+    return parser.parse_args(given)
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    arguments = parsed(given)
     with tempfile.TemporaryDirectory() as folder:
-        for line in table(measure(Path(folder), parser.parse_args(given))):
+        measured = measure(Path(folder), arguments)
+        segmenter = training_folder(Path(folder) / "results", 297 if arguments.fast else 292)
+        for line in (*table(measured), "", efficiency(measured, segmenter)):
             log.info(line)
 
 

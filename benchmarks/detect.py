@@ -12,8 +12,45 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+import networks
 from findings import Detection, EngineOptions, Order, TrainedModel
 from inference import Pipeline
+
+
+class Timed(networks.Network):
+    """A network that tells how long it has computed, all patches together."""
+
+    def __init__(self, network: networks.Network) -> None:
+        self.plan, self.device, self._network = network.plan, network.device, network
+        self.seconds = 0.0
+
+    def logits(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
+        began_s = time.perf_counter()
+        found = self._network.logits(patch)
+        self.seconds += time.perf_counter() - began_s
+        return found
+
+
+class Timer:
+    """Loads networks that are timed, and keeps them in sight."""
+
+    def __init__(self) -> None:
+        self.networks: list[Timed] = []
+
+    def __call__(self, folder: Path, *, device: str, options: EngineOptions) -> networks.Network:
+        timed = Timed(networks.load(folder, device=device, options=options))
+        self.networks.append(timed)
+        return timed
+
+    def seconds(self) -> dict[str, float]:
+        """Of each network by the first letters of its name, since the last call."""
+        found = {network.plan.dataset_name[:10]: network.seconds for network in self.networks}
+        for network in self.networks:
+            network.seconds = 0.0
+        return found
 
 
 def training_folder(results: Path, dataset: int) -> Path:
@@ -40,7 +77,7 @@ def order(image: Path, results: Path, *, fast: bool) -> Order:
     )
 
 
-def detected(pipeline: Pipeline, order: Order) -> str:
+def detected(pipeline: Pipeline, timer: Timer, order: Order) -> str:
     """Run one detection; what `compare` needs to know of it, as JSON."""
     patches: dict[str, int] = {}
     began_s, used_s = time.perf_counter(), time.process_time()
@@ -51,6 +88,7 @@ def detected(pipeline: Pipeline, order: Order) -> str:
             "processor_s": time.process_time() - used_s,
             "processor_so_far_s": time.process_time(),
             "finished_s": time.time(),
+            "network_s": timer.seconds(),
             "vertebrae": len(found.vertebrae),
             "patches": {stage: patches[stage] for stage in ("localising", "segmenting") if stage in patches},
             "timings_ms": found.timings_ms,
@@ -72,10 +110,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as nowhere:
         cache = arguments.cache or Path(nowhere)
         options = EngineOptions(None, arguments.precision, cache, arguments.tiles)
-        pipeline = Pipeline(options)
+        timer = Timer()
+        pipeline = Pipeline(options, timer)
         for _ in range(arguments.runs):
             logging.getLogger(__name__).info(
-                detected(pipeline, order(arguments.image, arguments.results, fast=arguments.fast))
+                detected(pipeline, timer, order(arguments.image, arguments.results, fast=arguments.fast))
             )
 
 

@@ -17,6 +17,7 @@ import networks
 from errors import DamagedWeights, InvalidRequest
 from findings import EngineOptions
 from networks import TORCH_ON_CPU
+from networks.torch_engine import TorchNetwork
 from phantom import drawing, layout, spine
 from tests import small_networks
 
@@ -200,6 +201,24 @@ def test_weights_in_half_precision_are_run_like_others(tmp_path: Path, options: 
     np.testing.assert_allclose(
         logits(folder, "cpu", options, patch), logits(folder, TORCH_ON_CPU, options, patch), atol=1e-3
     )
+
+
+class TwoAtOnce(TorchNetwork):
+    """As on a card with room for two patches."""
+
+    def at_once(self) -> int:
+        return 2
+
+
+def test_patches_that_are_computed_together_have_the_logits_that_each_has_alone(
+    tmp_path: Path, options: EngineOptions
+) -> None:
+    network = TwoAtOnce(small_networks.write(tmp_path, small_networks.MR), "cpu", options)
+    random = np.random.default_rng(0)
+    patches = [random.standard_normal(network.plan.patch_zyx).astype(np.float32) for _ in range(3)]
+    alone = [network.logits(patch).copy() for patch in patches]
+    for together, single in zip(network.logits_of_each(patches), alone, strict=True):
+        np.testing.assert_allclose(together, single, atol=1e-3)
 
 
 @pytest.mark.parametrize("wish", ["cpu", TORCH_ON_CPU])
