@@ -52,7 +52,7 @@ COURSES = {
     297: Course(_small(297, (48, 32, 32)), volumes=64, steps=1400, batch=8, patch_zyx=(48, 32, 32)),
     # Run on more of the spine than it is trained on, it sees the same whatever the scan's tilt: centres differ by less.
     292: Course(_small(292, (160, 96, 96)), volumes=96, steps=1800, batch=2, patch_zyx=(64, 64, 64), begins_as=297),
-    298: Course(_small(298, (32, 32, 32)), volumes=64, steps=600, batch=6, patch_zyx=(32, 32, 32), begins_as=297),
+    298: Course(_small(298, (64, 64, 64)), volumes=64, steps=600, batch=6, patch_zyx=(32, 32, 32), begins_as=297),
 }
 
 DECODER_STAGE = re.compile(r"(decoder\.(?:stages|transpconvs|seg_layers)\.)(\d+)")

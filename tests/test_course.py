@@ -112,7 +112,7 @@ def test_a_bent_spine_takes_fewer_patches_than_its_box(load: Load) -> None:
 def test_patches_of_air_are_not_computed(load: Load) -> None:
     body = spine.describe(7, PARTS["lumbar"])
     shape_zyx, affine = grid.axial(body, (2.0, 2.0, 2.0))
-    aside = 110  # a patch of the localiser and more, as in a scan of the arms' width
+    aside = 220  # a patch of the localiser and more, as in a scan of the arms' width
     affine[0, 3] -= 2.0 * aside
     volume = Volume(drawing.render(body, (*shape_zyx[:2], shape_zyx[2] + 2 * aside), affine)[0], affine)
     patches: dict[bool, int] = {}
