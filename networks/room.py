@@ -4,9 +4,9 @@ import math
 
 from networks.plans import Plan
 
-WIDE_ARRAYS = 4
-"""Arrays as wide as the finest stage that are there at once: the skip, both halves of the concatenation and what is
-made of them. Measured 4.0 to 4.8 with the four networks, in bfloat16 and in float32 (benchmarks/RESULTS.md)."""
+WIDE_ARRAYS = 3
+"""Arrays as wide as the finest stage that are there at once: the skip, what is enlarged, and the sum of what is made of
+both. Measured 3.2 to 5 with the four networks (benchmarks/RESULTS.md)."""
 
 HALF_BYTES, WHOLE_BYTES = 2, 4
 """Of a value on its way through the network, at least, and of a logit."""
