@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.weigh import ROOT
 from findings import Point, Voxel
@@ -26,7 +27,12 @@ class Field:
 
 
 def write_ct(path: Path, field: Field) -> None:
-    """A phantom's CT as NIfTI: the whole spine where the image is long enough, else its lower part."""
+    """`phantom_ct` as NIfTI."""
+    write_nifti(path, *phantom_ct(field))
+
+
+def phantom_ct(field: Field) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
+    """Voxels (z, y, x) and LPS affine: the whole spine where the image is long enough, else its lower part."""
     phantom = spine.describe(5)
     center = np.mean([level.center_mm for level in phantom.levels], axis=0)
     spacing = np.array([field.spacing_mm.x, field.spacing_mm.y, field.spacing_mm.z])
@@ -36,7 +42,7 @@ def write_ct(path: Path, field: Field) -> None:
     affine = np.diag([*spacing, 1.0])
     affine[:3, 3] = low
     voxels, _ = drawing.render(phantom, (field.size.z, field.size.y, field.size.x), affine, seed=5)
-    write_nifti(path, voxels, affine)
+    return voxels, affine
 
 
 def write_weights(results: Path, *, fast: bool) -> None:
