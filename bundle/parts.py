@@ -50,6 +50,7 @@ LIBRARIES: Mapping[str, Library] = {
     r"(lib)?tbb.*": Library("oneTBB", "Apache-2.0"),
     r"(lib)?hwloc.*": Library("hwloc", "BSD-3-Clause"),
     r"libcharls.*": Library("CharLS", "BSD-3-Clause"),
+    r"libdeflate.*": Library("libdeflate", "MIT"),
     r"libopenjp2.*": Library("OpenJPEG", "BSD-2-Clause"),
     r"liblcms2.*": Library("Little CMS", "MIT"),
     r"libjpeg.*": Library("libjpeg-turbo", "IJG AND BSD-3-Clause"),

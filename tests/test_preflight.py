@@ -8,7 +8,6 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813 - the name everybody knows it by
 from numpy.typing import NDArray
 
 import grids
@@ -128,6 +127,7 @@ def nifti(folder: Path) -> Path:
 
 
 def nrrd(folder: Path) -> Path:
+    sitk = pytest.importorskip("SimpleITK")
     image = sitk.GetImageFromArray(bad_files.some_voxels(slices=9))
     image.SetSpacing((2.0, 3.0, 4.0))
     sitk.WriteImage(image, str(folder / "image.nrrd"))
