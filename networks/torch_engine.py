@@ -18,13 +18,13 @@ from networks.checkpoint import Tensors, read_tensors
 from networks.plans import Plan, read_plan
 
 MOST_AT_ONCE = 4
-"""More patches together are no faster on a large card (benchmarks/RESULTS.md)."""
+"""From two to four a patch gains 2 to 9 % on a large card (benchmarks/RESULTS.md); beyond that nothing was measured."""
 
 SHARE_OF_FREE = 0.5
 """Of a card's free memory; the rest is for what convolutions need on their way, and for other programs."""
 
 WIDE_ARRAYS = 6
-"""Arrays as wide as the finest stage that one patch takes at once."""
+"""Arrays as wide as the finest stage that one patch takes at once, beside its logits."""
 
 HALF_BYTES, WHOLE_BYTES = 2, 4
 

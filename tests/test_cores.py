@@ -30,5 +30,11 @@ def test_an_error_in_a_part_reaches_the_caller() -> None:
 
 def test_parts_are_worked_on_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 2)
-    meeting = threading.Barrier(2, timeout=20)
-    share_out(lambda part: meeting.wait() and None, 4)
+    meeting, met = threading.Barrier(2, timeout=20), []
+
+    def work(part: slice) -> None:
+        meeting.wait()
+        met.append(part.start)
+
+    share_out(work, 4)
+    assert sorted(met) == [0, 1, 2, 3]
