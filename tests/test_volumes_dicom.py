@@ -252,6 +252,15 @@ def test_a_slope_with_a_fraction_that_gives_whole_values_gives_int16(tmp_path: P
     np.testing.assert_array_equal(volume.voxels, some_voxels() // 2)
 
 
+def test_unsigned_values_that_the_intercept_brings_below_32768_give_int16(tmp_path: Path) -> None:
+    stored = np.linspace(0, 65535, some_voxels().size).astype(np.uint16).reshape(some_voxels().shape)
+    for file in write_dicom_series(tmp_path, stored.view(np.int16), axial_affine()):
+        edit(file, PixelRepresentation=0, RescaleIntercept=-32768)
+    volume = volumes.read(tmp_path)
+    assert volume.voxels.dtype == np.int16
+    np.testing.assert_array_equal(volume.voxels, stored.astype(np.int32) - 32768)
+
+
 @pytest.mark.parametrize(("slope", "intercept"), [(10_000_000_000, 0), (1, 3_000_000_000)])
 def test_rescaling_beyond_32_bits_gives_float32(tmp_path: Path, slope: int, intercept: int) -> None:
     for file in write_dicom_series(tmp_path, some_voxels(), axial_affine()):

@@ -3,13 +3,14 @@
 The long run is `python -m tests.fuzz`.
 """
 
+import math
 import time
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydicom.valuerep import DSfloat
 
@@ -75,6 +76,7 @@ def check_read(path: Path) -> None:
         },
     )
 )
+@example(fields={"vox_offset": -math.inf})
 def test_any_nifti_header_gives_an_image_or_an_error(
     tmp_path: Path, fields: dict[str, float | list[int] | list[float]]
 ) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 from errors import InputNotFound, OutOfMemory, UnsupportedFile
 from progress import Report, unheard
 from volumes.assembly import volume_of
-from volumes.headers import Header, begins_like_dicom
+from volumes.elements import begins_like_dicom
+from volumes.headers import Header
 from volumes.itk import SUFFIXES, read_itk
 from volumes.nifti import is_nifti, read_nifti
 from volumes.series import Series, image_header, series_around, series_in_folder

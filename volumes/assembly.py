@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import groupby, islice
+from itertools import groupby, islice, repeat
 
 from errors import CorruptFile, TooFewSlices
 from findings import Notice
@@ -77,29 +77,34 @@ def _voxels(stack: Stack, report: Report) -> Voxels:
     slices = stack.slices
     voxels = room_for(stack.shape_zyx)
     report(0, len(slices))
+    readings, done = _readings(slices), 0
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        for z, plane in enumerate(_decoded(slices, pool)):
-            voxels = roomy(voxels, plane)
-            voxels[z] = plane
-            report(z + 1, len(slices))
+        while batch := list(islice(readings, SLICES_AT_ONCE)):
+            planes = []
+            for plane in pool.map(operator.call, batch):
+                voxels = roomy(voxels, plane)
+                planes.append(plane)
+                report(done + len(planes), len(slices))
+            # The first write to each piece of memory costs as much as reading it did.
+            list(pool.map(operator.setitem, repeat(voxels), range(done, done + len(planes)), planes))
+            done += len(planes)
     return voxels
-
-
-def _decoded(slices: Sequence[Slice], pool: ThreadPoolExecutor) -> Iterator[Plane]:
-    """The slices' planes in their order, never more of them at once than `SLICES_AT_ONCE`."""
-    readings = _readings(slices)
-    while batch := list(islice(readings, SLICES_AT_ONCE)):
-        yield from pool.map(operator.call, batch)
 
 
 def _readings(slices: Sequence[Slice]) -> Iterator[Callable[[], Plane]]:
     """One piece of work for each slice; a file of many frames is opened once for all of them."""
-    for path, frames in groupby(slices, key=lambda one: one.file):
+    for _, frames in groupby(slices, key=lambda one: one.file):
         together = list(frames)
-        opened = PixelFile(path) if len(together) > 1 else None
+        opened = _opened(together[0]) if len(together) > 1 else None
         yield from (partial(_plane, one, opened) for one in together)
 
 
+def _opened(one: Slice) -> PixelFile:
+    if one.storage is None:
+        raise CorruptFile("The DICOM header does not tell how the pixels are stored.")
+    return PixelFile(one.storage)
+
+
 def _plane(one: Slice, opened: PixelFile | None) -> Plane:
-    file = PixelFile(one.file) if opened is None else opened
+    file = _opened(one) if opened is None else opened
     return one.rescale.applied(file.frame(one.frame))

@@ -1,68 +1,28 @@
 """DICOM headers become facts about slices: what they show, where they lie. No pixels are read, no names are kept."""
 
-import struct
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, EnhancedMRImageStorage, MRImageStorage
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import (
+    UID,
+    CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
+    EnhancedCTImageStorage,
+    EnhancedMRImageStorage,
+    ImplicitVRLittleEndian,
+    MRImageStorage,
+)
 
 from errors import CorruptFile, UnsupportedFile
 from progress import Report
-from volumes.deflated import check_deflated
+from volumes.elements import BROKEN_HEADER, Elements, elements_of
 from volumes.values import Rescale
-
-NEEDED = [
-    "SOPClassUID",
-    "SOPInstanceUID",
-    "SeriesInstanceUID",
-    "SeriesNumber",
-    "FrameOfReferenceUID",
-    "Modality",
-    "ImageType",
-    "InstanceNumber",
-    "AcquisitionNumber",
-    "TemporalPositionIdentifier",
-    "EchoNumbers",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "PixelSpacing",
-    "Rows",
-    "Columns",
-    "SamplesPerPixel",
-    "PhotometricInterpretation",
-    "NumberOfFrames",
-    "RescaleSlope",
-    "RescaleIntercept",
-    "SharedFunctionalGroupsSequence",
-    "PerFrameFunctionalGroupsSequence",
-]
-"""All that is read of a header; nothing that tells who the patient is."""
-
-FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
-"""How a DICOM file without the usual preamble begins: group 0002 or 0008, little endian."""
-
-BROKEN_HEADER = (
-    AttributeError,
-    BytesLengthException,
-    EOFError,
-    KeyError,
-    NotImplementedError,
-    OSError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
-"""What pydicom raises on headers that are cut short or malformed."""
-
 
 CLUES = ("FrameOfReferenceUID", "SeriesNumber", "Rows", "Columns")
 """What anonymised files of one series still share."""
@@ -89,11 +49,30 @@ class Place:
 
 
 @dataclass(frozen=True)
+class PixelStorage:
+    """How one file stores its pixels. ``begins_at``: the byte where their element begins, None in a deflated file."""
+
+    file: Path
+    syntax: UID
+    begins_at: int | None
+    implicit: bool
+    little_endian: bool
+    frames: int
+    rows: int
+    columns: int
+    bits_allocated: int
+    bits_stored: int
+    high_bit: int
+    signed: bool
+
+
+@dataclass(frozen=True)
 class Slice:
-    """One frame of one file. ``place`` is None where the header does not tell it."""
+    """One frame of one file. ``place`` is None where the header does not tell it, ``storage`` where it is malformed."""
 
     file: Path
     frame: int
+    storage: PixelStorage | None
     sop_instance_uid: str
     instance_number: int | None
     rows: int
@@ -125,30 +104,12 @@ class Header:
 def read_header(file: Path) -> Header:
     """The facts of one DICOM file. Raises UnsupportedFile where it is none, CorruptFile where it is broken."""
     try:
-        dataset = _read(file)
-        return _header(file, dataset)
+        return _header(elements_of(file))
     except InvalidDicomError as error:
         raise UnsupportedFile("This is not a DICOM file.") from error
     except (*BROKEN_HEADER, MemoryError) as error:
         # Without pixels a header is small; one that fills the memory lies about an element's length.
         raise CorruptFile("The DICOM header is incomplete or malformed.") from error
-
-
-def _read(file: Path) -> Dataset:
-    check_deflated(file)
-    try:
-        return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(NEEDED))
-    except InvalidDicomError:
-        if not begins_like_dicom(file):
-            raise
-        return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(NEEDED), force=True)
-
-
-def begins_like_dicom(file: Path) -> bool:
-    """True for the usual preamble, and for files that lack it and begin with their first element."""
-    with file.open("rb") as stream:
-        start = stream.read(132)
-    return start[128:] == b"DICM" or (start[:2] in FIRST_GROUPS and len(start) == 132)
 
 
 def headers_of(files: Sequence[Path], report: Report) -> Iterator[Header]:
@@ -163,28 +124,27 @@ def headers_of(files: Sequence[Path], report: Report) -> Iterator[Header]:
             yield Header(file, series_uid="", modality="", cut=True)
 
 
-def _header(file: Path, dataset: Dataset) -> Header:
-    rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
-    image_type = [str(value).upper() for value in _several(dataset.get("ImageType"))]
+def _header(elements: Elements) -> Header:
+    values = elements.values
+    rows, columns = int(values.get("Rows") or 0), int(values.get("Columns") or 0)
+    image_type = [str(value).upper() for value in _several(values.get("ImageType"))]
     has_pixels = rows > 0 and columns > 0
-    coloured = int(dataset.get("SamplesPerPixel") or 1) > 1
-    coloured = coloured or dataset.get("PhotometricInterpretation") == "PALETTE COLOR"
+    coloured = int(values.get("SamplesPerPixel") or 1) > 1 or values.get("PhotometricInterpretation") == "PALETTE COLOR"
     return Header(
-        file=file,
-        series_uid=str(dataset.get("SeriesInstanceUID") or ""),
-        modality=str(dataset.get("Modality") or ""),
-        clues=tuple(str(dataset.get(name) or "") for name in CLUES),
+        file=elements.file,
+        series_uid=str(values.get("SeriesInstanceUID") or ""),
+        modality=str(values.get("Modality") or ""),
+        clues=tuple(str(values.get(name) or "") for name in CLUES),
         localizer="LOCALIZER" in image_type,
         has_pixels=has_pixels,
-        cut=not has_pixels and _class_of(dataset) in (*IMAGES, None),
-        slices=tuple(_slices(file, dataset)) if has_pixels and not coloured else (),
+        cut=not has_pixels and _class_of(elements) in (*IMAGES, None),
+        slices=tuple(_slices(elements)) if has_pixels and not coloured else (),
     )
 
 
-def _class_of(dataset: Dataset) -> str | None:
+def _class_of(elements: Elements) -> str | None:
     """What the file is. Index files say it in their meta header only; None: the file was cut before it said so."""
-    meta = getattr(dataset, "file_meta", Dataset())
-    found = dataset.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID")
+    found = elements.values.get("SOPClassUID") or elements.meta.get("MediaStorageSOPClassUID")
     return None if found is None else str(found)
 
 
@@ -194,33 +154,59 @@ def _several(value: Any) -> list[Any]:  # noqa: ANN401 - pydicom gives one value
     return list(value) if not isinstance(value, str) else [value]
 
 
-def _slices(file: Path, dataset: Dataset) -> Iterator[Slice]:
-    frames = int(dataset.get("NumberOfFrames") or 1)
+def _slices(elements: Elements) -> Iterator[Slice]:
+    values = elements.values
+    frames = int(values.get("NumberOfFrames") or 1)
     if not 1 <= frames <= MOST_FRAMES:
         raise ValueError(f"{frames} frames")
-    per_frame = dataset.get("PerFrameFunctionalGroupsSequence") or []
-    shared = (dataset.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
+    per_frame = values.get("PerFrameFunctionalGroupsSequence") or []
+    shared = list(values.get("SharedFunctionalGroupsSequence") or [])[:1]
+    storage = _storage(elements, frames)
+    number = values.get("InstanceNumber")
     for frame in range(frames):
-        own = per_frame[frame] if frame < len(per_frame) else Dataset()
-        number = dataset.get("InstanceNumber")
+        groups = [*per_frame[frame : frame + 1], *shared]
         yield Slice(
-            file=file,
+            file=elements.file,
             frame=frame,
-            sop_instance_uid=str(dataset.get("SOPInstanceUID") or ""),
+            storage=storage,
+            sop_instance_uid=str(values.get("SOPInstanceUID") or ""),
             instance_number=int(number) if number is not None else None,
-            rows=int(dataset.Rows),
-            columns=int(dataset.Columns),
+            rows=int(values["Rows"]),
+            columns=int(values["Columns"]),
             # Without groups of its own, a frame of several has no place that the header tells.
-            place=_place(own, shared, dataset) if frames == 1 or per_frame else None,
-            rescale=_rescale(own, shared, dataset),
-            phase=tuple(str(dataset.get(name) or "") for name in PHASES),
+            place=_place(groups, values) if frames == 1 or per_frame else None,
+            rescale=_rescale(groups, values),
+            phase=tuple(str(values.get(name) or "") for name in PHASES),
         )
 
 
-def _place(own: Dataset, shared: Dataset, dataset: Dataset) -> Place | None:
-    position = _value("PlanePositionSequence", "ImagePositionPatient", own, shared, dataset)
-    orientation = _value("PlaneOrientationSequence", "ImageOrientationPatient", own, shared, dataset)
-    spacing = _value("PixelMeasuresSequence", "PixelSpacing", own, shared, dataset)
+def _storage(elements: Elements, frames: int) -> PixelStorage | None:
+    values = elements.values
+    syntax = UID(elements.meta.get("TransferSyntaxUID") or ImplicitVRLittleEndian)
+    try:
+        bits_stored = int(values["BitsStored"])
+        return PixelStorage(
+            file=elements.file,
+            syntax=syntax,
+            begins_at=None if syntax == DeflatedExplicitVRLittleEndian else elements.ends_at,
+            implicit=elements.implicit,
+            little_endian=elements.little_endian,
+            frames=frames,
+            rows=int(values["Rows"]),
+            columns=int(values["Columns"]),
+            bits_allocated=int(values["BitsAllocated"]),
+            bits_stored=bits_stored,
+            high_bit=int(values.get("HighBit", bits_stored - 1)),
+            signed=int(values.get("PixelRepresentation") or 0) == 1,
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _place(groups: Sequence[Dataset], values: dict[str, Any]) -> Place | None:
+    position = _value("PlanePositionSequence", "ImagePositionPatient", groups, values)
+    orientation = _value("PlaneOrientationSequence", "ImageOrientationPatient", groups, values)
+    spacing = _value("PixelMeasuresSequence", "PixelSpacing", groups, values)
     if position is None or orientation is None or spacing is None:
         return None
     first, directions, distances = (
@@ -231,16 +217,16 @@ def _place(own: Dataset, shared: Dataset, dataset: Dataset) -> Place | None:
     return Place(first, directions[:3], directions[3:], column_mm=float(distances[1]), row_mm=float(distances[0]))
 
 
-def _rescale(own: Dataset, shared: Dataset, dataset: Dataset) -> Rescale:
-    slope = _value("PixelValueTransformationSequence", "RescaleSlope", own, shared, dataset)
-    intercept = _value("PixelValueTransformationSequence", "RescaleIntercept", own, shared, dataset)
+def _rescale(groups: Sequence[Dataset], values: dict[str, Any]) -> Rescale:
+    slope = _value("PixelValueTransformationSequence", "RescaleSlope", groups, values)
+    intercept = _value("PixelValueTransformationSequence", "RescaleIntercept", groups, values)
     return Rescale(float(slope) if slope is not None else 1.0, float(intercept) if intercept is not None else 0.0)
 
 
-def _value(sequence: str, name: str, own: Dataset, shared: Dataset, dataset: Dataset) -> Any:  # noqa: ANN401
-    """``name`` from the frame's functional group, else from the shared one, else from the file's top level."""
-    for group in (own, shared):
+def _value(sequence: str, name: str, groups: Sequence[Dataset], values: dict[str, Any]) -> Any:  # noqa: ANN401
+    """``name`` from the first of the frame's functional ``groups`` that has it, else from the file's top level."""
+    for group in groups:
         items = group.get(sequence) or []
         if len(items) and items[0].get(name) is not None:
             return items[0].get(name)
-    return dataset.get(name)
+    return values.get(name)

@@ -100,8 +100,8 @@ def _check_header(file: Path) -> None:
         header = kind(start[: kind.sizeof_hdr], check=False)
     except BROKEN_FILE as error:
         raise CorruptFile("The NIfTI file is incomplete or damaged.") from error
-    if not float(header["vox_offset"]) <= LARGEST_OFFSET_BYTES:
-        raise CorruptFile("The NIfTI header puts the voxels behind the end of any file.")
+    if not 0 <= float(header["vox_offset"]) <= LARGEST_OFFSET_BYTES:
+        raise CorruptFile("The NIfTI header puts the voxels where no file can have them.")
     if header["sform_code"] == 0 and not np.all(header["pixdim"][1:4]):
         raise InconsistentGeometry("The NIfTI header gives voxels without size.")
 

@@ -41,6 +41,9 @@ class Rescale:
         if (self.slope, self.intercept) == (1.0, 0.0):
             return stored
         if stored.dtype.kind in "iu" and stored.dtype.itemsize <= 2 and self._is_whole():
+            if self.slope == 1 and self._fits_16_bits(stored):
+                # Sums of 16 bits come round to the right one, where that fits.
+                return stored.astype(np.int16) + np.array(self.intercept, np.int64).astype(np.int16)
             values = stored.astype(np.int32)
             if self.slope != 1:
                 values *= int(self.slope)
@@ -52,6 +55,11 @@ class Rescale:
     def stays_narrow(self) -> bool:
         """Whether values of 16 bits most likely keep to 16 bits, as the headers tell."""
         return self._is_whole() and abs(self.slope) == 1
+
+    def _fits_16_bits(self, stored: Plane) -> bool:
+        lowest, highest = int(stored.min()) + self.intercept, int(stored.max()) + self.intercept
+        limits = np.iinfo(np.int16)
+        return limits.min <= lowest and highest <= limits.max
 
     def _is_whole(self) -> bool:
         return (
