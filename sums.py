@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -60,66 +61,91 @@ def value_bytes(values: int) -> int:
     return 4 if values * 4 <= LARGEST_FLOAT32_BYTES else 2
 
 
+@dataclass(frozen=True)
+class Plane:
+    """One plane of an image: ``sums`` (class, y, x) that, divided by ``weights`` (y, x), are logits; None: that are."""
+
+    sums: NDArray[np.floating[Any]]
+    weights: Float32 | None = None
+
+
+@dataclass(frozen=True)
+class Summed(Plane):
+    """A plane that several patches see."""
+
+    weights: Float32
+
+
+def planes_of(logits: Float32) -> list[Plane]:
+    """The planes of one patch's ``logits`` (class, z, y, x), as views."""
+    return [Plane(logits[:, z]) for z in range(logits.shape[1])]
+
+
 class Sums:
-    """Weighted sums of logits over a band of planes as deep as a patch, which moves down the image."""
+    """Weighted sums of logits over a band of planes as deep as a patch, which moves down the image.
+
+    Where patches are as wide as the image, planes that only one of them saw need no sums, and none are made.
+    """
 
     def __init__(self, classes: int, gaussian: Float32, image_shape: Sequence[int]) -> None:
         self._gaussian = gaussian
         self.depth = len(gaussian)
-        band = (self.depth, *image_shape[1:])
-        kind = np.float32 if value_bytes(classes * math.prod(band)) == 4 else np.float16
-        self._logits: NDArray[np.floating[Any]] = np.zeros((classes, *band), kind)
-        self._weights = np.zeros(band, np.float32)
+        self._shape = (classes, *image_shape[1:])
+        self._kind = np.float32 if value_bytes(self.depth * math.prod(self._shape)) == 4 else np.float16
+        self._covers = gaussian.shape[1:] == tuple(image_shape[1:])
+        self._held: list[Summed | None] = [None] * self.depth
+        self._alone: Float32 | None = None
 
     def add(self, logits: Float32, y: int, x: int) -> None:
-        """Add a patch's ``logits`` (class, z, y, x) at row ``y`` and column ``x`` of the band."""
-        _, rows, columns = window_of((0, y, x), self._gaussian.shape)
+        """Add a patch's ``logits`` (class, z, y, x) at row ``y`` and column ``x`` of the band.
 
-        def add_planes(planes: slice) -> None:
-            for z in range(planes.start, planes.stop):
-                self._logits[:, z, rows, columns] += logits[:, z] * self._gaussian[z]
-
-        share_out(add_planes, self.depth)
-        self._weights[:, rows, columns] += self._gaussian
+        The ``logits`` of a patch as wide as the image must not change before `finish`.
+        """
+        if self._covers:
+            self._alone = logits
+        else:
+            self._sum(logits, y, x, range(self.depth))
 
     def finish(self, labels: NDArray[np.uint8], probabilities: NDArray[np.float16]) -> None:
         """Decide as many planes of the band as ``labels`` has, and move the band down by as many."""
-        planes = len(labels)
-        decide(self._logits[:, :planes], self._weights[:planes], labels, probabilities)
+        ready, alone = len(labels), self._alone
+        if alone is None:
+            decide([plane for plane in self._held[:ready] if plane is not None], labels, probabilities)
+        else:
+            self._sum(alone, 0, 0, [z for z, plane in enumerate(self._held) if plane is not None])
+            own = planes_of(alone[:, :ready])
+            decide([held or plane for held, plane in zip(self._held, own, strict=False)], labels, probabilities)
+        self._held = [*self._held[ready:], *[None] * ready]
+        if alone is not None:
+            rest = range(self.depth - ready)
+            self._sum(alone[:, ready:], 0, 0, [z for z in rest if self._held[z] is None])
+            self._alone = None
 
-        def move(classes: slice) -> None:
-            for held in self._logits[classes]:
-                _move_down(held, planes)
+    def _sum(self, logits: Float32, y: int, x: int, planes: Sequence[int]) -> None:
+        weights = self._gaussian[self.depth - logits.shape[1] :]
+        _, rows, columns = window_of((0, y, x), self._gaussian.shape)
 
-        share_out(move, len(self._logits))
-        _move_down(self._weights, planes)
+        def add_planes(part: slice) -> None:
+            for z in planes[part]:
+                held = self._held[z] or Summed(np.zeros(self._shape, self._kind), np.zeros(self._shape[1:], np.float32))
+                held.sums[:, rows, columns] += logits[:, z] * weights[z]
+                held.weights[rows, columns] += weights[z]
+                self._held[z] = held
+
+        share_out(add_planes, len(planes))
 
 
-def _move_down(held: NDArray[np.floating[Any]], planes: int) -> None:
-    """Take the first ``planes`` away, and put zeros behind the last."""
-    for z in range(planes, len(held)):
-        held[z - planes] = held[z]
-    held[len(held) - planes :] = 0
+def decide(planes: Sequence[Plane], labels: NDArray[np.uint8], probabilities: NDArray[np.float16]) -> None:
+    """Write each voxel's class that has most in ``planes`` and, unless it is 0, its softmax probability, (z, y, x)."""
 
-
-def decide(
-    sums: NDArray[np.floating[Any]],
-    weights: Float32 | None,
-    labels: NDArray[np.uint8],
-    probabilities: NDArray[np.float16],
-) -> None:
-    """Write the class of the largest of ``sums`` (class, z, y, x) and, unless it is 0, its softmax probability.
-
-    ``sums`` divided by ``weights`` (z, y, x) are logits.
-    """
-
-    def decide_planes(planes: slice) -> None:
+    def decide_planes(part: slice) -> None:
         rows_at_once = max(BLOCK_VOXELS // labels.shape[2], 1)
-        for z in range(planes.start, planes.stop):
+        for z in range(part.start, part.stop):
+            sums, weights = planes[z].sums, planes[z].weights
             for y in range(0, labels.shape[1], rows_at_once):
-                block = z, slice(y, y + rows_at_once)
-                own_weights = None if weights is None else weights[block]
-                labels[block], probabilities[block] = _decided(sums[:, *block], own_weights)
+                rows = slice(y, y + rows_at_once)
+                own_weights = None if weights is None else weights[rows]
+                labels[z, rows], probabilities[z, rows] = _decided(sums[:, rows], own_weights)
 
     share_out(decide_planes, len(labels))
 

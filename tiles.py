@@ -6,6 +6,7 @@ Knows numpy and nnU-Net's sliding window; not what a vertebra is.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 import sums
 from networks import Network, Plan
 from progress import Report
-from sums import Float32, Sums, Window, decide, window_of
+from sums import Float32, Sums, Window, decide, planes_of, window_of
 
 FOUND_BYTES = 1 + 2
 """A voxel's label and probability."""
@@ -120,7 +121,7 @@ def predict(
     corners = [(row.top, *corner) for row in rows for corner in row.corners]
     logits = network.logits_of_each(padded[window_of(corner, patch)] for corner in corners)
     if total == 1:
-        decide(next(logits)[(slice(None), *seen)], None, *_parts(found, corners[0], seen))
+        decide(planes_of(next(logits)[(slice(None), *seen)]), *_parts(found, corners[0], seen))
         report(1, total)
         return found
     held = Sums(network.plan.architecture.heads, sums.gaussian(patch)[seen], image.shape)
@@ -142,9 +143,12 @@ def room_bytes(shape_zyx: Sequence[int], plan: Plan, *, step: float) -> int:
     patch = plan.patch_zyx
     padded = [max(*both) for both in zip(shape_zyx, patch, strict=True)]
     need = voxels * FOUND_BYTES + (math.prod(padded) * 4 if math.prod(padded) > voxels else 0)
-    if all(len(starts(size, length, step)) == 1 for size, length in zip(padded, patch, strict=True)):
-        return need
-    band = min(shape_zyx[0], patch[0]) * math.prod(shape_zyx[1:])
+    tops, *across = (starts(size, length, step) for size, length in zip(padded, patch, strict=True))
+    depth = min(shape_zyx[0], patch[0])
+    if all(len(places) == 1 for places in across):
+        # Only planes that two patches share are summed.
+        depth -= min((second - first for first, second in pairwise(tops)), default=depth)
+    band = depth * math.prod(shape_zyx[1:])
     return need + band * (plan.architecture.heads * sums.value_bytes(plan.architecture.heads * band) + 4)
 
 

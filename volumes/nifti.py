@@ -168,7 +168,7 @@ def _unpacked(image: Any) -> Voxels | None:  # noqa: ANN401
         return None
     room = np.empty(stored.offset + math.prod(stored.shape) * stored.dtype.itemsize, np.uint8)
     try:
-        if len(imagecodecs.gzip_decode(file.read_bytes(), out=room.data)) != room.size:
+        if len(imagecodecs.gzip_decode(np.fromfile(file, np.uint8), out=room.data)) != room.size:
             return None
     except imagecodecs.DeflateError:
         return None
