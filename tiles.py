@@ -71,7 +71,8 @@ def laid(wanted: Mask, patch: Sequence[int], step: float, *, follow: bool) -> li
             for y in _cover(below.any(axis=1), patch[1], step, follow=follow)
             for x in _cover(below[y : y + patch[1]].any(axis=0), patch[2], step, follow=follow)
         ]
-        rows.append(Row(top, tuple(corners)))
+        if corners:
+            rows.append(Row(top, tuple(corners)))
     return rows
 
 
@@ -145,11 +146,12 @@ def room_bytes(shape_zyx: Sequence[int], plan: Plan, *, step: float) -> int:
     need = voxels * FOUND_BYTES + (math.prod(padded) * 4 if math.prod(padded) > voxels else 0)
     tops, *across = (starts(size, length, step) for size, length in zip(padded, patch, strict=True))
     depth = min(shape_zyx[0], patch[0])
+    plane_values = plan.architecture.heads * math.prod(shape_zyx[1:])
+    plane_bytes = plane_values * sums.value_bytes(depth * plane_values) + math.prod(shape_zyx[1:]) * 4
     if all(len(places) == 1 for places in across):
         # Only planes that two patches share are summed.
         depth -= min((second - first for first, second in pairwise(tops)), default=depth)
-    band = depth * math.prod(shape_zyx[1:])
-    return need + band * (plan.architecture.heads * sums.value_bytes(plan.architecture.heads * band) + 4)
+    return need + depth * plane_bytes
 
 
 def _parts(found: Prediction, corner: Sequence[int], seen: Window) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from benchmarks.weigh import ROOT
 from findings import Point, Voxel
-from phantom import drawing, layout, spine
+from phantom import drawing, layout, specs, spine
 from phantom.files import write_nifti
 
 WEIGHTS = ROOT / "phantom" / "weights"
@@ -47,6 +47,6 @@ def phantom_ct(field: Field) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
 
 def write_weights(results: Path, *, fast: bool) -> None:
     """The small trained localiser, and the full-size network that labels, with random weights."""
-    folder = layout.SPECS[298].folder
+    folder = specs.SPECS[298].folder
     shutil.copytree(WEIGHTS / folder, results / folder, dirs_exist_ok=True)
     layout.write_random(results, 297 if fast else 292)

@@ -19,7 +19,8 @@ import networks
 import vertebrae
 from findings import EngineOptions
 from phantom import drawing, grid, spine
-from phantom.layout import SPECS, training_folder
+from phantom.layout import training_folder
+from phantom.specs import SPECS
 from progress import unheard
 from volumes import Volume
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from phantom import drawing, grid, spine
-from phantom.layout import NetworkSpec
+from phantom.specs import NetworkSpec
 
 FIRST_TRAINING_SEED = 1000
 """Seeds of training phantoms start here; smaller ones are never seen in training."""

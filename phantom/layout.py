@@ -8,13 +8,12 @@ import json
 import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from totalsegmentator.map_tasks_config import TASK_ID_WEIGHTS_CONFIGS
-from totalsegmentator.map_to_binary import class_map, class_map_5_parts
+
+from phantom.specs import SPECS, NetworkSpec
 
 if TYPE_CHECKING:
     import torch
@@ -24,97 +23,6 @@ PLANS = "nnUNetPlans"
 NOTICE = "no medical use: these weights were trained on synthetic phantoms only, or are random"
 JUNK = bytes(4096)
 """The content of entries in a release's zip that no model needs."""
-
-Triple = tuple[int, int, int]
-CUBE: Triple = (3, 3, 3)
-HALVE: Triple = (2, 2, 2)
-KEEP: Triple = (1, 1, 1)
-
-
-@dataclass(frozen=True)
-class NetworkSpec:
-    """One of TotalSegmentator's networks: all that its plans.json and dataset.json tell."""
-
-    dataset: int
-    trainer: str
-    labels: Mapping[int, str]
-    spacing_mm: float
-    patch_zyx: Triple
-    strides: tuple[Triple, ...]
-    kernels: tuple[Triple, ...]
-    base_features: int = 32
-    max_features: int = 320
-    modality: str = "CT"
-    clip_hu: tuple[float, float] = (-1004.0, 1588.0)
-    mean_hu: float = -50.387
-    std_hu: float = 503.392
-
-    @property
-    def folder(self) -> str:
-        return str(TASK_ID_WEIGHTS_CONFIGS[self.dataset]["foldername"])
-
-    @property
-    def version(self) -> str:
-        return str(TASK_ID_WEIGHTS_CONFIGS[self.dataset]["version"])
-
-    @property
-    def features(self) -> tuple[int, ...]:
-        return tuple(min(self.base_features * 2**stage, self.max_features) for stage in range(len(self.strides)))
-
-    @property
-    def heads(self) -> int:
-        return len(self.labels) + 1
-
-
-def _halving(stages: int) -> tuple[Triple, ...]:
-    return (KEEP, *[HALVE] * (stages - 1))
-
-
-SPECS: Mapping[int, NetworkSpec] = {
-    292: NetworkSpec(
-        292,
-        "nnUNetTrainerNoMirroring",
-        class_map_5_parts["class_map_part_vertebrae"],
-        spacing_mm=1.5,
-        patch_zyx=(128, 128, 128),
-        strides=_halving(6),
-        kernels=(CUBE,) * 6,
-    ),
-    297: NetworkSpec(
-        297,
-        "nnUNetTrainer_4000epochs_NoMirroring",
-        class_map["total"],
-        spacing_mm=3.0,
-        patch_zyx=(112, 112, 128),
-        strides=_halving(5),
-        kernels=(CUBE,) * 5,
-    ),
-    298: NetworkSpec(
-        298,
-        "nnUNetTrainer_4000epochs_NoMirroring",
-        class_map["total"],
-        spacing_mm=6.0,
-        patch_zyx=(80, 64, 80),
-        strides=_halving(5),
-        kernels=(CUBE,) * 5,
-    ),
-    756: NetworkSpec(
-        756,
-        "nnUNetTrainer_DASegOrd0_NoMirroring",
-        class_map["vertebrae_mr"],
-        spacing_mm=1.5,
-        patch_zyx=(64, 160, 160),
-        strides=(KEEP, (1, 2, 2), HALVE, HALVE, HALVE, (1, 2, 2)),
-        kernels=((1, 3, 3), CUBE, CUBE, CUBE, CUBE, CUBE),
-        modality="MR",
-    ),
-}
-"""Full-size networks. Patch of 298, strides and kernels of 756 are plausible, not known: their plans are not public."""
-
-
-def small(spec: NetworkSpec, *, base_features: int, max_features: int, patch_zyx: Triple) -> NetworkSpec:
-    """The same network with fewer features and a smaller patch."""
-    return replace(spec, base_features=base_features, max_features=max_features, patch_zyx=patch_zyx)
 
 
 def build_module(spec: NetworkSpec) -> "torch.nn.Module":

@@ -21,7 +21,8 @@ except ImportError as error:
 from networks.checkpoint import read_tensors
 from phantom import spine
 from phantom.examples import labels_of, patches, scans, used_heads
-from phantom.layout import SPECS, NetworkSpec, Triple, build_module, small, training_folder, write_training_folder
+from phantom.layout import build_module, training_folder, write_training_folder
+from phantom.specs import SPECS, NetworkSpec, Triple, small
 
 log = logging.getLogger(__name__)
 

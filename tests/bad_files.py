@@ -318,6 +318,20 @@ def nifti_that_claims_too_much(folder: Path) -> Path:
     return path
 
 
+def bits_stored_of_three_bytes(folder: Path) -> Path:
+    """In the last slice; the others are whole."""
+    replace_bits_stored(write_dicom_series(folder, some_voxels(), AFFINE)[-1], b"US\x03\x00\x10\x00\x00")
+    return folder
+
+
+def replace_bits_stored(file: Path, element: bytes) -> None:
+    """Write ``element``, type, length and value, where a file says that 16 bits of a word are stored."""
+    tag, usual = b"\x28\x00\x01\x01", b"US\x02\x00\x10\x00"
+    whole = file.read_bytes()
+    assert tag + usual in whole
+    file.write_bytes(whole.replace(tag + usual, tag + element))
+
+
 def nifti_without_place(folder: Path) -> Path:
     """An affine whose third column is zero."""
     path = folder / "nowhere.nii"
@@ -347,6 +361,7 @@ EXPECTED: Mapping[Callable[[Path], Path], type[errors.OpenScansError]] = {
     series_of_stumps: errors.CorruptFile,
     zero_slope: errors.CorruptFile,
     slope_that_is_no_number: errors.CorruptFile,
+    bits_stored_of_three_bytes: errors.CorruptFile,
     structured_report: errors.NoImage,
     palette_picture: errors.NoImage,
     secondary_capture: errors.NoImage,

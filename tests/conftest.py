@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from phantom import layout
+from phantom import layout, specs
 from phantom.demo import WEIGHTS
 from tests.release_server import ReleaseServer
 
@@ -25,7 +25,7 @@ def trained_release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Releas
     """The small trained networks as zips, where the real ones' releases lie. Shared by modules: give it no faults."""
     folder = tmp_path_factory.mktemp("releases")
     for dataset in (292, 297, 298):
-        spec = layout.SPECS[dataset]
+        spec = specs.SPECS[dataset]
         layout.zip_weights(WEIGHTS / spec.folder, folder / spec.version / f"{spec.folder}.zip")
     with ReleaseServer.over(folder) as server:
         yield server

@@ -5,30 +5,30 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from phantom import layout
+from phantom import layout, specs
 
 if TYPE_CHECKING:
     import torch
 
-CT = layout.small(layout.SPECS[298], base_features=4, max_features=16, patch_zyx=(32, 16, 32))
+CT = specs.small(specs.SPECS[298], base_features=4, max_features=16, patch_zyx=(32, 16, 32))
 """Five stages that halve all axes, 118 classes."""
 
-FAST = layout.small(layout.SPECS[297], base_features=4, max_features=16, patch_zyx=(32, 16, 32))
+FAST = specs.small(specs.SPECS[297], base_features=4, max_features=16, patch_zyx=(32, 16, 32))
 """The same at 3 mm."""
 
-VERTEBRAE = layout.small(layout.SPECS[292], base_features=4, max_features=16, patch_zyx=(32, 64, 32))
+VERTEBRAE = specs.small(specs.SPECS[292], base_features=4, max_features=16, patch_zyx=(32, 64, 32))
 """Six stages, 27 classes."""
 
-MR = layout.small(layout.SPECS[756], base_features=4, max_features=16, patch_zyx=(16, 64, 64))
+MR = specs.small(specs.SPECS[756], base_features=4, max_features=16, patch_zyx=(16, 64, 64))
 """Six stages that halve the axes unevenly, with a flat first kernel."""
 
 
-def write(results: Path, spec: layout.NetworkSpec, *, seed: int = 0, new_plans: bool = False) -> Path:
+def write(results: Path, spec: specs.NetworkSpec, *, seed: int = 0, new_plans: bool = False) -> Path:
     """The training folder of ``spec`` with random weights, which PyTorch draws."""
     pytest.importorskip("torch")
     return layout.write_training_folder(results, spec, layout.random_state_dict(spec, seed), new_plans=new_plans)
 
 
-def write_state(results: Path, spec: layout.NetworkSpec, state: dict[str, "torch.Tensor"]) -> Path:
+def write_state(results: Path, spec: specs.NetworkSpec, state: dict[str, "torch.Tensor"]) -> Path:
     """The training folder of ``spec`` with the weights in ``state``, whether they fit or not."""
     return layout.write_training_folder(results, spec, state)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from phantom import drawing, grid, layout, spine
+from phantom import drawing, grid, layout, specs, spine
 from phantom.demo import WEIGHTS
 from phantom.files import write_dicom_series, write_nifti
 from tests.live_server import LiveServer, eventually, live_server
@@ -30,7 +30,7 @@ FINER = 3
 LOWER = slice(0, 150)
 """The lower part of the spine: some hundred slices are enough to be met while they are read."""
 
-LABELLER = layout.small(layout.SPECS[292], base_features=16, max_features=160, patch_zyx=(96, 96, 96))
+LABELLER = specs.small(specs.SPECS[292], base_features=16, max_features=160, patch_zyx=(96, 96, 96))
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def write_home(home: Path, results: Path) -> None:
     """``home`` with the models imported from ``results``, which are written first."""
     layout.write_training_folder(results, LABELLER, layout.random_state_dict(LABELLER, 0))
     for dataset in (297, 298):
-        shutil.copytree(WEIGHTS / layout.SPECS[dataset].folder, results / layout.SPECS[dataset].folder)
+        shutil.copytree(WEIGHTS / specs.SPECS[dataset].folder, results / specs.SPECS[dataset].folder)
     with live_server(home) as server:
         for task in ("total_body", "vertebrae"):
             assert server.post(f"/api/models/import/{task}", {"file_path": str(results)}).json()["state"] == "ready"

@@ -18,7 +18,7 @@ from errors import DamagedWeights, InvalidRequest
 from findings import EngineOptions
 from networks import TORCH_ON_CPU
 from networks.torch_engine import TorchNetwork
-from phantom import drawing, layout, spine
+from phantom import drawing, layout, specs, spine
 from tests import small_networks
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,7 +30,7 @@ def options(tmp_path: Path) -> EngineOptions:
     return EngineOptions(threads=None, precision="float32", cache_folder=tmp_path / "compiled")
 
 
-def patch_for(spec: layout.NetworkSpec) -> Float32:
+def patch_for(spec: specs.NetworkSpec) -> Float32:
     """A patch of a synthetic CT about the middle of its spine, at the network's spacing, in HU."""
     body = spine.describe(3, spine.LEVELS[10:16])
     affine = np.diag([*[spec.spacing_mm] * 3, 1.0])
@@ -47,7 +47,7 @@ def logits(folder: Path, device: str, options: EngineOptions, patch_hu: Float32)
 @pytest.mark.parametrize("spec", [small_networks.CT, small_networks.VERTEBRAE, small_networks.MR])
 @pytest.mark.parametrize("new_plans", [False, True])
 def test_engines_give_the_same_logits(
-    tmp_path: Path, options: EngineOptions, spec: layout.NetworkSpec, new_plans: bool
+    tmp_path: Path, options: EngineOptions, spec: specs.NetworkSpec, new_plans: bool
 ) -> None:
     folder = small_networks.write(tmp_path, spec, new_plans=new_plans)
     patch = patch_for(spec)
@@ -57,12 +57,12 @@ def test_engines_give_the_same_logits(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dataset", layout.SPECS)
+@pytest.mark.parametrize("dataset", specs.SPECS)
 def test_engines_give_the_same_labels_with_full_size_networks(
     tmp_path: Path, options: EngineOptions, dataset: int
 ) -> None:
     folder = layout.write_random(tmp_path, dataset)
-    patch = patch_for(layout.SPECS[dataset])
+    patch = patch_for(specs.SPECS[dataset])
     ours = logits(folder, "cpu", options, patch).argmax(axis=0)
     gc.collect()
     theirs = logits(folder, TORCH_ON_CPU, options, patch).argmax(axis=0)
@@ -160,8 +160,8 @@ ENGINES = pytest.mark.parametrize("device", ["cpu", TORCH_ON_CPU])
         {"base_features": 8},
         {"labels": {1: "spine"}},
         {"kernels": ((1, 3, 3),) * 5},
-        {"strides": (layout.KEEP, *[layout.HALVE] * 3), "kernels": (layout.CUBE,) * 4},
-        {"strides": (layout.KEEP, *[layout.HALVE] * 3, (1, 2, 2))},
+        {"strides": (specs.KEEP, *[specs.HALVE] * 3), "kernels": (specs.CUBE,) * 4},
+        {"strides": (specs.KEEP, *[specs.HALVE] * 3, (1, 2, 2))},
     ],
     ids="+".join,
 )

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 import networks
 from errors import DamagedWeights
 from networks.normalisation import CTNormalisation, ZScoreNormalisation
-from phantom.layout import CONFIGURATION, SPECS, dataset_of, plans_of, training_folder
+from phantom.layout import CONFIGURATION, dataset_of, plans_of, training_folder
+from phantom.specs import SPECS
 
 Json = dict[str, Any]
 Change = Callable[[Json, Json], None]

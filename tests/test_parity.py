@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 pytest.importorskip("torch")
 
 from benchmarks import parity
-from phantom import drawing, grid, layout, spine
+from phantom import drawing, grid, layout, specs, spine
 from phantom.demo import WEIGHTS
 from phantom.files import write_nifti
 
@@ -56,7 +56,7 @@ def run_theirs(image: Path) -> Callable[[Path, bool], Case]:
 def phantom_weights(results: Path, *datasets: int) -> Path:
     """The small trained networks in a folder of their own, as TotalSegmentator adds folders to it."""
     for dataset in datasets:
-        folder = layout.SPECS[dataset].folder
+        folder = specs.SPECS[dataset].folder
         shutil.copytree(WEIGHTS / folder, results / folder)
     return results
 

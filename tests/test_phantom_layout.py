@@ -13,7 +13,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from totalsegmentator.map_tasks_config import TASK_CONFIGS, TASK_ID_WEIGHTS_CONFIGS
 from totalsegmentator.map_to_binary import class_map, class_map_5_parts
 
-from phantom import layout
+from phantom import layout, specs
 from tests import small_networks
 
 NOT_FLAT = pytest.mark.filterwarnings("ignore:Detected old nnU-Net plans")
@@ -31,7 +31,7 @@ def loaded(folder: Path) -> nnUNetPredictor:
 @pytest.mark.parametrize("new_plans", [False, True])
 @pytest.mark.parametrize("spec", SMALL, ids=lambda spec: str(spec.dataset))
 def test_nnunets_predictor_loads_the_weights_that_were_written(
-    tmp_path: Path, spec: layout.NetworkSpec, new_plans: bool
+    tmp_path: Path, spec: specs.NetworkSpec, new_plans: bool
 ) -> None:
     predictor = loaded(small_networks.write(tmp_path, spec, new_plans=new_plans))
     expected = layout.random_state_dict(spec, 0)
@@ -50,8 +50,8 @@ def test_nnunets_predictor_runs_what_was_written(tmp_path: Path) -> None:
     assert labels.max() <= len(small_networks.MR.labels)
 
 
-@pytest.mark.parametrize("spec", layout.SPECS.values(), ids=lambda spec: str(spec.dataset))
-def test_folders_are_named_as_totalsegmentators(tmp_path: Path, spec: layout.NetworkSpec) -> None:
+@pytest.mark.parametrize("spec", specs.SPECS.values(), ids=lambda spec: str(spec.dataset))
+def test_folders_are_named_as_totalsegmentators(tmp_path: Path, spec: specs.NetworkSpec) -> None:
     folder = layout.training_folder(tmp_path, spec)
     assert folder.parent == tmp_path / TASK_ID_WEIGHTS_CONFIGS[spec.dataset]["foldername"]
     assert folder.name.split("__") == [spec.trainer, "nnUNetPlans", "3d_fullres"]
@@ -65,8 +65,8 @@ def trainers(config: object) -> list[tuple[object, str]]:
     return own + [pair for value in config.values() for pair in trainers(value)]
 
 
-@pytest.mark.parametrize("spec", layout.SPECS.values(), ids=lambda spec: str(spec.dataset))
-def test_trainers_are_totalsegmentators(spec: layout.NetworkSpec) -> None:
+@pytest.mark.parametrize("spec", specs.SPECS.values(), ids=lambda spec: str(spec.dataset))
+def test_trainers_are_totalsegmentators(spec: specs.NetworkSpec) -> None:
     listed = {
         trainer
         for task, trainer in trainers(TASK_CONFIGS)
@@ -85,7 +85,7 @@ def test_trainers_are_totalsegmentators(spec: layout.NetworkSpec) -> None:
     ],
 )
 def test_labels_are_totalsegmentators(tmp_path: Path, dataset: int, expected: dict[int, str]) -> None:
-    spec = layout.small(layout.SPECS[dataset], base_features=2, max_features=4, patch_zyx=(32, 64, 64))
+    spec = specs.small(specs.SPECS[dataset], base_features=2, max_features=4, patch_zyx=(32, 64, 64))
     labels = json.loads((small_networks.write(tmp_path, spec) / "dataset.json").read_text())["labels"]
     assert labels.pop("background") == 0
     assert {number: name for name, number in labels.items()} == expected

@@ -11,7 +11,7 @@ import pydicom
 import pytest
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from phantom import drawing, grid, layout, spine
+from phantom import drawing, grid, layout, specs, spine
 from phantom.demo import WEIGHTS
 from phantom.files import DicomStyle, write_dicom_series, write_nifti
 from tests.live_server import LiveServer, live_server
@@ -151,9 +151,9 @@ def test_a_kept_answer_is_one_final_event_and_a_job_like_others(server: LiveServ
 def test_other_weights_give_another_answer(ready_home: Path, series: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
     shutil.copytree(ready_home, home)
-    spec = layout.small(layout.SPECS[297], base_features=8, max_features=16, patch_zyx=(32, 32, 32))
+    spec = specs.small(specs.SPECS[297], base_features=8, max_features=16, patch_zyx=(32, 32, 32))
     for dataset in (297, 298):
-        shutil.copytree(WEIGHTS / layout.SPECS[dataset].folder, tmp_path / "other" / layout.SPECS[dataset].folder)
+        shutil.copytree(WEIGHTS / specs.SPECS[dataset].folder, tmp_path / "other" / specs.SPECS[dataset].folder)
     with live_server(home) as server:
         found(server, series)
         assert found(server, series)["cached"]

@@ -152,7 +152,7 @@ def test_memory_does_not_grow_with_the_number_of_planes(plan: Plan) -> None:
 @pytest.mark.parametrize("step", [0.5, 0.8])
 @pytest.mark.filterwarnings("ignore:Detected old nnU-Net plans")
 def test_labels_are_those_of_nnunets_predictor(
-    tmp_path: Path, spec: small_networks.layout.NetworkSpec, step: float
+    tmp_path: Path, spec: small_networks.specs.NetworkSpec, step: float
 ) -> None:
     folder = small_networks.write(tmp_path, spec)
     network = networks.load(folder, device="cpu", options=EngineOptions(None, "float32", tmp_path / "compiled"))

@@ -90,6 +90,16 @@ def test_where_no_patch_lies_the_label_is_background(network: Ramps) -> None:
     assert not found.probabilities[outside].any()
 
 
+def test_a_row_of_patches_that_falls_into_a_gap_is_left_out(network: Ramps) -> None:
+    wanted = np.zeros((98, 64, 64), np.bool_)
+    wanted[27:58] = wanted[76:88] = True
+    rows = tiles.laid(wanted, PATCH, 0.5, follow=True)
+    assert [row.top for row in rows] == [25, 32, 39, 46, 53, 67, 74]
+    values = np.random.default_rng(0).standard_normal(wanted.shape, np.float32)
+    found = tiles.predict(values, network, step=0.5, report=unheard, wanted=tiles.Wanted(wanted, follow=True))
+    assert found.labels[wanted].mean() > 1
+
+
 def test_patches_that_follow_are_fewer_and_cover_all_that_is_wanted() -> None:
     wanted = slanting()
     along = windows(tiles.laid(wanted, PATCH, 0.8, follow=True))

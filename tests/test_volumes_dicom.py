@@ -1,6 +1,8 @@
 """DICOM series as scanners write them: pixels, place, and which files belong together."""
 
+import math
 import shutil
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from pydicom.uid import UID, JPEG2000Lossless, generate_uid
 import errors
 import volumes
 from phantom.files import DicomStyle, write_dicom_series
-from tests.bad_files import edit
+from tests.bad_files import edit, replace_bits_stored
 from tests.test_phantom_files import SYNTAXES, axial_affine, some_voxels
 
 Affine = NDArray[np.float64]
@@ -222,6 +224,13 @@ def test_the_localizer_of_a_series_is_left_out(tmp_path: Path) -> None:
     file = write_dicom_series(tmp_path, some_voxels(shape_zyx=(1, 30, 30)), AFFINES["coronal"], localizer)[0]
     edit(file, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
     assert volumes.read(tmp_path).voxels.shape == (5, 17, 22)
+
+
+def test_a_stray_file_whose_bits_are_infinite_does_no_harm(tmp_path: Path) -> None:
+    write_dicom_series(tmp_path, some_voxels(), axial_affine())
+    [stray] = write_dicom_series(tmp_path / "other", some_voxels(shape_zyx=(1, 9, 9)), axial_affine())
+    replace_bits_stored(stray, b"FD\x08\x00" + struct.pack("<d", math.inf))
+    np.testing.assert_array_equal(volumes.read(tmp_path).voxels, some_voxels())
 
 
 def test_files_without_the_usual_preamble_are_read(tmp_path: Path) -> None:

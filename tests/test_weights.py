@@ -5,7 +5,7 @@ import json
 import pytest
 
 import networks
-from phantom import layout
+from phantom import layout, specs
 from phantom.demo import WEIGHTS
 
 LARGEST_BYTES = 10_000_000
@@ -14,7 +14,7 @@ LARGEST_BYTES = 10_000_000
 
 @pytest.mark.parametrize("dataset", [292, 297, 298])
 def test_a_small_network_has_the_stages_and_labels_of_the_real_one(dataset: int) -> None:
-    spec = layout.SPECS[dataset]
+    spec = specs.SPECS[dataset]
     plan = networks.read_plan(layout.training_folder(WEIGHTS, spec))
     assert plan.labels == {0: "background"} | dict(spec.labels)
     assert plan.architecture.strides == spec.strides
@@ -24,7 +24,7 @@ def test_a_small_network_has_the_stages_and_labels_of_the_real_one(dataset: int)
 
 @pytest.mark.parametrize("dataset", [292, 297, 298])
 def test_a_small_network_says_that_it_has_no_medical_use(dataset: int) -> None:
-    folder = layout.training_folder(WEIGHTS, layout.SPECS[dataset])
+    folder = layout.training_folder(WEIGHTS, specs.SPECS[dataset])
     assert "no medical use" in json.loads((folder / "dataset.json").read_text())["notice"]
 
 

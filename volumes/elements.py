@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,13 @@ from pydicom.tag import BaseTag, Tag
 
 from volumes.deflated import check_deflated
 
+BITS = ("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
+"""How a pixel lies in its word."""
+
 NEEDED: list[BaseTag | int | str] = [
     Tag(name)
     for name in (
+        *BITS,
         "SOPClassUID",
         "SOPInstanceUID",
         "SeriesInstanceUID",
@@ -36,10 +41,6 @@ NEEDED: list[BaseTag | int | str] = [
         "SamplesPerPixel",
         "PhotometricInterpretation",
         "NumberOfFrames",
-        "BitsAllocated",
-        "BitsStored",
-        "HighBit",
-        "PixelRepresentation",
         "RescaleSlope",
         "RescaleIntercept",
         "SharedFunctionalGroupsSequence",
@@ -47,6 +48,8 @@ NEEDED: list[BaseTag | int | str] = [
     )
 ]
 """All that is read of a header; nothing that tells who the patient is."""
+
+BIT_TAGS = tuple(map(Tag, BITS))
 
 FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
 """How a DICOM file without the usual preamble begins: group 0002 or 0008, little endian."""
@@ -58,6 +61,7 @@ BROKEN_HEADER = (
     KeyError,
     NotImplementedError,
     OSError,
+    OverflowError,
     TypeError,
     ValueError,
     struct.error,
@@ -68,10 +72,14 @@ BROKEN_HEADER = (
 
 @dataclass(frozen=True)
 class Elements:
-    """What was read of one file: values by keyword, and where and in which encoding the next element begins."""
+    """What was read of one file: values by keyword, and where and in which encoding the next element begins.
+
+    ``bits`` are the values of `BITS`; None where they are malformed, which no other element suffers from.
+    """
 
     file: Path
     values: dict[str, Any]
+    bits: dict[str, Any] | None
     meta: Dataset
     implicit: bool
     little_endian: bool
@@ -93,12 +101,24 @@ def elements_of(file: Path) -> Elements:
         rows = dataset.get_item("Rows")
         return Elements(
             file,
-            values={element.keyword: element.value for element in dataset},
+            values=_values_of(dataset, dataset.keys() - BIT_TAGS),
+            bits=_bits_of(dataset),
             meta=dataset.file_meta,
             implicit=isinstance(rows, RawDataElement) and rows.is_implicit_VR,
             little_endian=not isinstance(rows, RawDataElement) or rows.is_little_endian,
             ends_at=stream.tell(),
         )
+
+
+def _bits_of(dataset: Dataset) -> dict[str, Any] | None:
+    try:
+        return _values_of(dataset, dataset.keys() & BIT_TAGS)
+    except BROKEN_HEADER:
+        return None
+
+
+def _values_of(dataset: Dataset, tags: Iterable[BaseTag]) -> dict[str, Any]:
+    return {element.keyword: element.value for element in map(dataset.__getitem__, tags)}
 
 
 def begins_like_dicom(file: Path) -> bool:

@@ -181,10 +181,12 @@ def _slices(elements: Elements) -> Iterator[Slice]:
 
 
 def _storage(elements: Elements, frames: int) -> PixelStorage | None:
-    values = elements.values
-    syntax = UID(elements.meta.get("TransferSyntaxUID") or ImplicitVRLittleEndian)
+    values, bits = elements.values, elements.bits
+    if bits is None:
+        return None
     try:
-        bits_stored = int(values["BitsStored"])
+        syntax = UID(elements.meta.get("TransferSyntaxUID") or ImplicitVRLittleEndian)
+        bits_stored = int(bits["BitsStored"])
         return PixelStorage(
             file=elements.file,
             syntax=syntax,
@@ -194,12 +196,12 @@ def _storage(elements: Elements, frames: int) -> PixelStorage | None:
             frames=frames,
             rows=int(values["Rows"]),
             columns=int(values["Columns"]),
-            bits_allocated=int(values["BitsAllocated"]),
+            bits_allocated=int(bits["BitsAllocated"]),
             bits_stored=bits_stored,
-            high_bit=int(values.get("HighBit", bits_stored - 1)),
-            signed=int(values.get("PixelRepresentation") or 0) == 1,
+            high_bit=int(bits.get("HighBit", bits_stored - 1)),
+            signed=int(bits.get("PixelRepresentation") or 0) == 1,
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
 
 

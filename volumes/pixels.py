@@ -31,6 +31,8 @@ from volumes.elements import BROKEN_HEADER
 from volumes.headers import PixelStorage
 
 PIXEL_DATA = Tag("PixelData")
+REAL_NUMBERS = (Tag("FloatPixelData"), Tag("DoubleFloatPixelData"))
+"""What a map of measured quantities holds in the place of pixels."""
 
 Stored: TypeAlias = NDArray[np.integer[Any]]
 """Stored values of one slice, (y, x)."""
@@ -128,7 +130,9 @@ def _pixels_of(storage: PixelStorage) -> bytes:
         with storage.file.open("rb") as stream:
             stream.seek(storage.begins_at)
             element = next(data_element_generator(stream, storage.implicit, storage.little_endian), None)
-    if element is None or element.tag != PIXEL_DATA:
+    if element is None or element.tag in REAL_NUMBERS:
         raise NoImage("The file has no pixels.")
+    if element.tag != PIXEL_DATA:
+        raise CorruptFile("The file changed while it was read.")
     pixels: bytes = element.value
     return pixels
