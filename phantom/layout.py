@@ -201,9 +201,15 @@ def _checkpoint(
     }
 
 
-def write_random(results: Path, dataset: int, *, seed: int = 0) -> Path:
-    """A full-size network with random weights, in its place under ``results``."""
-    return write_training_folder(results, SPECS[dataset], random_state_dict(SPECS[dataset], seed))
+def write_random(results: Path, dataset: int, *, seed: int = 0, background: float = 0.0) -> Path:
+    """A full-size network with random weights, in its place under ``results``.
+
+    ``background`` is added to the logits of label 0: without it, nearly every voxel gets some other label.
+    """
+    spec = SPECS[dataset]
+    state_dict = random_state_dict(spec, seed)
+    state_dict[f"decoder.seg_layers.{len(spec.strides) - 2}.bias"][0] += background
+    return write_training_folder(results, spec, state_dict)
 
 
 def zip_weights(dataset_folder: Path, zip_path: Path) -> Path:
