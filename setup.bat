@@ -7,8 +7,8 @@ rem   setup.bat test    ... and run all tests
 rem   setup.bat build   build the executable in dist\, in an environment of its own; --cuda: with PyTorch, from .venv
 rem Before the task:
 rem   --cpu      the lean set, for machines without an NVIDIA card: no PyTorch
-rem   --locked   exactly the versions of the lock file
-rem An environment stays what it was made as; delete .venv to change it.
+rem   --locked   exactly the versions of the lock file; best into no environment: what is there and not in it stays
+rem An environment stays what it was made as, lean or locked; delete .venv to change it.
 setlocal
 cd /d "%~dp0"
 set "CPU="
@@ -45,6 +45,40 @@ if /i "%TASK%"=="test" .venv\Scripts\python.exe -m pytest %2 %3 %4 %5 %6 %7 %8 %
 exit /b %errorlevel%
 
 :build
+rem Without PyTorch always from the lock, into an environment made for just that: the same commit gives the same parts.
+rem PyTorch's would be too large to have twice, so it is built from .venv.
+if /i "%~2"=="--cuda" goto build_cuda
+fc /b requirements-cpu.lock build\venv\made-of.lock >nul 2>&1
+if not errorlevel 1 goto build_here
+if exist build\venv rmdir /s /q build\venv
+call :make_environment build\venv
+if errorlevel 1 exit /b 1
+call :pip_install build\venv --no-deps --require-hashes -r requirements-cpu.lock
+if errorlevel 1 exit /b 1
+copy /b requirements-cpu.lock build\venv\made-of.lock >nul
+:build_here
+build\venv\Scripts\python.exe -m PyInstaller --noconfirm --workpath build\work build.spec -- %2
+exit /b %errorlevel%
+
+:build_cuda
+if exist .venv\lean (
+    echo The environment in .venv is the lean one, without PyTorch. Delete .venv, run setup.bat, and build again. 1>&2
+    exit /b 1
+)
+call :install
+if errorlevel 1 exit /b 1
+.venv\Scripts\python.exe -m PyInstaller --noconfirm --workpath build\work build.spec -- --cuda
+exit /b %errorlevel%
+
+:install
+if errorlevel 1 exit /b 1
+if /i "%TASK%"=="install" exit /b 0
+if /i "%TASK%"=="run" .venv\Scripts\python.exe main.py %2 %3 %4 %5 %6 %7 %8 %9
+if /i "%TASK%"=="demo" .venv\Scripts\python.exe -m phantom.demo %2 %3 %4 %5 %6 %7 %8 %9
+if /i "%TASK%"=="test" .venv\Scripts\python.exe -m pytest %2 %3 %4 %5 %6 %7 %8 %9
+exit /b %errorlevel%
+
+:build
 rem Always from the lock: the same commit gives the same parts. PyTorch's is too large for an environment beside .venv.
 set "FOLDER=build\venv"
 if /i "%~2"=="--cuda" set "FOLDER=.venv"
@@ -68,6 +102,7 @@ exit /b 1
 
 :kind
 if exist .venv\lean set "CPU=yes"
+if exist .venv\locked set "LOCKED=yes"
 rem The installed requirements are kept beside the environment; equal files mean that nothing is left to do.
 copy /b requirements*.txt + requirements*.lock "%TEMP%\openscans-requirements.txt" >nul
 echo locked=%LOCKED%>>"%TEMP%\openscans-requirements.txt"
@@ -96,6 +131,7 @@ if errorlevel 1 exit /b 1
 goto installed
 
 :locked
+type nul >.venv\locked
 call :pip_install .venv --no-deps --require-hashes -r requirements%SET%.lock
 if errorlevel 1 exit /b 1
 
@@ -104,7 +140,8 @@ copy /b "%TEMP%\openscans-requirements.txt" .venv\installed.txt >nul
 exit /b 0
 
 :make_environment
-if exist %1\Scripts\python.exe exit /b 0
+if exist %1\Scripts\python.exe %1\Scripts\python.exe -c "" >nul 2>&1 && exit /b 0
+if exist %1 rmdir /s /q %1
 call :find_python
 if not defined PYTHON (
     echo No Python 3.11 to 3.13 was found. Install Python 3.13 from https://www.python.org/downloads/ and run this again. 1>&2

@@ -7,8 +7,8 @@
 #   ./setup.sh build   build the executable in dist/, in an environment of its own; --cuda: with PyTorch, from .venv
 # Before the task:
 #   --cpu      the lean set, for machines without an NVIDIA card: no PyTorch, 0.5 GB instead of 7
-#   --locked   exactly the versions of the lock file
-# An environment stays what it was made as; delete .venv to change it.
+#   --locked   exactly the versions of the lock file; best into no environment: what is there and not in it stays
+# An environment stays what it was made as, lean or locked; delete .venv to change it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -65,6 +65,7 @@ install() {
         return 1
     fi
     [ -n "$cpu" ] || [ "$(kind_there)" = full ] || cpu=yes
+    if [ -f .venv/locked ]; then locked=yes; fi
     stamp="$(cat requirements*.txt requirements*.lock | cksum | tr ' ' '-')${locked:+-locked}"
     if [ -f ".venv/installed-$stamp" ] && .venv/bin/python -c '' 2>/dev/null; then
         return
@@ -77,6 +78,7 @@ install() {
         say "Installing the full set into .venv; on Linux this takes about 7 GB and some minutes."
     fi
     if [ -n "$locked" ]; then
+        touch .venv/locked
         pip_install .venv --no-deps --require-hashes -r "requirements${cpu:+-cpu}.lock"
     elif [ -n "$cpu" ]; then
         pip_install .venv -r requirements-cpu.txt -r requirements-test.txt
@@ -89,15 +91,25 @@ install() {
     touch ".venv/installed-$stamp"
 }
 
-# Always from the lock: the same commit gives the same parts. PyTorch's is too large for an environment beside .venv.
+# Without PyTorch always from the lock, into an environment made for just that: the same commit gives the same parts.
+# PyTorch's would be too large to have twice, so it is built from .venv.
 build() {
-    local folder=build/venv
+    local folder=build/venv made_of
     if [ "${1:-}" = --cuda ]; then
+        if [ "$(kind_there)" = cpu ]; then
+            say "The environment in .venv is the lean one, without PyTorch. Delete .venv, run ./setup.sh, and build again."
+            exit 1
+        fi
         install
         folder=.venv
     else
-        make_environment "$folder"
-        pip_install "$folder" --no-deps --require-hashes -r requirements-cpu.lock
+        made_of="$(cksum <requirements-cpu.lock | tr ' ' '-')"
+        if [ ! -f "$folder/made-of-$made_of" ] || ! "$folder/bin/python" -c '' 2>/dev/null; then
+            rm -rf "$folder"
+            make_environment "$folder"
+            pip_install "$folder" --no-deps --require-hashes -r requirements-cpu.lock
+            touch "$folder/made-of-$made_of"
+        fi
     fi
     exec "$folder/bin/python" -m PyInstaller --noconfirm --workpath build/work build.spec -- "$@"
 }

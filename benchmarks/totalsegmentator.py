@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,6 +27,8 @@ def segment(image: Path, output: Path, results: Path, *, fast: bool = False) -> 
 
 
 def command(image: Path, output: Path, results: Path, *, fast: bool = False) -> list[str]:
+    if find_spec("nnunetv2") is None:
+        raise SystemExit("The comparison needs TotalSegmentator with PyTorch, which the lean environment lacks.")
     arguments = [str(image), str(output), "--results", str(results), *(["--fast"] if fast else [])]
     return [sys.executable, "-m", "benchmarks.totalsegmentator", *arguments]
 

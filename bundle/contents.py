@@ -61,6 +61,7 @@ LEFT_OUT = {
     "mypy": "for developers",
     "triton": "751 MB that compile PyTorch's models; they run as they are",
     "torchvision": "for photographs",
+    "nnunetv2": "only TotalSegmentator's own pipeline asks for it",
     "sklearn": "only TotalSegmentator's own pipeline asks for it",
     "vtk": "only TotalSegmentator's own pipeline asks for it",
     "gdcm": "pydicom's second choice of decoder; imagecodecs decodes",

@@ -64,12 +64,16 @@ def _offers(expression: Expression) -> bool:
     return any(offers) if expression.operator.strip() == "OR" else all(offers)
 
 
+def _origin(part: Part) -> str:
+    return f"in {part.inside}" if part.inside else part.version
+
+
 def told(program: str, parts: Sequence[Part]) -> str:
     """What the file THIRD_PARTY_LICENSES.txt says: a list of all ``parts``, then every text once."""
     width = max(len(part.name) for part in parts)
     lines = [f"{program} is under the Apache License 2.0 (LICENSE). It comes with the parts below."]
     lines += ["What is under the LGPL lies in files of its own, which may be replaced by other versions.", ""]
-    lines += [f"{part.name:{width}}  {part.licence}  {part.version}".rstrip() for part in parts]
+    lines += [f"{part.name:{width}}  {part.licence}  {_origin(part)}".rstrip() for part in parts]
     owners: dict[str, list[str]] = {}
     for part in parts:
         for text in part.texts:

@@ -20,6 +20,7 @@ def bill(program: str, version: str, parts: Iterable[Part]) -> str:
         component = Component(
             name=part.name,
             version=part.version or None,
+            description=f"inside {part.inside}" if part.inside else None,
             licenses=[licences.make_from_string(part.licence)],
             purl=PackageURL.from_string(part.purl) if part.purl else None,
         )

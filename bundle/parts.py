@@ -5,6 +5,8 @@ Knows installed packages and well-known shared libraries; nothing of what their 
 
 import platform
 import re
+import shutil
+import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,22 +24,25 @@ class UnknownPart(Exception):
 
 @dataclass(frozen=True)
 class Part:
-    """One package or library. ``licence`` is an SPDX expression; ``texts`` are its licences' own words."""
+    """One package or library. ``licence`` is an SPDX expression; ``texts`` are its licences' own words.
+
+    ``inside`` names the package that brings a library whose own version nobody tells.
+    """
 
     name: str
     version: str
     licence: str
     texts: tuple[str, ...] = ()
     purl: str | None = None
+    inside: str = ""
 
 
 @dataclass(frozen=True)
 class Library:
-    """A shared library that comes inside another package or from the system. ``package`` is Debian's name of it."""
+    """A shared library that comes inside another package or from the system."""
 
     name: str
     licence: str
-    package: str = ""
 
 
 GCC = "GPL-3.0-or-later WITH GCC-exception-3.1"
@@ -60,22 +65,22 @@ LIBRARIES: Mapping[str, Library] = {
     r"libharfbuzz.*": Library("HarfBuzz", "MIT"),
     r"libbrotli.*": Library("Brotli", "MIT"),
     r"libxcb.*|libXau.*": Library("XCB", "MIT"),
-    r"libzstd.*": Library("Zstandard", "BSD-3-Clause OR GPL-2.0-only", "libzstd1"),
-    r"liblzma.*": Library("XZ Utils", "0BSD", "liblzma5"),
-    r"libz[.-].*|zlib1.*": Library("zlib", "Zlib", "zlib1g"),
-    r"libbz2.*": Library("bzip2", "bzip2-1.0.6", "libbz2-1.0"),
-    r"libffi.*": Library("libffi", "MIT", "libffi8"),
-    r"lib(ssl|crypto).*": Library("OpenSSL", "Apache-2.0", "libssl3"),
-    r"libuuid.*": Library("libuuid", "BSD-3-Clause", "libuuid1"),
-    r"libsqlite3.*|sqlite3.*": Library("SQLite", "blessing", "libsqlite3-0"),
-    r"lib(ncurses|tinfo).*": Library("ncurses", "X11-distribute-modifications-variant", "libtinfo6"),
-    r"libmpdec.*": Library("mpdecimal", "BSD-2-Clause", "libmpdec3"),
-    r"libexpat.*": Library("Expat", "MIT", "libexpat1"),
-    r"libstdc\+\+.*": Library("libstdc++", GCC, "libstdc++6"),
-    r"libgcc_s.*": Library("libgcc", GCC, "libgcc-s1"),
-    r"libgomp.*": Library("libgomp", GCC, "libgomp1"),
-    r"libgfortran.*": Library("libgfortran", GCC, "libgfortran5"),
-    r"libquadmath.*": Library("libquadmath", "LGPL-2.1-or-later", "libquadmath0"),
+    r"libzstd.*": Library("Zstandard", "BSD-3-Clause OR GPL-2.0-only"),
+    r"liblzma.*": Library("XZ Utils", "0BSD"),
+    r"libz[.-].*|zlib1.*": Library("zlib", "Zlib"),
+    r"libbz2.*": Library("bzip2", "bzip2-1.0.6"),
+    r"libffi.*": Library("libffi", "MIT"),
+    r"lib(ssl|crypto).*": Library("OpenSSL", "Apache-2.0"),
+    r"libuuid.*": Library("libuuid", "BSD-3-Clause"),
+    r"libsqlite3.*|sqlite3.*": Library("SQLite", "blessing"),
+    r"lib(ncurses|tinfo).*": Library("ncurses", "X11-distribute-modifications-variant"),
+    r"libmpdec.*": Library("mpdecimal", "BSD-2-Clause"),
+    r"libexpat.*": Library("Expat", "MIT"),
+    r"libstdc\+\+.*": Library("libstdc++", GCC),
+    r"libgcc_s.*": Library("libgcc", GCC),
+    r"libgomp.*": Library("libgomp", GCC),
+    r"libgfortran.*": Library("libgfortran", GCC),
+    r"libquadmath.*": Library("libquadmath", "LGPL-2.1-or-later"),
     r"libomp.*": Library("LLVM OpenMP", "Apache-2.0 WITH LLVM-exception"),
     r"(lib)?python3.*|Python": Library("Python", "PSF-2.0"),
     r"(vcruntime|msvcp|concrt|vcomp|ucrtbase|api-ms-win-).*": Library(
@@ -96,6 +101,9 @@ SPDX = {
 
 LONGEST_NAME = 60
 """Some packages put the whole text of their licence where its name belongs."""
+
+GPL_CLASSIFIER = re.compile(r"License ::.*(?<!Lesser )General Public License")
+"""How a package says on PyPI that it is under the GPL or AGPL."""
 
 DECLARED_HERE = {
     # Its bootloader's and hooks' exception lets programs of any licence be built with it.
@@ -126,14 +134,15 @@ def parts_of(entries: Iterable[Entry], own: Sequence[Path]) -> list[Part]:
     Raises UnknownPart.
     """
     owners = _owners()
-    found: dict[str, Part] = {}
+    found: dict[tuple[str, str], Part] = {}
     for entry in entries:
         source = Path(entry[1])
-        # A package of several distributions has no file of its own.
-        of_ours = any(source.is_relative_to(folder) for folder in own) or not source.is_file()
+        # The environment may lie inside the project; a package of several distributions has no file of its own.
+        of_ours = any(source.is_relative_to(folder) for folder in own) and not source.is_relative_to(sys.prefix)
+        of_ours = of_ours or not source.is_file()
         if not of_ours or entry[1] in owners:
-            found |= {part.name: part for part in _parts_behind(entry, owners.get(entry[1]))}
-    return [found[name] for name in sorted(found, key=str.lower)]
+            found |= {(part.name, part.inside): part for part in _parts_behind(entry, owners.get(entry[1]))}
+    return sorted(found.values(), key=lambda part: (part.name.lower(), part.inside))
 
 
 def _owners() -> dict[str, Distribution]:
@@ -151,7 +160,7 @@ def _parts_behind(entry: Entry, owner: Distribution | None) -> Iterator[Part]:
     if owner is not None:
         yield _package(owner)
     if kind == BINARY and not _is_its_own(place, owner):
-        yield _library(Path(place).name, owner)
+        yield _library(Path(source), owner)
     elif owner is None and Path(source).is_relative_to(sys.base_prefix):
         yield _python()
     elif owner is None:
@@ -163,7 +172,7 @@ def _is_its_own(place: str, owner: Distribution | None) -> bool:
     if owner is None:
         return False
     name = _name_of(owner)
-    return bool(COVERS_ITS_LIBRARIES.fullmatch(name) or re.match(f"(lib)?{name}", Path(place).name))
+    return bool(COVERS_ITS_LIBRARIES.fullmatch(name) or re.match(f"(lib)?{name}", Path(place).name, re.IGNORECASE))
 
 
 @cache
@@ -194,21 +203,58 @@ def _declared(package: Distribution) -> str:
     words = [text for field in fields for text in field if "::" not in text or text.startswith("License ::")]
     for licence in (DECLARED_HERE.get(name), *words):
         if licence and len(licence) < LONGEST_NAME:
-            return str(SPDX.get(licence.removeprefix("License :: "), licence))
+            found = str(SPDX.get(licence.removeprefix("License :: "), licence))
+            if "GPL" not in found and any(map(GPL_CLASSIFIER.search, words)):
+                raise UnknownPart(f"{name} says that it is under {found}, and under the GPL.")
+            return found
     raise UnknownPart(f"{name} does not say what its licence is.")
 
 
-def _library(name: str, owner: Distribution | None) -> Part:
-    library = next((known for pattern, known in LIBRARIES.items() if re.fullmatch(pattern, name)), None)
+def _library(path: Path, owner: Distribution | None) -> Part:
+    library = next((known for pattern, known in LIBRARIES.items() if matches(pattern, path.name)), None)
     if library is None:
-        raise UnknownPart(f"Nobody has read the licence of {name} yet; add it to bundle/parts.py.")
+        raise UnknownPart(f"Nobody has read the licence of {path.name} yet; add it to bundle/parts.py.")
     if library.name == "Python":
         return _python()
-    # Inside a package its text stands among the package's own.
-    copyright_file = Path("/usr/share/doc") / library.package / "copyright"
-    texts = (copyright_file.read_text(encoding="utf-8"),) if owner is None and copyright_file.is_file() else ()
-    version = owner.version if owner is not None else ""
-    return Part(library.name, f"in {_name_of(owner)} {version}" if owner else "", library.licence, texts)
+    if owner is not None:
+        # Its text stands among the package's own.
+        return Part(library.name, "", library.licence, inside=f"{_name_of(owner)} {owner.version}")
+    package = _debian_package(path)
+    if package is None:
+        return Part(library.name, "", library.licence)
+    copyright_file = Path("/usr/share/doc", package.name, "copyright")
+    texts = (copyright_file.read_text(encoding="utf-8"),) if copyright_file.is_file() else ()
+    system = platform.freedesktop_os_release()["ID"]
+    purl = f"pkg:deb/{system}/{package.name}@{package.version}"
+    return Part(library.name, package.version, library.licence, texts, purl)
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Whether a file of this ``name`` is what ``pattern`` means; Windows' import tables write names in capitals too."""
+    return re.fullmatch(pattern, name, re.IGNORECASE) is not None
+
+
+@dataclass(frozen=True)
+class _DebianPackage:
+    name: str
+    version: str
+
+
+@cache
+def _debian_package(path: Path) -> _DebianPackage | None:
+    """The package that brought a library of the system; None on systems of another kind."""
+    if shutil.which("dpkg-query") is None:
+        return None
+    # By the end of the path: /lib is a link to /usr/lib, and packages name either.
+    said = _asked("dpkg-query", "--search", f"*/{path.parent.name}/{path.name}")
+    name = said.partition(":")[0]
+    return _DebianPackage(name, _asked("dpkg-query", "--show", "--showformat=${Version}\n", name)) if name else None
+
+
+def _asked(*command: str) -> str:
+    """The first line that a command says; nothing where it finds nothing."""
+    said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    return said.partition("\n")[0]
 
 
 @cache

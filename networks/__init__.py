@@ -4,6 +4,7 @@ It knows nothing of images on disk, of HTTP, or of where weights come from. Impo
 """
 
 from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
@@ -90,7 +91,8 @@ def choose_device(wish: str) -> tuple[str, Notice | None]:
         raise InvalidRequest(f"There is no device named {wish[:20]!r}; known are auto, cpu, cuda, cuda:N and mps.")
     if _is_there(wish, kind):
         return wish, None
-    return "cpu", Notice("device_fallback", f"The device {wish} is not available here; the CPU was used.")
+    why = "is not available here" if find_spec("torch") else "needs PyTorch, which is not installed here"
+    return "cpu", Notice("device_fallback", f"The device {wish} {why}; the CPU was used.")
 
 
 def full(device: str) -> Notice:

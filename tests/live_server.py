@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 import httpx
+import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 MAIN = (str(ROOT / "main.py"),)
@@ -165,16 +166,16 @@ def eventually(condition: Callable[[], bool], *, within_s: float = 5.0, every_s:
 def is_running(pid: int) -> bool:
     """Whether the process is there and has not ended (one that nobody has asked after yet has)."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
-    status = Path(f"/proc/{pid}/status")
-    return not status.exists() or "State:\tZ" not in status.read_text()
 
 
 def children_of(pid: int) -> set[int]:
-    lists = Path(f"/proc/{pid}/task").glob("*/children")
-    return {int(child) for children in lists for child in children.read_text().split()}
+    try:
+        return {child.pid for child in psutil.Process(pid).children()}
+    except psutil.NoSuchProcess:
+        return set()
 
 
 def are_gone(processes: set[int], within_s: float) -> bool:

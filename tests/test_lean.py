@@ -25,8 +25,9 @@ def test_an_engine_that_is_not_installed_is_a_sentence() -> None:
 
 
 def test_a_card_that_is_asked_for_is_a_warning_and_the_cpu_is_used() -> None:
-    said = run("import networks\ndevice, notice = networks.choose_device('cuda')\nprint(device, notice.code)")
-    assert said.stdout.strip() == "cpu device_fallback", said.stderr
+    said = run("import networks\ndevice, notice = networks.choose_device('cuda')\nprint(device, notice.message)")
+    wanted = "cpu The device cuda needs PyTorch, which is not installed here; the CPU was used."
+    assert said.stdout.strip() == wanted, said.stderr
 
 
 def test_training_says_in_one_line_what_it_needs() -> None:

@@ -1,5 +1,7 @@
 """Which licences may go into the executable, and where a file's licence is not known."""
 
+import shutil
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -9,6 +11,7 @@ pytest.importorskip("license_expression")
 
 from bundle import contents, licences, parts
 from bundle.parts import Part, UnknownPart
+from tests.live_server import ROOT
 
 
 @pytest.mark.parametrize(
@@ -57,6 +60,31 @@ def test_a_library_that_nobody_has_looked_at_stops_the_build(tmp_path: Path) -> 
         parts.parts_of([("libnew.so.1", str(tmp_path / "libnew.so.1"), parts.BINARY)], own=[])
 
 
+def test_windows_may_write_a_library_in_capitals(tmp_path: Path) -> None:
+    (tmp_path / "VCRUNTIME140_1.dll").touch()
+    [part] = parts.parts_of([("VCRUNTIME140_1.dll", str(tmp_path / "VCRUNTIME140_1.dll"), parts.BINARY)], own=[])
+    assert part.name == "Microsoft Visual C++ Runtime"
+
+
+def test_a_file_in_the_environment_that_no_package_owns_is_not_taken_for_the_projects() -> None:
+    stray = Path(sys.prefix, "stray.so")
+    stray.touch()
+    try:
+        with pytest.raises(UnknownPart, match="stray"):
+            parts.parts_of([("stray.so", str(stray), parts.BINARY)], own=[ROOT, Path(sys.prefix).parent])
+    finally:
+        stray.unlink()
+
+
+@pytest.mark.skipif(shutil.which("dpkg-query") is None, reason="the system has no Debian packages")
+def test_a_library_of_a_debian_system_is_told_with_its_version_and_text() -> None:
+    libraries = [*Path("/lib").glob("*-linux-gnu/libz.so.1")]
+    [part] = parts.parts_of([("libz.so.1", str(libraries[0]), parts.BINARY)], own=[])
+    assert part.version
+    assert str(part.purl).endswith(f"/zlib1g@{part.version}")
+    assert "zlib" in part.texts[0]
+
+
 def test_a_file_is_traced_to_its_package_with_version_and_texts() -> None:
     import numpy
 
@@ -71,7 +99,7 @@ def test_a_library_inside_a_package_is_told_beside_it() -> None:
 
     [blas] = (Path(numpy.__file__).parents[1] / "numpy.libs").glob("libscipy_openblas*")
     found = parts.parts_of([(f"numpy.libs/{blas.name}", str(blas), parts.BINARY)], own=[])
-    assert [part.name for part in found] == ["numpy", "OpenBLAS"]
+    assert [(part.name, part.inside) for part in found] == [("numpy", ""), ("OpenBLAS", f"numpy {version('numpy')}")]
 
 
 def test_what_nothing_reads_is_not_kept() -> None:
