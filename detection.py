@@ -13,7 +13,7 @@ from typing import Protocol
 
 from errors import ModelError, UnknownTask, UnsupportedModality
 from findings import Detection, Notice, Order, TrainedModel
-from progress import Report, StageReport
+from progress import Report, StageReport, unheard
 from results import Entry, Results
 
 STAGE_WEIGHTS: Mapping[str, float] = {
@@ -128,18 +128,18 @@ class Detector:
     def __call__(self, request: DetectionRequest, report: StageReport) -> Detection:
         """Raises VolumeError, ModelError, WorkerCrashed, OutOfMemory, and Cancelled."""
         report("reading", 0, 1)
-        entry = self._entry(request)
+        entry = self._entry(request, partial(report, "reading"))
         found = self._found(request, report)
         if entry is not None:
             entry.keep(found)
         return found
 
-    def _entry(self, request: DetectionRequest) -> Entry | None:
+    def _entry(self, request: DetectionRequest, report: Report = unheard) -> Entry | None:
         """Where the answer is kept; None for what shall be found anew."""
         if not request.use_cache:
             return None
         question = (request.model or "", str(request.fast_mode), request.device or self._device)
-        return self._results.entry(request.path, request.series_uid, question)
+        return self._results.entry(request.path, request.series_uid, question, report)
 
     def _found(self, request: DetectionRequest, report: StageReport) -> Detection:
         task = request.model or self._task_by_modality(request, report)

@@ -78,7 +78,10 @@ class ImageFacts:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """One network's weights on disk: ``folder`` holds plans.json, dataset.json and fold_0/checkpoint_final.pth."""
+    """One network's weights on disk: ``folder`` holds plans.json, dataset.json and fold_0/checkpoint_final.pth.
+
+    ``sha256`` is one digest over all three.
+    """
 
     dataset: str
     folder: Path

@@ -7,7 +7,10 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+
+from progress import Report, unheard
 
 HEAD_BYTES = 4096
 """A DICOM file's own SOPInstanceUID stands within the first 500 bytes, and its slice's place soon after."""
@@ -21,6 +24,9 @@ LARGEST_WHOLE_BYTES = 2**32
 """Of a file that is digested whole: some seconds. A larger one is no image that fits into a usual memory."""
 
 UNKNOWN_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".hdr.gz", ".img")
+
+PIECE_BYTES = 2**22
+"""Of a file that is digested whole; after each it may be heard that nobody wants the answer any more."""
 
 MOST_FILES = 10_000
 """Beyond this, looking at each file would take as long as detecting anew."""
@@ -63,7 +69,9 @@ class Listing:
     def of(cls, top: Path, *, deep: bool) -> "Listing":
         """Raises OSError."""
         files = _files(str(top), deep=deep) if top.is_dir() else [(str(top), top.stat())]
-        found = [Stamp(path, stat.st_size, stat.st_mtime_ns) for path, stat in files]
+        # One more than are looked at tells that they are too many; a whole disk would take minutes and much memory.
+        few = islice(files, MOST_FILES + 1)
+        found = [Stamp(path, stat.st_size, stat.st_mtime_ns) for path, stat in few]
         return cls(top, deep, tuple(sorted(found, key=lambda stamp: stamp.path)))
 
     def again(self) -> "Listing | None":
@@ -73,40 +81,47 @@ class Listing:
             return None
 
 
-def identity_of(path: Path, series_uid: str | None) -> Identity | None:
+def identity_of(path: Path, series_uid: str | None, report: Report = unheard) -> Identity | None:
     """None for images that may lie in files which their names do not tell, for too many or too large files, for none.
 
     What a reader of DICOM would look at: a folder with all below it; a file with those beside it, and with
-    ``series_uid``, which may name another series, with those below too.
+    ``series_uid``, which may name another series, with those below too. ``report`` stays at nothing done.
     """
     name = path.name.lower()
     try:
         if name.endswith(UNKNOWN_SUFFIXES) and not path.is_dir():
             return None
         if name.endswith(WHOLE_SUFFIXES) and not path.is_dir() and not _is_dicom(path):
-            return _identity(Listing.of(path, deep=False), whole=True)
+            return _identity(Listing.of(path, deep=False), report, whole=True)
         if path.is_dir():
-            return _identity(Listing.of(path, deep=True))
-        return _identity(Listing.of(path.parent, deep=series_uid is not None), named=str(path))
+            return _identity(Listing.of(path, deep=True), report)
+        return _identity(Listing.of(path.parent, deep=series_uid is not None), report, named=str(path))
     except OSError:
         return None
 
 
-def _identity(listed: Listing, *, whole: bool = False, named: str | None = None) -> Identity | None:
+def _identity(listed: Listing, report: Report, *, whole: bool = False, named: str | None = None) -> Identity | None:
     if not 0 < len(listed.stamps) <= MOST_FILES:
         return None
     if whole and listed.stamps[0].size_bytes > LARGEST_WHOLE_BYTES:
         return None
-    told = sorted((_told(stamp, whole=whole), stamp.path) for stamp in listed.stamps)
+    told = sorted((_told(stamp, report, whole=whole), stamp.path) for stamp in listed.stamps)
     own = [text for text, path in told if path == named]
+    if named is not None and not own:
+        # Some disks know a file by other spellings than its folder lists. Which of the files is meant is not told then.
+        return None
     lines = "\n".join([*own, "", *(text for text, _ in told)])
     return Identity(hashlib.sha256(lines.encode()).hexdigest(), tuple(path for _, path in told), listed)
 
 
-def _told(stamp: Stamp, *, whole: bool) -> str:
+def _told(stamp: Stamp, report: Report, *, whole: bool) -> str:
     """One file in a line: its size, its time, and the digest of its beginning, or of all of it."""
+    report(0, 1)
     with open(stamp.path, "rb", buffering=0) as file:  # noqa: PTH123 - the path is text
-        digest = hashlib.file_digest(file, "sha256") if whole else hashlib.sha256(file.read(HEAD_BYTES))
+        digest = hashlib.sha256(b"" if whole else file.read(HEAD_BYTES))
+        while whole and (piece := file.read(PIECE_BYTES)):
+            digest.update(piece)
+            report(0, 1)
     return f"{digest.hexdigest()} {stamp.size_bytes} {stamp.modified_ns}"
 
 

@@ -3,6 +3,7 @@
 Knows zips, folders and digests; nothing of URLs, tasks or threads. Touches only what it has put there itself.
 """
 
+import hashlib
 import os
 import shutil
 import stat
@@ -91,8 +92,9 @@ class Installation:
             raise DamagedWeights(f"The model {self.dataset.folder} is damaged: {', '.join(found.damaged_files)}.")
         if found.manifest is None:
             raise ModelMissing(f"The model {self.dataset.folder} is not on disk.")
-        checkpoint = found.manifest.files[f"{self.dataset.training}/{CHECKPOINT}"]
-        return TrainedModel(self.dataset.folder, self.folder / self.dataset.training, checkpoint.sha256)
+        digests = [found.manifest.files[f"{self.dataset.training}/{name}"].sha256 for name in REQUIRED]
+        digest = hashlib.sha256("\n".join(digests).encode()).hexdigest()
+        return TrainedModel(self.dataset.folder, self.folder / self.dataset.training, digest)
 
     def verify(self, *, report: Report = unheard) -> None:
         """Compute every digest anew and remember which files differ. ``report`` counts files."""

@@ -14,12 +14,15 @@ from pydantic import TypeAdapter
 
 from findings import Detection, ImageFacts, Notice, Vertebra
 from identity import Identity, identity_of
+from progress import Report, unheard
 
-RESULT_VERSION = "2"
+RESULT_VERSION = "3"
 """To be raised with every change that may make the same weights find something else in the same image."""
 
 SEARCHED_BYTES = 1 << 16
 """UIDs stand in a file's first groups; before them at most some private elements or a thumbnail."""
+
+UID_CHARACTERS = frozenset("0123456789.")
 
 FLEETING = frozenset({"device_fallback"})
 """Warnings of how the machine was just then; what carries one is not kept."""
@@ -95,9 +98,14 @@ class Results:
         self._settings = tuple(settings)
         self._most = most
 
-    def entry(self, path: Path, series_uid: str | None, question: Sequence[str]) -> Entry | None:
-        """The place of the answer to ``question`` about the image at ``path``; None where none is kept of such."""
-        image = identity_of(path, series_uid) if self._most else None
+    def entry(
+        self, path: Path, series_uid: str | None, question: Sequence[str], report: Report = unheard
+    ) -> Entry | None:
+        """The place of the answer to ``question`` about the image at ``path``; None where none is kept of such.
+
+        ``report`` is called while files are looked at, and may raise Cancelled.
+        """
+        image = identity_of(path, series_uid, report) if self._most else None
         if image is None:
             return None
         parts = (RESULT_VERSION, image.digest, series_uid or "", *self._settings, *question)
@@ -162,7 +170,15 @@ def _start(uid: bytes, file: str) -> int:
 def _read(file: str, passage: Passage) -> str:
     with Path(file).open("rb", buffering=0) as stream:
         stream.seek(passage.start)
-        return stream.read(passage.length).decode("ascii")
+        return _uid(stream.read(passage.length))
+
+
+def _uid(text: bytes) -> str:
+    """Raises ValueError where another file has taken the place of the one that a UID was found in."""
+    uid = text.decode("ascii")
+    if set(uid) <= UID_CHARACTERS:
+        return uid
+    raise ValueError("no UID stands here")
 
 
 def _text(kept: Kept) -> bytes:

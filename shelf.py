@@ -21,19 +21,26 @@ class Shelf:
 
     def holds(self, model: TrainedModel, device: str) -> bool:
         """Whether the network of ``model`` is here or on its way."""
-        return (model.sha256, device) in self._networks
+        loading = self._networks.get((model.sha256, device))
+        return loading is not None and not _failed(loading)
 
     def prepare(self, model: TrainedModel, device: str) -> None:
         """Begin to load ``model`` for ``device``, unless it is here or on its way."""
-        key = model.sha256, device
-        if key not in self._networks:
+        if not self.holds(model, device):
+            key = model.sha256, device
             self._networks[key] = self._loader.submit(self._load, model.folder, device=device, options=self._options)
 
     def take(self, model: TrainedModel, device: str) -> networks.Network:
         """The network of ``model``, as soon as it is loaded. Raises DamagedWeights, OutOfMemory."""
-        self.prepare(model, device)
-        loading = self._networks[model.sha256, device]
+        key = model.sha256, device
+        if key not in self._networks:
+            self.prepare(model, device)
+        loading = self._networks[key]
         if loading.exception() is not None:
-            # What failed is tried again next time: the weights may be whole by then.
-            del self._networks[model.sha256, device]
+            del self._networks[key]
         return loading.result()
+
+
+def _failed(loading: Future[networks.Network]) -> bool:
+    """What failed is tried again for the next image: the weights may be whole, or memory be free by then."""
+    return loading.done() and loading.exception() is not None

@@ -40,11 +40,16 @@ TICK_S = 0.1
 CANCEL_S = 5.0
 """A patch of the largest network takes 2 to 3 s on two cores; what has not reacted by then hangs."""
 
+DETECTION_FOLLOWS_S = 5.0
+"""Who asks for the modality wants a detection next: however soon an idle worker ends, it is kept for that."""
+
 END_S = 2.0
 """A killed process is gone in milliseconds, unless the system is out of memory and swaps."""
 
 KILLED = -9
 """The exit code of a process that SIGKILL ended; Windows has no such thing."""
+
+NOT_STARTED = "The worker process could not be started."
 
 log = logging.getLogger("openscans.worker")
 
@@ -80,7 +85,7 @@ class Worker:
 
     def modality(self, path: Path, series_uid: str | None, report: StageReport) -> str | None:
         """`Pipeline.modality`, in the child. Raises what it raises, WorkerCrashed, and Cancelled."""
-        answer = self._ask(ModalityQuestion(path, series_uid), report)
+        answer = self._ask(ModalityQuestion(path, series_uid), report, at_least_warm_s=DETECTION_FOLLOWS_S)
         return answer if isinstance(answer, str) else None
 
     def detect(self, order: Order, report: StageReport) -> Detection:
@@ -109,7 +114,7 @@ class Worker:
         if child is not None:
             child.kill()
 
-    def _ask(self, question: Question, report: StageReport) -> object:
+    def _ask(self, question: Question, report: StageReport, *, at_least_warm_s: float = 0.0) -> object:
         child = self._engaged()
         try:
             return child.ask(question, report, hang_s=self._hang_s)
@@ -121,7 +126,7 @@ class Worker:
             with self._lock:
                 self._asking = False
                 if not self._closed:
-                    self._rest_later(self._keep_warm_s)
+                    self._rest_later(None if self._keep_warm_s is None else max(self._keep_warm_s, at_least_warm_s))
 
     def _engaged(self) -> "Child":
         with self._lock:
@@ -129,7 +134,8 @@ class Worker:
                 raise Cancelled
             self._rest_later(None)
             child = self._child
-            if child is None or not child.alive:
+            # One that was killed may take a while to go, where its disk or the system's memory hangs.
+            if child is None or child.killed or not child.alive:
                 ended, self._child = child, Child(self._make_pipeline, self._log_plan)
                 child = self._child
                 if ended is not None:
@@ -161,16 +167,20 @@ class Child:
 
     def __init__(self, make_pipeline: MakePipeline, log_plan: LogPlan) -> None:
         context = multiprocessing.get_context("spawn")
-        self._pipe, far_end = context.Pipe()
+        try:
+            self._pipe, far_end = context.Pipe()
+        except OSError as error:
+            raise WorkerCrashed(NOT_STARTED) from error
         self._process = context.Process(
             target=live, args=(far_end, make_pipeline, log_plan), name="worker", daemon=True
         )
         try:
-            self._process.start()
+            # With the far end open here too, the death of the child would not close the pipe.
+            with far_end:
+                self._process.start()
         except OSError as error:
-            raise WorkerCrashed("The worker process could not be started.") from error
-        # With the far end open here too, the death of the child would not close the pipe.
-        far_end.close()
+            self._pipe.close()
+            raise WorkerCrashed(NOT_STARTED) from error
         self._calls = 0
         self._ready = False
         self.killed = False

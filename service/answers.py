@@ -152,11 +152,16 @@ def event_stream(
         ping=PING_S,
         ping_message_factory=lambda: ServerSentEvent(comment="still here", sep="\n"),
         sep="\n",
-        background=BackgroundTask(afterwards) if afterwards else None,
+        background=BackgroundTask(_called, afterwards) if afterwards else None,
         # Without them the library cuts the stream off at shutdown, before its last event.
         shutdown_event=anyio.Event(),
         shutdown_grace_period=FAREWELL_S,
     )
+
+
+async def _called(work: Callable[[], None]) -> None:
+    """Call ``work``, which is short, here: the pool of threads may be full, and then nobody would hear of it."""
+    work()
 
 
 async def _framed(events: AsyncIterator[Mapping[str, Any]]) -> AsyncIterator[dict[str, str]]:

@@ -1,10 +1,10 @@
 """uvicorn, told when it has begun to listen and when it is about to end."""
 
+import asyncio
 import socket
 from collections.abc import Callable
 
 import uvicorn
-from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp
 
 from service.connection import Connection
@@ -39,7 +39,8 @@ class Server(uvicorn.Server):
         self._on_start()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await run_in_threadpool(self._on_end)
+        # Not in the pool that requests share: it may be full.
+        await asyncio.to_thread(self._on_end)
         await super().shutdown(sockets)
 
     def end(self) -> None:

@@ -55,7 +55,7 @@ MAY_IMPORT = {
     | {"archives", "catalogue", "disk", "downloads", "installation", "model_status", "patience", "transfers"},
     "model_manager": PLAIN | {"arrivals", "catalogue", "claims", "installation", "model_status", "transfers"},
     "jobs": PLAIN,
-    "identity": set(),
+    "identity": {"progress"},
     "results": PLAIN | {"identity"},
     "detection": PLAIN | {"results"},
     "service": PLAIN | {"access", "config", "detection", "devices", "jobs", "model_manager", "schemas", "version"},

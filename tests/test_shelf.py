@@ -8,6 +8,7 @@ from errors import DamagedWeights
 from findings import EngineOptions, TrainedModel
 from shelf import Shelf
 from tests import small_networks
+from tests.live_server import eventually
 
 
 @pytest.fixture
@@ -30,6 +31,17 @@ def test_a_network_is_loaded_once(shelf: Shelf, model: TrainedModel) -> None:
 
 def test_a_network_that_was_not_prepared_is_loaded_when_it_is_taken(shelf: Shelf, model: TrainedModel) -> None:
     assert shelf.take(model, "cpu").plan.patch_zyx == small_networks.CT.patch_zyx
+
+
+def test_a_failure_that_nobody_was_told_of_is_not_the_next_image_s(shelf: Shelf, model: TrainedModel) -> None:
+    plans = model.folder / "plans.json"
+    whole = plans.read_text()
+    plans.write_text("{")
+    shelf.prepare(model, "cpu")
+    assert eventually(lambda: not shelf.holds(model, "cpu"))
+    plans.write_text(whole)
+    shelf.prepare(model, "cpu")
+    assert shelf.take(model, "cpu").device == "cpu"
 
 
 def test_damaged_weights_are_told_when_they_are_taken_and_tried_again_when_they_are_whole(

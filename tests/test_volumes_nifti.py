@@ -136,3 +136,25 @@ def test_what_slicer_saves_lies_where_simpleitk_says(tmp_path: Path, suffix: str
     volume = volumes.read(tmp_path / f"image{suffix}")
     np.testing.assert_array_equal(volume.voxels, some_voxels())
     np.testing.assert_allclose(volume.affine_lps, axial_affine())
+
+
+@pytest.mark.parametrize("name", ["image.nii", "image.nii.gz"])
+def test_reading_tells_how_many_bytes_are_read_and_can_be_cancelled_between_them(tmp_path: Path, name: str) -> None:
+    noise = np.random.default_rng(0).integers(-1000, 1000, (100, 200, 200)).astype(np.int16)
+    path = tmp_path / name
+    write_nifti(path, noise, np.diag([1.0, 1.0, 1.0, 1.0]))
+    heard: list[tuple[int, int]] = []
+
+    def report(done: int, total: int) -> None:
+        heard.append((done, total))
+        if cancelled and done > 1:
+            raise errors.Cancelled
+
+    cancelled = False
+    volumes.read(path, report=report)
+    between = [done / total for done, total in heard[1:-1]]
+    assert between == sorted(between)
+    assert len(between) > 1
+    cancelled = True
+    with pytest.raises(errors.Cancelled):
+        volumes.read(path, report=report)

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -180,6 +181,36 @@ def test_a_worker_killed_while_it_idles_is_replaced_without_an_error(make_worker
     os.kill(pid, signal.SIGKILL)
     assert eventually(lambda: worker.state == "failed", within_s=2)
     assert pipelines.process_of(worker.detect(pipelines.order(), nobody)) != pid
+
+
+def test_a_killed_process_that_is_not_gone_yet_is_asked_nothing_more(make_worker: MakeWorker) -> None:
+    worker = make_worker(hang_s=1)
+    pid = pipelines.process_of(worker.detect(pipelines.order(), nobody))
+    # As a process looks whose disk hangs: killed, and still there.
+    with stopped_from_dying(worker), pytest.raises(WorkerCrashed, match="no progress"):
+        worker.detect(pipelines.order("hang"), nobody)
+    assert is_running(pid)
+    assert pipelines.process_of(worker.detect(pipelines.order(), nobody)) != pid
+    os.kill(pid, signal.SIGKILL)
+
+
+@contextmanager
+def stopped_from_dying(worker: Worker) -> Iterator[None]:
+    assert worker._child is not None
+    process = worker._child._process
+    kill, process.kill = process.kill, lambda: None  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        process.kill = kill  # type: ignore[method-assign]
+
+
+def test_a_worker_that_idles_not_at_all_is_kept_from_the_modality_to_the_detection(make_worker: MakeWorker) -> None:
+    worker = make_worker(keep_warm_s=0)
+    worker.modality(pipelines.order().path, None, nobody)
+    before = {child.pid for child in psutil.Process().children()}
+    assert pipelines.process_of(worker.detect(pipelines.order(), nobody)) in before
+    assert eventually(lambda: worker.state == "cold")
 
 
 def test_cancelling_ends_the_call_and_keeps_the_process(make_worker: MakeWorker) -> None:
