@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+import pytest
 
 from phantom import drawing, grid, layout, specs, spine
 from phantom.demo import WEIGHTS
@@ -53,6 +54,7 @@ def write_images(folder: Path) -> Images:
 
 def write_home(home: Path, results: Path) -> None:
     """``home`` with the models imported from ``results``, which are written first."""
+    pytest.importorskip("torch")
     layout.write_training_folder(results, LABELLER, layout.random_state_dict(LABELLER, 0))
     for dataset in (297, 298):
         shutil.copytree(WEIGHTS / specs.SPECS[dataset].folder, results / specs.SPECS[dataset].folder)

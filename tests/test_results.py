@@ -149,6 +149,7 @@ def test_a_kept_answer_is_one_final_event_and_a_job_like_others(server: LiveServ
 
 
 def test_other_weights_give_another_answer(ready_home: Path, series: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
     home = tmp_path / "home"
     shutil.copytree(ready_home, home)
     spec = specs.small(specs.SPECS[297], base_features=8, max_features=16, patch_zyx=(32, 32, 32))
@@ -160,6 +161,20 @@ def test_other_weights_give_another_answer(ready_home: Path, series: Path, tmp_p
         assert server.delete("/api/models/total_body").status_code == 200
         layout.write_training_folder(tmp_path / "other", spec, layout.random_state_dict(spec, 0))
         server.post("/api/models/import/total_body", {"file_path": str(tmp_path / "other")})
+        assert not found(server, series)["cached"]
+
+
+def test_the_same_weights_with_other_plans_give_another_answer(ready_home: Path, series: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(ready_home, home)
+    shutil.copytree(WEIGHTS, tmp_path / "other")
+    for plans in (tmp_path / "other").glob("*/*/plans.json"):
+        plans.write_text(plans.read_text() + "\n")
+    with live_server(home) as server:
+        found(server, series)
+        assert server.delete("/api/models/total_body").status_code == 200
+        answer = server.post("/api/models/import/total_body", {"file_path": str(tmp_path / "other")})
+        assert answer.json()["state"] == "ready", answer.text
         assert not found(server, series)["cached"]
 
 

