@@ -197,6 +197,14 @@ class Jobs(Generic[Request, Result]):
             job.attending += 1
         return job
 
+    def attend(self, request: Request) -> Job[Request, Result] | None:
+        """Attend the live job that does the same, as `join` does; None where none does."""
+        with self._lock:
+            job = self._live_twin(request)
+            if job is not None:
+                job.attending += 1
+            return job
+
     def join(self, request: Request) -> Job[Request, Result]:
         """Attend the live job that does the same, or a new one; who joins must `leave`. Raises Busy."""
         with self._lock:

@@ -32,7 +32,8 @@ routes = APIRouter(tags=["detection"])
 async def detect_vertebrae(body: DetectBody, request: Request, house: HouseHere) -> DetectionAnswer | Response:
     """Find and label the vertebrae of one image; with Accept: text/event-stream, tell the progress on the way."""
     wanted = await run_in_threadpool(_wanted, body, house.settings)
-    job = await run_in_threadpool(house.jobs.recalled, wanted) or house.jobs.join(wanted)
+    # Whether the answer is known takes a look at every file: not for what is being found just now.
+    job = house.jobs.attend(wanted) or await run_in_threadpool(house.jobs.recalled, wanted) or house.jobs.join(wanted)
     leave = partial(house.jobs.leave, job)
     if "text/event-stream" in request.headers.get("accept", ""):
         return answers.event_stream(_events(job), afterwards=leave)

@@ -121,6 +121,17 @@ def test_equal_requests_share_one_job_even_when_the_queue_is_full(jobs: Jobs[str
     assert workshop.begun.count("wait a") == 1
 
 
+def test_a_live_job_can_be_attended_without_beginning_one(jobs: Jobs[str, str], workshop: Workshop) -> None:
+    assert jobs.attend("wait") is None
+    first = jobs.join("wait")
+    assert jobs.attend("wait") is first
+    jobs.leave(first)
+    assert not first.stopped
+    workshop.open.set()
+    assert end_of(first).result == "WAIT"
+    assert jobs.attend("wait") is None
+
+
 def test_a_request_after_the_end_of_an_equal_one_runs_again(jobs: Jobs[str, str], workshop: Workshop) -> None:
     end_of(jobs.join("a"))
     end_of(jobs.join("a"))
