@@ -111,8 +111,9 @@ def test_a_download_brings_the_task_and_what_it_needs(models: Models, home: Path
     }
     for number in (292, 297, 298):
         model = models.trained_model(number)
-        assert (model.folder / "plans.json").is_file()
-        assert model.sha256 == hashlib.sha256((model.folder / "fold_0/checkpoint_final.pth").read_bytes()).hexdigest()
+        files = [model.folder / name for name in ("plans.json", "dataset.json", "fold_0/checkpoint_final.pth")]
+        digests = "\n".join(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
+        assert model.sha256 == hashlib.sha256(digests.encode()).hexdigest()
 
 
 def test_progress_never_falls_and_there_is_one_last_event(models: Models) -> None:
