@@ -200,8 +200,7 @@ class Jobs(Generic[Request, Result]):
     def attend(self, request: Request) -> Job[Request, Result] | None:
         """Attend the live job that does the same, as `join` does; None where none does."""
         with self._lock:
-            job = self._live_twin(request)
-            if job is not None:
+            if (job := self._live_twin(request)) is not None:
                 job.attending += 1
             return job
 
