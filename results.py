@@ -6,6 +6,7 @@ Knows what a detection found and which files it came from; nothing of tasks, que
 import hashlib
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,8 @@ RESULT_VERSION = "3"
 SEARCHED_BYTES = 1 << 16
 """UIDs stand in a file's first groups; before them at most some private elements or a thumbnail."""
 
-UID_CHARACTERS = frozenset("0123456789.")
+UID = re.compile(r"[0-9A-Za-z.]+")
+"""Digits and dots, or what programs that anonymise write instead. Names, with ^ and blanks, are nothing of this."""
 
 FLEETING = frozenset({"device_fallback"})
 """Warnings of how the machine was just then; what carries one is not kept."""
@@ -126,11 +128,14 @@ def _kept(detection: Detection) -> Kept:
 
 
 def _without_uids(kept: Kept, files: Sequence[str]) -> Kept | None:
-    """``kept`` with numbers for UIDs; None where one does not stand in the image's files as it is, as in deflated ones.
+    """``kept`` with numbers for UIDs; None where one does not stand in the image's files as it is, as in deflated ones,
+    or would not be taken for a UID when it is read again.
 
     A UID leads whoever has access to a hospital's archive to the patient.
     """
     uids = sorted(_uids(kept))
+    if not all(map(UID.fullmatch, uids)):
+        return None
     passages = [_passage(uid.encode(), files) for uid in uids]
     found = tuple(passage for passage in passages if passage is not None)
     if len(found) < len(uids):
@@ -176,9 +181,9 @@ def _read(file: str, passage: Passage) -> str:
 def _uid(text: bytes) -> str:
     """Raises ValueError where another file has taken the place of the one that a UID was found in."""
     uid = text.decode("ascii")
-    if set(uid) <= UID_CHARACTERS:
-        return uid
-    raise ValueError("no UID stands here")
+    if UID.fullmatch(uid) is None:
+        raise ValueError("no UID stands here")
+    return uid
 
 
 def _text(kept: Kept) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pydicom
 import pytest
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from phantom import drawing, grid, layout, specs, spine
 from phantom.demo import WEIGHTS
@@ -201,6 +201,16 @@ def test_nobody_can_be_told_from_what_is_kept(ready_home: Path, server: LiveServ
     assert text
     for secret in (PATIENT, "4711-0815", answer["image"]["series_instance_uid"], *uids, str(series.parent)):
         assert secret not in text
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
+def test_a_series_whose_uids_an_anonymiser_wrote_is_kept_too(server: LiveServer, series: Path) -> None:
+    for number, file in enumerate(sorted(series.iterdir())):
+        dataset = pydicom.dcmread(file)
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = UID(f"d0c9Ab{number:04}")
+        dataset.save_as(file)
+    assert not found(server, series)["cached"]
+    assert found(server, series)["cached"]
 
 
 def test_what_cannot_be_kept_without_its_uids_is_not_kept(server: LiveServer, tmp_path: Path) -> None:
