@@ -23,6 +23,7 @@ from errors import (
     OpenScansError,
     Unauthorized,
 )
+from folder_walk import FolderWalk
 
 OPEN_PATH = "/api/health"
 """Answers without a token, so that whoever starts the server can see that it is up."""
@@ -122,8 +123,9 @@ def token_check(token: str) -> Check:
 
 
 def readable_path(text: str, roots: Sequence[Path]) -> Path:
-    """The absolute path that ``text`` names, its links followed. Raises InvalidRequest, ForbiddenPath, InputNotFound.
+    """The absolute path that ``text`` names, its links followed.
 
+    Raises InvalidRequest, FolderTooLarge, ForbiddenPath, InputNotFound.
     With ``roots``, what lies outside them is refused in the same words whether it is there or not. Nothing is opened.
     """
     if _is_device_or_share(text):
@@ -198,10 +200,20 @@ def _mode(path: Path) -> int:
 
 
 def _refuse_ways_out(folder: Path, roots: Sequence[Path]) -> None:
-    """Raises ForbiddenPath for a link to a file outside ``roots``, anywhere in the folder."""
-    for entry in folder.rglob("*"):
-        if entry.is_symlink() and not entry.is_dir() and not _lies_in(_real(entry), roots):
-            raise ForbiddenPath("The folder holds a link that leads outside the folders that this server may read.")
+    """Raises ForbiddenPath for a link to a file outside ``roots``, anywhere in the folder; FolderTooLarge."""
+    try:
+        for entry in FolderWalk(folder):
+            if entry.is_symlink() and not _is_folder(Path(entry.path)) and not _lies_in(_real(Path(entry.path)), roots):
+                raise ForbiddenPath("The folder holds a link that leads outside the folders that this server may read.")
+    except OSError as error:
+        raise InputNotFound("The folder cannot be listed.") from error
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(_mode(path))
+    except InputNotFound:
+        return False
 
 
 def _real(path: Path) -> Path:

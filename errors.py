@@ -63,6 +63,12 @@ class InvalidRequest(OpenScansError):
     hint = "Compare the request with the API's description at /docs."
 
 
+class FolderTooLarge(InvalidRequest):
+    """A folder with more below it than anybody means to be read as one image, such as a whole disk."""
+
+    hint = "Name the series' folder."
+
+
 class NotFound(OpenScansError):
     code = "not_found"
     hint = "The addresses of this service are listed at /docs."

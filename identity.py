@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from errors import FolderTooLarge
+from folder_walk import FolderWalk
 from progress import Report, unheard
 
 HEAD_BYTES = 4096
@@ -67,8 +69,8 @@ class Listing:
 
     @classmethod
     def of(cls, top: Path, *, deep: bool) -> "Listing":
-        """Raises OSError."""
-        files = _files(str(top), deep=deep) if top.is_dir() else [(str(top), top.stat())]
+        """Raises OSError and FolderTooLarge."""
+        files = _files(top, deep=deep) if top.is_dir() else [(str(top), top.stat())]
         # One more than are looked at tells that they are too many; a whole disk would take minutes and much memory.
         few = islice(files, MOST_FILES + 1)
         found = [Stamp(path, stat.st_size, stat.st_mtime_ns) for path, stat in few]
@@ -77,7 +79,7 @@ class Listing:
     def again(self) -> "Listing | None":
         try:
             return Listing.of(self.top, deep=self.deep)
-        except OSError:
+        except (OSError, FolderTooLarge):
             return None
 
 
@@ -96,7 +98,7 @@ def identity_of(path: Path, series_uid: str | None, report: Report = unheard) ->
         if path.is_dir():
             return _identity(Listing.of(path, deep=True), report)
         return _identity(Listing.of(path.parent, deep=series_uid is not None), report, named=str(path))
-    except OSError:
+    except (OSError, FolderTooLarge):
         return None
 
 
@@ -130,10 +132,9 @@ def _is_dicom(file: Path) -> bool:
         return stream.read(DICOM_MAGIC_AT + len(DICOM_MAGIC)).endswith(DICOM_MAGIC)
 
 
-def _files(top: str, *, deep: bool) -> Iterator[tuple[str, os.stat_result]]:
-    with os.scandir(top) as entries:
-        for entry in entries:
-            if entry.is_file():
-                yield entry.path, entry.stat()
-            elif deep and entry.is_dir(follow_symlinks=False):
-                yield from _files(entry.path, deep=True)
+def _files(top: Path, *, deep: bool) -> Iterator[tuple[str, os.stat_result]]:
+    """Raises OSError where a folder cannot be listed: what lies in it next time would be another image."""
+    walk = FolderWalk(top, deep)
+    yield from ((entry.path, entry.stat()) for entry in walk if entry.is_file())
+    if walk.unlisted:
+        raise OSError("A folder cannot be listed.")

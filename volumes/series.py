@@ -1,18 +1,18 @@
 """Which files belong together, and which series of a file or folder is meant; headers only."""
 
-import os
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from errors import CorruptFile, InputNotFound, InvalidRequest, NoImage, UnsupportedModality
+from folder_walk import FolderWalk
 from progress import Report
 from volumes.headers import Header, Slice, headers_of, read_header
 
 MODALITIES = ("CT", "MR")
 
-MOST_FILES = 50_000
-"""A whole study has some thousand files; a folder with more is hardly meant to be read as a series."""
+ONE_DISK = "Folders of other disks that are mounted below it are not looked into; name one of them."
+"""What helps where a folder seems empty because another disk begins below it."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,9 @@ def image_header(file: Path) -> Header:
 
 
 def series_around(own: Header, report: Report) -> Series:
-    """The whole series that ``own`` belongs to, gathered from its folder. Raises InputNotFound."""
-    beside = headers_of([other for other in _files_in(own.file.parent) if other != own.file], report)
+    """The whole series that ``own`` belongs to, gathered from its folder. Raises InputNotFound, FolderTooLarge."""
+    files = _files(FolderWalk(own.file.parent, deep=False))
+    beside = headers_of([other for other in files if other != own.file], report)
     # Groups keep the order of what they are made of.
     return replace(_grouped([own, *beside])[0], named=own.file)
 
@@ -58,11 +59,12 @@ def series_around(own: Header, report: Report) -> Series:
 def series_in_folder(folder: Path, series_uid: str | None, report: Report) -> Series:
     """The series ``series_uid`` of a folder and those below it, else the CT or MR series with the most placed slices.
 
-    Raises InputNotFound, InvalidRequest, NoImage, UnsupportedModality, CorruptFile.
+    Raises InputNotFound, InvalidRequest, FolderTooLarge, NoImage, UnsupportedModality, CorruptFile.
     """
-    headers = list(headers_of(_files_below(folder), report))
+    walk = FolderWalk(folder)
+    headers = list(headers_of(_files(walk), report))
     if not headers:
-        raise InputNotFound("The folder holds no DICOM file.")
+        raise InputNotFound("The folder holds no DICOM file.", hint=ONE_DISK if walk.mounts else None)
     found = _grouped(headers)
     if series_uid is not None:
         found = [series for series in found if series.uid == series_uid]
@@ -94,24 +96,8 @@ def _check_image(header: Header) -> None:
         raise NoImage("This DICOM file holds a colour picture, no slice of a volume.")
 
 
-def _files_in(folder: Path) -> list[Path]:
+def _files(walk: FolderWalk) -> list[Path]:
     try:
-        with os.scandir(folder) as entries:
-            return _few_enough(sorted(Path(entry.path) for entry in entries if entry.is_file()))
+        return [Path(entry.path) for entry in walk if entry.is_file()]
     except OSError as error:
-        raise InputNotFound("The file's folder cannot be listed.") from error
-
-
-def _files_below(folder: Path) -> list[Path]:
-    files: list[Path] = []
-    for root, folders, names in os.walk(folder):
-        folders.sort()
-        files += [path for path in (Path(root, name) for name in sorted(names)) if path.is_file()]
-        _few_enough(files)
-    return files
-
-
-def _few_enough(files: list[Path]) -> list[Path]:
-    if len(files) > MOST_FILES:
-        raise InvalidRequest(f"The folder holds more than {MOST_FILES} files.", hint="Name the series' folder.")
-    return files
+        raise InputNotFound("The folder cannot be listed.") from error
