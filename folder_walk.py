@@ -76,3 +76,12 @@ class FolderWalk:
             return True
         self.mounts.append(folder)
         return False
+
+
+def is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether ``entry`` is a file or a link to one. Raises OSError for a link that leads nowhere or into the closed."""
+    if entry.is_file():
+        return True
+    if entry.is_symlink():
+        entry.stat()
+    return False

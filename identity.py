@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from errors import FolderTooLarge
-from folder_walk import FolderWalk
+from folder_walk import FolderWalk, is_file
 from progress import Report, unheard
 
 HEAD_BYTES = 4096
@@ -133,8 +133,8 @@ def _is_dicom(file: Path) -> bool:
 
 
 def _files(top: Path, *, deep: bool) -> Iterator[tuple[str, os.stat_result]]:
-    """Raises OSError where a folder cannot be listed: what lies in it next time would be another image."""
+    """Raises OSError where a folder or file cannot be looked at: next time it may be, and be another image."""
     walk = FolderWalk(top, deep)
-    yield from ((entry.path, entry.stat()) for entry in walk if entry.is_file())
+    yield from ((entry.path, entry.stat()) for entry in walk if is_file(entry))
     if walk.unlisted:
         raise OSError("A folder cannot be listed.")

@@ -66,10 +66,11 @@ def _identity(one: Slice) -> object:
     return one.sop_instance_uid, one.frame, None if one.place is None else tuple(one.place.position)
 
 
-def _notices_of(series: Series) -> tuple[Notice, ...]:
-    if not series.damaged:
-        return ()
-    return (Notice("missing_slices", "A damaged DICOM file lies beside the series; it may be a slice of it."),)
+def _notices_of(series: Series) -> Iterator[Notice]:
+    if series.damaged:
+        yield Notice("missing_slices", "A damaged DICOM file lies beside the series; it may be a slice of it.")
+    if series.unread:
+        yield Notice("slices_left_out", f"{series.unread} could not be read; slices of this series may be missing.")
 
 
 def _voxels(stack: Stack, report: Report) -> Voxels:

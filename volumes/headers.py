@@ -19,7 +19,7 @@ from pydicom.uid import (
     MRImageStorage,
 )
 
-from errors import CorruptFile, UnsupportedFile
+from errors import CorruptFile, InputNotFound, UnsupportedFile
 from progress import Report
 from volumes.elements import BROKEN_HEADER, Elements, elements_of
 from volumes.values import Rescale
@@ -84,7 +84,10 @@ class Slice:
 
 @dataclass(frozen=True)
 class Header:
-    """One file: what it is, and its slices, none where it holds no image that could be part of a volume."""
+    """One file: what it is, and its slices, none where it holds no image that could be part of a volume.
+
+    ``cut``: it is broken; ``unread``: it could not be opened, or went meanwhile, and may be anything.
+    """
 
     file: Path
     series_uid: str
@@ -93,6 +96,7 @@ class Header:
     localizer: bool = False
     has_pixels: bool = False
     cut: bool = False
+    unread: bool = False
     slices: tuple[Slice, ...] = ()
 
     @property
@@ -102,18 +106,24 @@ class Header:
 
 
 def read_header(file: Path) -> Header:
-    """The facts of one DICOM file. Raises UnsupportedFile where it is none, CorruptFile where it is broken."""
+    """The facts of one DICOM file.
+
+    Raises UnsupportedFile where it is none, CorruptFile where it is broken, InputNotFound where it cannot be read.
+    """
     try:
         return _header(elements_of(file))
     except InvalidDicomError as error:
         raise UnsupportedFile("This is not a DICOM file.") from error
     except (*BROKEN_HEADER, MemoryError) as error:
+        # pydicom raises OSError for malformed files too, but only the system numbers its errors.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise InputNotFound("The file cannot be read.") from error
         # Without pixels a header is small; one that fills the memory lies about an element's length.
         raise CorruptFile("The DICOM header is incomplete or malformed.") from error
 
 
 def headers_of(files: Sequence[Path], report: Report) -> Iterator[Header]:
-    """The facts of those ``files`` that are DICOM; a broken one is ``cut``. ``report`` stays at nothing done."""
+    """The facts of those ``files`` that are DICOM or cannot be read. ``report`` stays at nothing done."""
     for file in files:
         report(0, len(files))
         try:
@@ -122,6 +132,8 @@ def headers_of(files: Sequence[Path], report: Report) -> Iterator[Header]:
             continue
         except CorruptFile:
             yield Header(file, series_uid="", modality="", cut=True)
+        except InputNotFound:
+            yield Header(file, series_uid="", modality="", unread=True)
 
 
 def _header(elements: Elements) -> Header:

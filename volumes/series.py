@@ -1,11 +1,12 @@
 """Which files belong together, and which series of a file or folder is meant; headers only."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from errors import CorruptFile, InputNotFound, InvalidRequest, NoImage, UnsupportedModality
-from folder_walk import FolderWalk
+from folder_walk import FolderWalk, is_file
 from progress import Report
 from volumes.headers import Header, Slice, headers_of, read_header
 
@@ -16,10 +17,25 @@ ONE_DISK = "Folders of other disks that are mounted below it are not looked into
 
 
 @dataclass(frozen=True)
+class Unread:
+    """Files that could not be read, and folders that could not be listed."""
+
+    files: tuple[Path, ...] = ()
+    folders: tuple[Path, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.files or self.folders)
+
+    def __str__(self) -> str:
+        counts = (("file", len(self.files)), ("folder", len(self.folders)))
+        return " and ".join(f"{count} {what}{'s' if count > 1 else ''}" for what, count in counts if count)
+
+
+@dataclass(frozen=True)
 class Series:
     """The headers of one series. ``damaged`` counts DICOM files beside it that do not tell what they belong to.
 
-    ``named`` is the file that stands for the series, if one does.
+    ``named`` is the file that stands for the series, if one does. ``unread`` may hold slices of it.
     """
 
     uid: str
@@ -27,6 +43,7 @@ class Series:
     headers: tuple[Header, ...]
     damaged: int = 0
     named: Path | None = None
+    unread: Unread = Unread()
 
     @property
     def slices(self) -> list[Slice]:
@@ -42,7 +59,10 @@ class Series:
 
 
 def image_header(file: Path) -> Header:
-    """The header of one CT or MR image. Raises UnsupportedFile, CorruptFile, NoImage, UnsupportedModality."""
+    """The header of one CT or MR image.
+
+    Raises InputNotFound, UnsupportedFile, CorruptFile, NoImage, UnsupportedModality.
+    """
     header = read_header(file)
     _check_image(header)
     return header
@@ -50,10 +70,10 @@ def image_header(file: Path) -> Header:
 
 def series_around(own: Header, report: Report) -> Series:
     """The whole series that ``own`` belongs to, gathered from its folder. Raises InputNotFound, FolderTooLarge."""
-    files = _files(FolderWalk(own.file.parent, deep=False))
-    beside = headers_of([other for other in files if other != own.file], report)
+    beside, unread = _gathered(FolderWalk(own.file.parent, deep=False), report, known=own.file)
     # Groups keep the order of what they are made of.
-    return replace(_grouped([own, *beside])[0], named=own.file)
+    series = _grouped([own, *beside])[0]
+    return replace(series, named=own.file, unread=_unread_of(series, [own, *beside], unread))
 
 
 def series_in_folder(folder: Path, series_uid: str | None, report: Report) -> Series:
@@ -62,9 +82,10 @@ def series_in_folder(folder: Path, series_uid: str | None, report: Report) -> Se
     Raises InputNotFound, InvalidRequest, FolderTooLarge, NoImage, UnsupportedModality, CorruptFile.
     """
     walk = FolderWalk(folder)
-    headers = list(headers_of(_files(walk), report))
+    headers, unread = _gathered(walk, report)
     if not headers:
-        raise InputNotFound("The folder holds no DICOM file.", hint=ONE_DISK if walk.mounts else None)
+        which = "no DICOM file that may be read" if unread else "no DICOM file"
+        raise InputNotFound(f"The folder holds {which}.", hint=ONE_DISK if walk.mounts and not unread else None)
     found = _grouped(headers)
     if series_uid is not None:
         found = [series for series in found if series.uid == series_uid]
@@ -74,7 +95,28 @@ def series_in_folder(folder: Path, series_uid: str | None, report: Report) -> Se
     if not images:
         _check_image(found[0].headers[0])
         raise NoImage("The folder holds no CT or MR images.")
-    return max(images, key=lambda series: series.placed)
+    series = max(images, key=lambda series: series.placed)
+    return replace(series, unread=_unread_of(series, headers, unread))
+
+
+def _gathered(walk: FolderWalk, report: Report, *, known: Path | None = None) -> tuple[list[Header], Unread]:
+    """Headers of all DICOM files but ``known``, and what could not be read. Raises InputNotFound, FolderTooLarge."""
+    files, closed = _files(walk)
+    found = list(headers_of([file for file in files if file != known], report))
+    closed += [header.file for header in found if header.unread]
+    return [header for header in found if not header.unread], Unread(tuple(closed), tuple(walk.unlisted))
+
+
+def _unread_of(series: Series, headers: Sequence[Header], unread: Unread) -> Unread:
+    """What of ``unread`` may hold slices of ``series``, of which nobody else would know that they are missing.
+
+    Files in the folders that its own files lie in; files in folders that hold no DICOM file which tells its series, so
+    that nobody can tell what lies there; and every folder that cannot be listed, as exports spread a series over
+    folders. A file among those of other series alone is one of theirs.
+    """
+    own = {header.file.parent for header in series.headers}
+    told = {header.file.parent for header in headers if not header.cut}
+    return replace(unread, files=tuple(file for file in unread.files if file.parent in own or file.parent not in told))
 
 
 def _grouped(headers: list[Header]) -> list[Series]:
@@ -96,8 +138,16 @@ def _check_image(header: Header) -> None:
         raise NoImage("This DICOM file holds a colour picture, no slice of a volume.")
 
 
-def _files(walk: FolderWalk) -> list[Path]:
+def _files(walk: FolderWalk) -> tuple[list[Path], list[Path]]:
+    """The files of ``walk``, and the links of which nobody can tell whether they are some."""
+    files, closed = [], []
     try:
-        return [Path(entry.path) for entry in walk if entry.is_file()]
+        for entry in walk:
+            try:
+                if is_file(entry):
+                    files.append(Path(entry.path))
+            except OSError:
+                closed.append(Path(entry.path))
     except OSError as error:
         raise InputNotFound("The folder cannot be listed.") from error
+    return files, closed

@@ -24,6 +24,8 @@ warning in the answer; a code alone is the error's.
 - **Several volumes under one series UID** are `several_volumes`. If a file was named, the first of AcquisitionNumber,
   TemporalPositionIdentifier, EchoNumbers and ImageType that tells them apart chooses the file's own:
   `one_of_several_volumes`.
+- **What may not be read** (by its permissions, or as a link that leads nowhere, or because it went meanwhile) is passed
+  over: `slices_left_out` where slices of the series may be among it.
 - **Memory** is reckoned from the headers and compared with what is free before a pixel is read: `out_of_memory`.
 """
 
