@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import (
     BasicTextSRStorage,
     ComputedRadiographyImageStorage,
+    DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     JPEGBaseline8Bit,
     SecondaryCaptureImageStorage,
@@ -29,7 +31,8 @@ Array = NDArray[Any]
 
 AFFINE = np.diag([0.8, 0.8, 2.0, 1.0])
 
-ROWS_TAG = b"\x28\x00\x10\x00"
+ROWS_TAG, SAMPLES_TAG = b"\x28\x00\x10\x00", b"\x28\x00\x02\x00US"
+PATIENT_TAG, INSTANCE_NUMBER_TAG, PIXELS_TAG = b"\x10\x00\x10\x00PN", b"\x20\x00\x13\x00IS", b"\xe0\x7f\x10\x00O"
 
 
 def some_voxels(slices: int = 6, size: int = 16) -> NDArray[np.int16]:
@@ -276,6 +279,36 @@ def jpeg_baseline_ct(folder: Path) -> Path:
     return folder
 
 
+def nested_sequences(depth: int = 2000) -> bytes:
+    """An element whose only item holds an element whose only item holds …, none with a length; explicit VR."""
+    begin = b"\x20\x00\x22\x92SQ\x00\x00\xff\xff\xff\xff" + b"\xfe\xff\x00\xe0\xff\xff\xff\xff"
+    end = b"\xfe\xff\x0d\xe0" + bytes(4) + b"\xfe\xff\xdd\xe0" + bytes(4)
+    return begin * depth + end * depth
+
+
+def insert(file: Path, elements: bytes, *, before: bytes) -> Path:
+    """Write ``elements`` where the last element with the tag ``before`` begins; in a deflated file, inside."""
+    whole = file.read_bytes()
+    packed = DeflatedExplicitVRLittleEndian.encode() in whole[:1024]
+    start = 144 + int.from_bytes(whole[140:144], "little")
+    content = zlib.decompress(whole[start:], -zlib.MAX_WBITS) if packed else whole[start:]
+    at = content.rindex(before)
+    content = content[:at] + elements + content[at:]
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    file.write_bytes(whole[:start] + (packer.compress(content) + packer.flush() if packed else content))
+    return file
+
+
+def slice_nested_too_deep(folder: Path) -> Path:
+    """The last of a series; its sequences, of which none is needed, are nested 2000 deep."""
+    insert(write_dicom_series(folder, some_voxels(), AFFINE)[-1], nested_sequences(), before=SAMPLES_TAG)
+    return folder
+
+
+def report_nested_too_deep(folder: Path) -> Path:
+    return insert(structured_report(folder), nested_sequences(), before=INSTANCE_NUMBER_TAG)
+
+
 def truncated_nifti(folder: Path) -> Path:
     path = folder / "cut.nii.gz"
     write_nifti(path, some_voxels(), AFFINE)
@@ -359,6 +392,8 @@ EXPECTED: Mapping[Callable[[Path], Path], type[errors.OpenScansError]] = {
     truncated_header: errors.CorruptFile,
     series_whose_last_header_is_cut: errors.CorruptFile,
     series_of_stumps: errors.CorruptFile,
+    slice_nested_too_deep: errors.CorruptFile,
+    report_nested_too_deep: errors.NoImage,
     zero_slope: errors.CorruptFile,
     slope_that_is_no_number: errors.CorruptFile,
     bits_stored_of_three_bytes: errors.CorruptFile,

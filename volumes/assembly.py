@@ -30,7 +30,7 @@ def volume_of(series: Series, report: Report, foresee: Foresee = unforeseen) -> 
     Raises TooFewSlices, InconsistentGeometry, SeveralVolumes, CorruptFile, UnsupportedTransferSyntax, OutOfMemory.
     """
     if any(header.cut for header in series.headers):
-        raise CorruptFile("A file of the series ends within its header.")
+        raise CorruptFile("The header of one file of the series is incomplete or malformed.")
     slices, chosen = of_one_phase(_without_copies(series.slices), series.named)
     if not slices:
         raise TooFewSlices("The series holds no slice.")

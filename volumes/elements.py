@@ -11,6 +11,7 @@ import pydicom
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.filereader import read_partial
 from pydicom.tag import BaseTag, Tag
 
 from volumes.deflated import check_deflated
@@ -51,6 +52,10 @@ NEEDED: list[BaseTag | int | str] = [
 
 BIT_TAGS = tuple(map(Tag, BITS))
 
+FUNCTIONAL_GROUPS = (Tag("SharedFunctionalGroupsSequence"), Tag("PerFrameFunctionalGroupsSequence"))
+
+PIXELS = tuple(map(Tag, ("FloatPixelData", "DoubleFloatPixelData", "PixelData")))
+
 FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
 """How a DICOM file without the usual preamble begins: group 0002 or 0008, little endian."""
 
@@ -62,19 +67,21 @@ BROKEN_HEADER = (
     NotImplementedError,
     OSError,
     OverflowError,
+    RecursionError,
     TypeError,
     ValueError,
     struct.error,
     zlib.error,
 )
-"""What pydicom raises on headers that are cut short or malformed."""
+"""What pydicom raises on headers that are cut short or malformed, or nest sequences some hundreds deep."""
 
 
 @dataclass(frozen=True)
 class Elements:
     """What was read of one file: values by keyword, and where and in which encoding the next element begins.
 
-    ``bits`` are the values of `BITS`; None where they are malformed, which no other element suffers from.
+    ``bits`` are the values of `BITS`; None where they are malformed, which no other element suffers from. ``whole``:
+    the header was read as far as the pixels.
     """
 
     file: Path
@@ -84,6 +91,22 @@ class Elements:
     implicit: bool
     little_endian: bool
     ends_at: int
+    whole: bool = True
+
+
+class _Stop:
+    """Where pydicom shall stop: at the pixels, or at the element ``before``. ``begun`` is the last that it came to.
+
+    It asks for each element of the file itself, not for those in sequences.
+    """
+
+    def __init__(self, before: BaseTag | None = None) -> None:
+        self._before = before
+        self.begun: BaseTag | None = None
+
+    def __call__(self, tag: BaseTag, vr: str | None, length: int) -> bool:
+        self.begun = tag
+        return tag in PIXELS or tag == self._before
 
 
 def elements_of(file: Path) -> Elements:
@@ -108,6 +131,41 @@ def elements_of(file: Path) -> Elements:
             little_endian=not isinstance(rows, RawDataElement) or rows.is_little_endian,
             ends_at=stream.tell(),
         )
+
+
+def elements_before_nest(file: Path) -> Elements:
+    """What a file has of `NEEDED` before the sequence that is nested too deep, and nothing of functional groups.
+
+    Enough to tell which series it belongs to. Raises what BROKEN_HEADER lists.
+    """
+    check_deflated(file)
+    stop = _Stop()
+    try:
+        dataset = _read_until(stop, file)
+    except BROKEN_HEADER as error:
+        if not is_nested_too_deep(error):
+            raise
+        dataset = _read_until(_Stop(before=stop.begun), file)
+    return Elements(
+        file,
+        values=_values_of(dataset, dataset.keys() - {*BIT_TAGS, *FUNCTIONAL_GROUPS}),
+        bits=None,
+        meta=dataset.file_meta,
+        implicit=False,
+        little_endian=True,
+        ends_at=0,
+        whole=False,
+    )
+
+
+def _read_until(stop: _Stop, file: Path) -> Dataset:
+    with file.open("rb") as stream:
+        return read_partial(stream, stop, force=True, specific_tags=NEEDED)
+
+
+def is_nested_too_deep(error: BaseException) -> bool:
+    """pydicom's reader calls itself for each level, and takes whatever goes wrong at an item for the file's end."""
+    return isinstance(error, RecursionError) or isinstance(error.__context__, RecursionError)
 
 
 def _bits_of(dataset: Dataset) -> dict[str, Any] | None:

@@ -21,7 +21,7 @@ from pydicom.uid import (
 
 from errors import CorruptFile, InputNotFound, UnsupportedFile
 from progress import Report
-from volumes.elements import BROKEN_HEADER, Elements, elements_of
+from volumes.elements import BROKEN_HEADER, Elements, elements_before_nest, elements_of, is_nested_too_deep
 from volumes.values import Rescale
 
 CLUES = ("FrameOfReferenceUID", "SeriesNumber", "Rows", "Columns")
@@ -111,7 +111,7 @@ def read_header(file: Path) -> Header:
     Raises UnsupportedFile where it is none, CorruptFile where it is broken, InputNotFound where it cannot be read.
     """
     try:
-        return _header(elements_of(file))
+        return _header_of(file)
     except InvalidDicomError as error:
         raise UnsupportedFile("This is not a DICOM file.") from error
     except (*BROKEN_HEADER, MemoryError) as error:
@@ -136,12 +136,22 @@ def headers_of(files: Sequence[Path], report: Report) -> Iterator[Header]:
             yield Header(file, series_uid="", modality="", unread=True)
 
 
+def _header_of(file: Path) -> Header:
+    try:
+        return _header(elements_of(file))
+    except BROKEN_HEADER as error:
+        if not is_nested_too_deep(error):
+            raise
+    return _header(elements_before_nest(file))
+
+
 def _header(elements: Elements) -> Header:
     values = elements.values
     rows, columns = int(values.get("Rows") or 0), int(values.get("Columns") or 0)
     image_type = [str(value).upper() for value in _several(values.get("ImageType"))]
     has_pixels = rows > 0 and columns > 0
     coloured = int(values.get("SamplesPerPixel") or 1) > 1 or values.get("PhotometricInterpretation") == "PALETTE COLOR"
+    could_be_slices = has_pixels and not coloured
     return Header(
         file=elements.file,
         series_uid=str(values.get("SeriesInstanceUID") or ""),
@@ -149,8 +159,8 @@ def _header(elements: Elements) -> Header:
         clues=tuple(str(values.get(name) or "") for name in CLUES),
         localizer="LOCALIZER" in image_type,
         has_pixels=has_pixels,
-        cut=not has_pixels and _class_of(elements) in (*IMAGES, None),
-        slices=tuple(_slices(elements)) if has_pixels and not coloured else (),
+        cut=(could_be_slices and not elements.whole) or (not has_pixels and _class_of(elements) in (*IMAGES, None)),
+        slices=tuple(_slices(elements)) if could_be_slices and elements.whole else (),
     )
 
 

@@ -4,14 +4,15 @@ Lossy JPEG of 8 or 12 bits is refused: its values are a window of the image, not
 """
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import imagecodecs
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
+from pydicom.dataelem import DataElement
 from pydicom.encaps import get_frame
-from pydicom.filereader import data_element_generator
+from pydicom.filereader import data_element_generator, read_partial
 from pydicom.pixels import get_decoder
 from pydicom.tag import Tag
 from pydicom.uid import (
@@ -125,7 +126,7 @@ class PixelFile:
 def _pixels_of(storage: PixelStorage) -> bytes:
     """The value of the element PixelData. Raises NoImage, and what pydicom raises on malformed files."""
     if storage.begins_at is None:
-        element = pydicom.dcmread(storage.file, force=True).get(PIXEL_DATA)
+        element = _deflated_pixels(storage.file)
     else:
         with storage.file.open("rb") as stream:
             stream.seek(storage.begins_at)
@@ -136,3 +137,10 @@ def _pixels_of(storage: PixelStorage) -> bytes:
         raise CorruptFile("The file changed while it was read.")
     pixels: bytes = element.value
     return pixels
+
+
+def _deflated_pixels(file: Path) -> DataElement | None:
+    """Nothing behind the pixels is read: what stands there may be nested without end."""
+    with file.open("rb") as stream:
+        dataset = read_partial(stream, lambda tag, *_: tag > PIXEL_DATA, force=True, specific_tags=[PIXEL_DATA])
+    return dataset.get(PIXEL_DATA)

@@ -129,7 +129,7 @@ def _grouped(headers: list[Header]) -> list[Series]:
 
 def _check_image(header: Header) -> None:
     if header.cut:
-        raise CorruptFile("The DICOM file ends within its header.")
+        raise CorruptFile("The DICOM file's header is incomplete or malformed.")
     if not header.has_pixels:
         raise NoImage("This DICOM file holds no image.")
     if header.modality not in MODALITIES:

@@ -192,6 +192,12 @@ def deflated_bomb(folder: Path) -> Path:
     return file
 
 
+def nested_beside(folder: Path) -> Path:
+    bad_files.report_nested_too_deep(folder)
+    series(folder)
+    return folder
+
+
 def enhanced(folder: Path) -> Path:
     return merged(series(folder), [3, 0, 11, 4, 1, 2, 10, 9, 5, 8, 6, 7])
 
@@ -238,6 +244,8 @@ CASES = [
     Case("picture larger than said", "64 million pixels in 16 × 14.", picture_larger_than_said, errors.CorruptFile),
     Case("deflated bomb", "A megabyte that unpacks to 1.2 GB.", deflated_bomb, errors.CorruptFile),
     Case("cut header", "The file ends before its rows.", bad_files.truncated_header, errors.CorruptFile),
+    Case("nested 2000 deep", "Sequences of one slice.", bad_files.slice_nested_too_deep, errors.CorruptFile),
+    Case("nested 2000 deep, beside", "Sequences of an SR in the folder.", nested_beside),
     Case("slope of zero", "All values would be alike.", bad_files.zero_slope, errors.CorruptFile),
     Case("slope that is no number", "NaN.", bad_files.slope_that_is_no_number, errors.CorruptFile),
     Case("8-bit JPEG", "A window, no HU.", bad_files.jpeg_baseline_ct, errors.UnsupportedTransferSyntax),
