@@ -119,7 +119,7 @@ class Pipeline:
         self, volume: volumes.Volume, order: Order, *, device: str, report: StageReport, watch: Stopwatch
     ) -> vertebrae.LabelMap | None:
         """What the segmenter found around the spine; None where the localiser found no spine."""
-        box, course = grids.whole(size_of(volume)), None
+        box, course = None, None
         if order.localiser is not None:
             localiser = self._shelf.take(order.localiser, device)
             watch.lap("load")
@@ -130,7 +130,8 @@ class Pipeline:
             box = course.box
         segmenter = self._shelf.take(order.segmenter, device)
         watch.lap("load")
-        preflight.check_run(self._run(order.segmenter, device, order.step), box, volume.affine_lps)
+        run = self._run(order.segmenter, device, order.step)
+        preflight.check_run(run, box or grids.whole(size_of(volume)), volume.affine_lps)
         label_map = segment(
             volume,
             box,
@@ -170,17 +171,21 @@ def localise(
 
 def segment(
     volume: volumes.Volume,
-    box: Bounds,
+    box: Bounds | None,
     network: networks.Network,
     *,
     step: float,
     report: Report,
     course: Course | None = None,
 ) -> vertebrae.LabelMap:
-    """Run ``network`` over ``box`` at its own spacing; where a ``course`` is given, only along it."""
+    """Run ``network`` over ``box`` at its own spacing; where a ``course`` is given, only along it.
+
+    ``box`` is the crop that a localiser found, truncated to integers before it is resampled (see `localise`); None
+    where no localiser ran: the whole image, truncated only afterwards.
+    """
     names = _names(network)
-    grid = _grid(volume, box, network)
-    image = grids.sample(volume.voxels, grid, truncate=True)
+    grid = _grid(volume, box or grids.whole(size_of(volume)), network)
+    image = grids.sample(volume.voxels, grid, truncate=box is not None)
     np.trunc(image, out=image)
     wanted = None if course is None else tiles.Wanted(course.on(grid), follow=course.follow)
     found = _predict_inside(image, network, step=step, report=report, wanted=wanted)

@@ -1,4 +1,4 @@
-"""Ours and TotalSegmentator's label map of the same CT from the same weights, compared voxel by voxel.
+"""Ours and TotalSegmentator's label map of the same image from the same weights, compared voxel by voxel.
 
 python -m benchmarks.parity IMAGE.nii.gz --results WEIGHTS_FOLDER [--fast] [--precision float32]
 """
@@ -27,6 +27,7 @@ from findings import EngineOptions, Vertebra
 from progress import unheard
 
 STEP = 0.8
+MR_STEP = 0.5
 NUMBERS = {name: number for number, name in vertebrae.names_of(class_map["total"]).items()}
 """A vertebra's number in TotalSegmentator's class map ``total``."""
 
@@ -74,11 +75,22 @@ def ours(
     return labels, vertebrae.measure(found, volume.affine_lps, size)
 
 
-def theirs(image: Path, results: Path, *, fast: bool) -> NDArray[np.uint8]:
-    """TotalSegmentator's label map (z, y, x) on the image's grid."""
+def ours_mr(image: Path, results: Path, *, precision: str) -> NDArray[np.uint8]:
+    """Our label map (z, y, x) on the grid of an MR image, in numbers of ``vertebrae_mr``."""
+    with tempfile.TemporaryDirectory() as cache:
+        options = EngineOptions(threads=None, precision=precision, cache_folder=Path(cache))
+        volume = volumes.read(image)
+        size = inference.size_of(volume)
+        network = networks.load(training_folder(results, 756), device="cpu", options=options)
+        found = inference.segment(volume, None, network, step=MR_STEP, report=unheard)
+    return grids.client_labels(found.labels, found.grid, size)
+
+
+def theirs(image: Path, results: Path, *, fast: bool = False, task: str = "total") -> NDArray[np.uint8]:
+    """TotalSegmentator's label map (z, y, x) on the image's grid, in numbers of ``task``."""
     with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder) / "total.nii.gz"
-        totalsegmentator.segment(image, output, results, fast=fast)
+        output = Path(folder) / "labels.nii.gz"
+        totalsegmentator.segment(image, output, results, fast=fast, task=task)
         return np.ascontiguousarray(np.asanyarray(nib.load(output).dataobj).astype(np.uint8).T)
 
 

@@ -2,7 +2,7 @@
 
 Nothing of it is changed: it is only told where the weights lie, and not to send usage statistics.
 
-    python -m benchmarks.totalsegmentator IMAGE OUTPUT.nii.gz --results WEIGHTS_FOLDER [--fast]
+    python -m benchmarks.totalsegmentator IMAGE OUTPUT.nii.gz --results WEIGHTS_FOLDER [--fast | --task vertebrae_mr]
 """
 
 import argparse
@@ -18,22 +18,22 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def segment(image: Path, output: Path, results: Path, *, fast: bool = False) -> None:
-    """Write TotalSegmentator's label map (numbers of its class map ``total``) of ``image``'s vertebrae to ``output``.
+def segment(image: Path, output: Path, results: Path, *, fast: bool = False, task: str = "total") -> None:
+    """Write TotalSegmentator's label map (numbers of its class map ``task``) of ``image``'s vertebrae to ``output``.
 
     ``results`` holds the Dataset… folders. Raises CalledProcessError where TotalSegmentator fails.
     """
-    subprocess.run(command(image, output, results, fast=fast), cwd=ROOT, check=True, capture_output=True)
+    subprocess.run(command(image, output, results, fast=fast, task=task), cwd=ROOT, check=True, capture_output=True)
 
 
-def command(image: Path, output: Path, results: Path, *, fast: bool = False) -> list[str]:
+def command(image: Path, output: Path, results: Path, *, fast: bool = False, task: str = "total") -> list[str]:
     if find_spec("nnunetv2") is None:
         raise SystemExit("The comparison needs TotalSegmentator with PyTorch, which the lean environment lacks.")
-    arguments = [str(image), str(output), "--results", str(results), *(["--fast"] if fast else [])]
+    arguments = [str(image), str(output), "--results", str(results), "--task", task, *(["--fast"] if fast else [])]
     return [sys.executable, "-m", "benchmarks.totalsegmentator", *arguments]
 
 
-def _run(image: Path, output: Path, results: Path, *, fast: bool) -> None:
+def _run(image: Path, output: Path, results: Path, *, fast: bool, task: str) -> None:
     with tempfile.TemporaryDirectory() as home:
         config = {"totalseg_id": "none", "send_usage_stats": False, "prediction_counter": 0}
         (Path(home) / "config.json").write_text(json.dumps(config | {"statistics_disclaimer_shown": True}))
@@ -44,9 +44,9 @@ def _run(image: Path, output: Path, results: Path, *, fast: bool) -> None:
         from totalsegmentator.python_api import totalsegmentator
 
         vertebrae = [name for name in class_map["total"].values() if name.startswith("vertebrae_")]
-        totalsegmentator(
-            image, output, ml=True, task="total", fast=fast, roi_subset=vertebrae, device="cpu", quiet=True
-        )
+        # `vertebrae_mr` knows nothing else, and takes no subset.
+        subset = vertebrae if task == "total" else None
+        totalsegmentator(image, output, ml=True, task=task, fast=fast, roi_subset=subset, device="cpu", quiet=True)
 
 
 def _pretend_the_unused_parts_are_here(results: Path) -> None:
@@ -64,8 +64,9 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--fast", action="store_true")
+    parser.add_argument("--task", default="total", choices=["total", "vertebrae_mr"])
     arguments = parser.parse_args()
-    _run(arguments.image, arguments.output, arguments.results, fast=arguments.fast)
+    _run(arguments.image, arguments.output, arguments.results, fast=arguments.fast, task=arguments.task)
 
 
 if __name__ == "__main__":

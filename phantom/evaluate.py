@@ -63,9 +63,8 @@ def evaluate(results: Path, seeds: list[int]) -> Iterator[tuple[int, int, Score]
         }
         for seed in seeds:
             phantom, volume, labels = scan(seed)
-            box = grids.whole(inference.size_of(volume))
             course = inference.localise(volume, loaded[298], unheard) if 298 in loaded else None
-            box = course.box if course else box
+            box = course.box if course else None
             for dataset in (292, 297):
                 if dataset in loaded:
                     found = inference.segment(volume, box, loaded[dataset], step=STEP, report=unheard)

@@ -1,4 +1,4 @@
-"""The same CT and the same weights give the same vertebrae here as in TotalSegmentator's own Python API."""
+"""The same image and the same weights give the same vertebrae here as in TotalSegmentator's own Python API."""
 
 import shutil
 from collections.abc import Callable
@@ -15,6 +15,7 @@ from benchmarks import parity
 from phantom import drawing, grid, layout, specs, spine
 from phantom.demo import WEIGHTS
 from phantom.files import write_nifti
+from tests import small_networks
 
 LEVELS = ("T11", "T12", "L1", "L2", "L3")
 
@@ -89,6 +90,30 @@ def test_the_processor_s_own_precision_changes_no_label_by_much(trained: Case) -
     dice = trained.parity("auto").dice
     assert set(dice) >= set(LEVELS)
     assert min(dice[level] for level in LEVELS) >= 0.995
+
+
+def faint(voxels: NDArray[np.int16]) -> NDArray[np.float32]:
+    """``voxels`` in HU as an MR of few grey values, most of them between whole numbers: 0 to 40."""
+    return np.interp(voxels, (-1000, 2000), (0, 40)).astype(np.float32)
+
+
+def mr_weights(results: Path) -> None:
+    """A small network with random weights; those of a background as likely as any label would be ties everywhere."""
+    state = layout.random_state_dict(small_networks.MR, 0)
+    state["decoder.seg_layers.4.bias"][0] += 1.5
+    small_networks.write_state(results, small_networks.MR, state)
+
+
+def test_an_mr_of_fractions_gives_the_same_label_map(tmp_path: Path) -> None:
+    phantom = spine.describe(21, LEVELS[2:4])
+    shape, affine = grid.turned(phantom, (1.9, 1.9, 3.3), (6, -4, 5))
+    voxels, _ = drawing.render(phantom, shape, affine, seed=21)
+    write_nifti(tmp_path / "mr.nii.gz", faint(voxels[:, 22:92, 26:96]), affine)
+    mr_weights(tmp_path)
+    ours = parity.ours_mr(tmp_path / "mr.nii.gz", tmp_path, precision="float32")
+    theirs = parity.theirs(tmp_path / "mr.nii.gz", tmp_path, task="vertebrae_mr")
+    assert len(np.unique(theirs)) > 5
+    assert np.mean(ours == theirs) >= 0.999
 
 
 @pytest.mark.slow
