@@ -119,7 +119,8 @@ def model_grid(affine_lps: Affine, box: Bounds, target_mm: Sequence[float]) -> M
     axes = []
     for (source, forward), target in zip(orientation, target_mm, strict=True):
         ends = (first[source], last[source]) if forward else (last[source], first[source])
-        count = max(round((last[source] - first[source] + 1) * spacings[source] / target), 1)
+        # In this order: spacing times voxels over target falls on the other side of some halves.
+        count = max(round((last[source] - first[source] + 1) * (spacings[source] / target)), 1)
         axes.append(Axis(source, *ends, count))
     return ModelGrid(*axes)
 

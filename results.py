@@ -17,7 +17,7 @@ from findings import Detection, ImageFacts, Notice, Vertebra
 from identity import Identity, identity_of
 from progress import Report, unheard
 
-RESULT_VERSION = "4"
+RESULT_VERSION = "5"
 """To be raised with every change that may make the same weights find something else in the same image."""
 
 SEARCHED_BYTES = 1 << 16

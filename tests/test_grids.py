@@ -53,6 +53,18 @@ def test_sampling_equals_closest_canonical_and_zoom(seed: int) -> None:
     assert np.mean(ours == theirs) > 0.99
 
 
+@pytest.mark.parametrize(
+    ("voxels", "spacing_mm", "target_mm", "samples"),
+    [(402, 0.875, 1.5, 235), (210, 0.875, 1.5, 123), (105, 1.75, 1.5, 123), (456, 1.625, 6.0, 123)],
+)
+def test_a_length_between_two_counts_of_samples_is_rounded_as_zoom_rounds_it(
+    voxels: int, spacing_mm: float, target_mm: float, samples: int
+) -> None:
+    affine = np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0])
+    grid = grids.model_grid(affine, grids.whole(Voxel(voxels, 4, 4)), [target_mm] * 3)
+    assert grid.x.count == samples
+
+
 def test_an_even_region_stays_even_when_truncated() -> None:
     voxels = np.full((30, 31, 32), -1000, np.int16)
     affine = np.diag([0.7, 0.7, 1.25, 1.0])
