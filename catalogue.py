@@ -1,6 +1,7 @@
 """Which models there are: tasks, the datasets whose networks serve them, and where their releases lie.
 
-Folder names, versions, trainers and labels are TotalSegmentator's own tables; nothing here touches disk or network.
+Folder names, versions, trainers, spacings and labels are TotalSegmentator's own tables; nothing here touches disk or
+network.
 """
 
 from collections.abc import Mapping
@@ -22,11 +23,13 @@ TOTAL_MODES = TASK_CONFIGS["total"]["sub_modes"]
 class Dataset:
     """One trained network of a release.
 
+    ``spacing_mm`` is the distance between the samples that it is given, along every axis.
     ``zip_bytes`` and ``zip_sha256`` are what third parties observed: TotalSegmentator publishes no digests.
     """
 
     number: int
     trainer: str
+    spacing_mm: float
     zip_bytes: int
     zip_sha256: str | None = None
 
@@ -62,17 +65,19 @@ def _head_to_foot(labels: Mapping[int, str]) -> tuple[str, ...]:
     return tuple(labels[number].removeprefix("vertebrae_") for number in sorted(labels, reverse=True))
 
 
-VERTEBRAE = Dataset(292, TOTAL_MODES["default"]["trainer"], 234_050_721)
+VERTEBRAE = Dataset(292, TOTAL_MODES["default"]["trainer"], TOTAL_MODES["default"]["resample"], 234_050_721)
 TOTAL_3_MM = Dataset(
     297,
     TOTAL_MODES["fast"]["trainer"],
+    TOTAL_MODES["fast"]["resample"],
     135_386_075,
     "0baa2c8de2975600eb31801dd5c1825cd2b356f794498659cf3348714c073394",
 )
-TOTAL_6_MM = Dataset(298, TOTAL_MODES["fastest"]["trainer"], 134_827_240)
+TOTAL_6_MM = Dataset(298, TOTAL_MODES["fastest"]["trainer"], TOTAL_MODES["fastest"]["resample"], 134_827_240)
 VERTEBRAE_MR = Dataset(
     756,
     TASK_CONFIGS["vertebrae_mr"]["trainer"],
+    TASK_CONFIGS["vertebrae_mr"]["resample"],
     230_791_939,
     "27c65114523dac5d52470aa91ecfef17f46b536aef088febeffc2961a5a49d22",
 )

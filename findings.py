@@ -80,12 +80,14 @@ class ImageFacts:
 class TrainedModel:
     """One network's weights on disk: ``folder`` holds plans.json, dataset.json and fold_0/checkpoint_final.pth.
 
-    ``sha256`` is one digest over all three.
+    ``sha256`` is one digest over all three. ``spacing_mm`` is the distance between samples, along every axis, that its
+    plans.json must name.
     """
 
     dataset: str
     folder: Path
     sha256: str
+    spacing_mm: float
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,9 @@ from shelf import Shelf
 LOCALISER_STEP = 0.8
 """Sliding window step of the whole-body networks, as a share of the patch (TotalSegmentator, `nnunet.py`)."""
 
+SPACING_TOLERANCE_MM = 0.001
+"""What a spacing may lose where it is written down. Over a patch of 160 samples it adds up to a tenth of one."""
+
 AIR_HU = -500.0
 """Half-way between air and water. No part of a vertebra is so thin, not even the lungs' edge beside it."""
 
@@ -113,7 +116,7 @@ class Pipeline:
                 self._shelf.prepare(model, device)
 
     def _run(self, model: TrainedModel, device: str, step: float) -> preflight.Run:
-        return preflight.Run(networks.read_plan(model.folder), device, step, held=self._shelf.holds(model, device))
+        return preflight.Run(_plan(model), device, step, held=self._shelf.holds(model, device))
 
     def _label_map(
         self, volume: volumes.Volume, order: Order, *, device: str, report: StageReport, watch: Stopwatch
@@ -148,6 +151,20 @@ class Pipeline:
         if course is None or self._tiles == "exact":
             return None
         return replace(course, follow=self._tiles == "course")
+
+
+def _plan(model: TrainedModel) -> networks.Plan:
+    """The plan of ``model``. Raises DamagedWeights where it cannot be read, or is for another spacing than expected.
+
+    TotalSegmentator resamples to its own table's spacing first, and where the plan's differs once more to that; run at
+    one of the two alone, the network would be wrong without a word.
+    """
+    plan = networks.read_plan(model.folder)
+    # Written so that a spacing that is no number is refused too.
+    if not all(abs(found - model.spacing_mm) <= SPACING_TOLERANCE_MM for found in plan.spacing_zyx_mm):
+        found_mm = " × ".join(f"{found:g}" for found in plan.spacing_zyx_mm)
+        raise DamagedWeights(f"{model.dataset} is for samples {found_mm} mm apart, expected {model.spacing_mm:g} mm.")
+    return plan
 
 
 def localise(

@@ -94,7 +94,9 @@ class Installation:
             raise ModelMissing(f"The model {self.dataset.folder} is not on disk.")
         digests = [found.manifest.files[f"{self.dataset.training}/{name}"].sha256 for name in REQUIRED]
         digest = hashlib.sha256("\n".join(digests).encode()).hexdigest()
-        return TrainedModel(self.dataset.folder, self.folder / self.dataset.training, digest)
+        return TrainedModel(
+            self.dataset.folder, self.folder / self.dataset.training, digest, spacing_mm=self.dataset.spacing_mm
+        )
 
     def verify(self, *, report: Report = unheard) -> None:
         """Compute every digest anew and remember which files differ. ``report`` counts files."""

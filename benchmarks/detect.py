@@ -15,9 +15,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+import catalogue
 import networks
 from findings import Detection, EngineOptions, Order, TrainedModel
 from inference import Pipeline
+
+SPACING_MM = {dataset.number: dataset.spacing_mm for task in catalogue.TASKS.values() for dataset in task.datasets}
 
 
 class Timed(networks.Network):
@@ -61,7 +64,7 @@ def training_folder(results: Path, dataset: int) -> Path:
 
 def model(results: Path, dataset: int) -> TrainedModel:
     folder = training_folder(results, dataset)
-    return TrainedModel(folder.parent.name, folder, sha256=folder.parent.name)
+    return TrainedModel(folder.parent.name, folder, sha256=folder.parent.name, spacing_mm=SPACING_MM[dataset])
 
 
 def order(image: Path, results: Path, *, fast: bool) -> Order:

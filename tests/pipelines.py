@@ -114,7 +114,7 @@ ACTS = {
 
 
 def order(name: str = "fine") -> Order:
-    model = TrainedModel("Dataset292_small", Path("/weights"), "0" * 64)
+    model = TrainedModel("Dataset292_small", Path("/weights"), "0" * 64, spacing_mm=1.5)
     return Order(Path("/images") / name, "vertebrae", model, None, step=0.8)
 
 

@@ -45,7 +45,7 @@ class Diary:
     def trained_model(self, dataset_id: int) -> TrainedModel:
         if self.missing:
             raise ModelMissing("The model is not there.")
-        return TrainedModel(f"Dataset{dataset_id}", Path("/weights"), "0" * 64)
+        return TrainedModel(f"Dataset{dataset_id}", Path("/weights"), "0" * 64, spacing_mm=1.5)
 
 
 def performed(diary: Diary, request: DetectionRequest, *, auto_download: bool = True) -> tuple[Detection, list[str]]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import catalogue
 import networks
 from errors import DamagedWeights
 from networks.normalisation import CTNormalisation, ZScoreNormalisation
@@ -66,6 +67,11 @@ def test_a_plan_says_what_nnunet_reads_from_the_same_file(tmp_path: Path, datase
     assert list(plan.architecture.encoder_convolutions) == kwargs["n_conv_per_stage"]
     assert list(plan.architecture.decoder_convolutions) == kwargs["n_conv_per_stage_decoder"]
     assert plan.architecture.norm_epsilon == kwargs["norm_op_kwargs"]["eps"]
+
+
+def test_every_network_s_spacing_is_that_of_totalsegmentator_s_table() -> None:
+    datasets = [dataset for task in catalogue.TASKS.values() for dataset in task.datasets]
+    assert {one.number: one.spacing_mm for one in datasets} == {292: 1.5, 297: 3.0, 298: 6.0, 756: 1.5}
 
 
 @pytest.mark.parametrize("dataset", SPECS)

@@ -19,7 +19,7 @@ def shelf(tmp_path: Path) -> Shelf:
 @pytest.fixture
 def model(tmp_path: Path) -> TrainedModel:
     folder = small_networks.write(tmp_path, small_networks.CT)
-    return TrainedModel(folder.parent.name, folder, "0" * 64)
+    return TrainedModel(folder.parent.name, folder, "0" * 64, small_networks.CT.spacing_mm)
 
 
 def test_a_network_is_loaded_once(shelf: Shelf, model: TrainedModel) -> None:
