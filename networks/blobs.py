@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("openscans.networks")
 
 SUFFIX = ".blob"
 

@@ -20,7 +20,7 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 import openvino  # noqa: E402
 from openvino import opset13 as ops  # noqa: E402
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("openscans.networks")
 
 GRAPH_VERSION = "3"
 """To be raised whenever `graph` builds another graph from the same files: compiled ones outlive an update."""

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+import logs
+
 ROOT = Path(__file__).resolve().parents[1]
 
 PLAIN = {"errors", "findings", "progress"}
@@ -115,6 +117,13 @@ def imports_of(room: str) -> set[str]:
     return found
 
 
+def loggers_of(room: str) -> set[str]:
+    """Names of the loggers that ``room`` asks for, as they stand in the code."""
+    nodes = (node for path in files_of(room) for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    calls = [node for node in nodes if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("getLogger")]
+    return {ast.unparse(argument).strip("'") for call in calls for argument in call.args}
+
+
 def test_every_room_is_in_the_table() -> None:
     assert set(TOP_LEVEL) | {"networks", "service", "volumes"} == set(MAY_IMPORT)
 
@@ -123,6 +132,11 @@ def test_every_room_is_in_the_table() -> None:
 def test_a_room_imports_only_what_it_may(room: str, allowed: set[str]) -> None:
     ours = set(TOP_LEVEL) | set(PACKAGES)
     assert imports_of(room) & ours <= allowed | {room}
+
+
+@pytest.mark.parametrize("room", sorted(set(MAY_IMPORT) - {"logs"}))
+def test_a_room_s_lines_are_written_to_the_log(room: str) -> None:
+    assert all(name.startswith(f"{logs.ROOT}.") for name in loggers_of(room))
 
 
 @pytest.mark.parametrize(("library", "rooms"), ONLY_USERS.items())

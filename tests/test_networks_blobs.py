@@ -1,14 +1,27 @@
 """What is kept on disk under a key comes back as it was, or not at all."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+import logs
 from networks import blobs
 
 CONTENT = bytes(range(256)) * 40
 KEY = "a" * 64
+
+WRITER = """
+import sys
+from pathlib import Path
+import logs
+from networks import blobs
+logs.set_up(Path(sys.argv[1]), file_name="worker.log", debug=False)
+blobs.keep(Path(sys.argv[2]), "key", memoryview(b"content"))
+"""
+"""A process of its own, since loggers that are set up stay so."""
 
 
 def keep(folder: Path, key: str = KEY, content: bytes = CONTENT) -> Path:
@@ -55,6 +68,16 @@ def test_a_folder_that_cannot_be_made_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     keep(tmp_path / "file" / "folder")
     assert blobs.recall(tmp_path / "file" / "folder", KEY) is None
+
+
+def test_a_blob_that_cannot_be_written_leaves_a_line_in_the_log(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    arguments = [sys.executable, "-c", WRITER, str(tmp_path / "logs"), str(tmp_path / "file" / "folder")]
+    subprocess.run(arguments, cwd=Path(logs.__file__).parent, check=True)
+    [line] = (tmp_path / "logs" / "worker.log").read_text().splitlines()
+    assert "WARNING" in line
+    assert "A compiled network was not kept" in line
+    assert str(tmp_path) not in line
 
 
 def test_the_longest_unused_are_given_up(tmp_path: Path) -> None:
