@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
 from errors import (
     ForbiddenHost,
@@ -58,12 +59,24 @@ class Gate:
         self._refuse = refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = self._app
+        await self._answer(scope)(scope, receive, send)
+
+    def _answer(self, scope: Scope) -> ASGIApp:
+        if scope["type"] != "http":
+            return beside_requests(self._app, scope)
         try:
             self._check(scope)
         except OpenScansError as error:
-            answer = self._refuse(error)
-        await answer(scope, receive, send)
+            return self._refuse(error)
+        return self._app
+
+
+def beside_requests(app: ASGIApp, scope: Scope) -> ASGIApp:
+    """Who answers a ``scope`` that is no request: ``app`` the server's own start and end, nobody a websocket.
+
+    One that is closed before it was accepted is answered with the status 403.
+    """
+    return WebSocketClose() if scope["type"] == "websocket" else app
 
 
 def host_check(asked: str) -> Check:

@@ -71,6 +71,9 @@ class Limits:
         self._open = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await access.beside_requests(self._app, scope)(scope, receive, send)
+            return
         # Who started the server must see that it is up, however busy it is.
         if scope["path"] != access.OPEN_PATH and self._open >= MOST_AT_ONCE:
             await self._refuse(Busy(f"{self._open} requests are being answered already."))(scope, receive, send)
@@ -93,8 +96,10 @@ class Limits:
 
 async def _whole_body(scope: Scope, receive: Receive) -> bytes | None:
     """None when the client has gone. Raises InvalidRequest for a request that is too large."""
-    head_bytes = sum(len(name) + len(value) for name, value in scope["headers"])
-    if head_bytes + len(scope["raw_path"]) + len(scope["query_string"]) > LARGEST_HEAD_BYTES:
+    header_bytes = sum(len(name) + len(value) for name, value in scope["headers"])
+    # Not every web server tells the path as it came.
+    path_bytes = len(scope.get("raw_path") or scope["path"].encode())
+    if header_bytes + path_bytes + len(scope["query_string"]) > LARGEST_HEAD_BYTES:
         raise InvalidRequest(f"The request's headers are longer than {LARGEST_HEAD_BYTES} bytes.")
     body, more = bytearray(), True
     while more:
