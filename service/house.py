@@ -36,7 +36,8 @@ class House:
     since_s: float = field(default_factory=time.monotonic)
 
 
-def _of(request: Request) -> House:
+async def _of(request: Request) -> House:
+    # Not a plain function: every route would wait for a thread of the pool first.
     house: House = request.app.state.house
     return house
 
