@@ -25,6 +25,7 @@ from errors import (
     Unauthorized,
 )
 from folder_walk import FolderWalk
+from progress import Report, unheard
 
 OPEN_PATH = "/api/health"
 """Answers without a token, so that whoever starts the server can see that it is up."""
@@ -135,11 +136,12 @@ def token_check(token: str) -> Check:
     return check
 
 
-def readable_path(text: str, roots: Sequence[Path]) -> Path:
+def readable_path(text: str, roots: Sequence[Path], report: Report = unheard) -> Path:
     """The absolute path that ``text`` names, its links followed.
 
     Raises InvalidRequest, FolderTooLarge, ForbiddenPath, InputNotFound.
     With ``roots``, what lies outside them is refused in the same words whether it is there or not. Nothing is opened.
+    ``report`` stays at nothing done, and may raise Cancelled.
     """
     if _is_device_or_share(text):
         raise ForbiddenPath("Devices and network shares are not read.", hint=NO_DEVICES)
@@ -153,7 +155,7 @@ def readable_path(text: str, roots: Sequence[Path]) -> Path:
     if _lies_in(real, SYSTEM_FOLDERS) or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise ForbiddenPath("Only files and folders are read, no devices, pipes or sockets.", hint=NO_DEVICES)
     if roots and stat.S_ISDIR(mode):
-        _refuse_ways_out(real, roots)
+        _refuse_ways_out(real, roots, report)
     # A slice may be a link into a store of files (as git-annex lays them out); its series lies beside the link.
     return real if roots or stat.S_ISDIR(mode) else _real(path.parent) / path.name
 
@@ -212,10 +214,11 @@ def _mode(path: Path) -> int:
         raise InputNotFound("There is no file or folder at this path, or it may not be read.") from error
 
 
-def _refuse_ways_out(folder: Path, roots: Sequence[Path]) -> None:
+def _refuse_ways_out(folder: Path, roots: Sequence[Path], report: Report) -> None:
     """Raises ForbiddenPath for a link to a file outside ``roots``, anywhere in the folder; FolderTooLarge."""
     try:
         for entry in FolderWalk(folder):
+            report(0, 1)
             if entry.is_symlink() and not _is_folder(Path(entry.path)) and not _lies_in(_real(Path(entry.path)), roots):
                 raise ForbiddenPath("The folder holds a link that leads outside the folders that this server may read.")
     except OSError as error:

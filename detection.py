@@ -102,10 +102,13 @@ class Detector:
         self._auto_download = auto_download
         self._device = device
 
-    def recall(self, request: DetectionRequest) -> Detection | None:
-        """What was found in the same image by the same networks before; None where that is not known."""
+    def recall(self, request: DetectionRequest, report: Report = unheard) -> Detection | None:
+        """What was found in the same image by the same networks before; None where that is not known.
+
+        ``report`` is called while files are looked at, and may raise Cancelled.
+        """
         since = perf_counter()
-        entry = self._entry(request)
+        entry = self._entry(request, report)
         kept = None if entry is None else entry.recall()
         if kept is None:
             return None

@@ -19,7 +19,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from errors import Busy, Cancelled, OpenScansError, UnknownJob
-from progress import StageReport
+from progress import Report, StageReport, unheard
 
 Request = TypeVar("Request", bound=Hashable)
 Result = TypeVar("Result")
@@ -162,7 +162,7 @@ class Job(Generic[Request, Result]):
 class Jobs(Generic[Request, Result]):
     """Runs ``perform(request, report)`` for one request at a time and lets at most ``queue`` others wait.
 
-    ``recall`` knows what some requests gave before, and is asked in the caller's thread.
+    ``recall(request, report)`` knows what some requests gave before, and is asked in the caller's thread.
     """
 
     def __init__(
@@ -171,7 +171,7 @@ class Jobs(Generic[Request, Result]):
         *,
         weights: Mapping[str, float],
         queue: int,
-        recall: Callable[[Request], Result | None] | None = None,
+        recall: Callable[[Request, Report], Result | None] | None = None,
     ) -> None:
         self._perform = perform
         self._recall = recall
@@ -183,11 +183,14 @@ class Jobs(Generic[Request, Result]):
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="jobs")
         self._closed = False
 
-    def recalled(self, request: Request) -> Job[Request, Result] | None:
-        """Attend a job that is over because its result was known; None where it is not. It waits for no other."""
+    def recalled(self, request: Request, report: Report = unheard) -> Job[Request, Result] | None:
+        """Attend a job that is over because its result was known; None where it is not. It waits for no other.
+
+        Raises what ``report`` raises, while it is found out.
+        """
         job: Job[Request, Result] = Job(request, self._weights)
         job.begin()
-        result = None if self._recall is None else self._recall(request)
+        result = None if self._recall is None else self._recall(request, report)
         if result is None:
             return None
         job.settle(result, None)

@@ -6,11 +6,12 @@ Knows HTTP; nothing of what the routes do.
 import asyncio
 import json
 import re
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any, TypeVar
 
-import anyio
+from anyio import CancelScope, CapacityLimiter, Event, to_thread
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from sse_starlette import EventSourceResponse, ServerSentEvent
@@ -20,6 +21,7 @@ from starlette.responses import JSONResponse, Response
 
 import errors
 from errors import Cancelled, InvalidRequest, MethodNotAllowed, NotFound, OpenScansError
+from progress import Report
 from schemas import ErrorAnswer
 
 Value = TypeVar("Value")
@@ -154,7 +156,7 @@ def event_stream(
         sep="\n",
         background=BackgroundTask(_called, afterwards) if afterwards else None,
         # Without them the library cuts the stream off at shutdown, before its last event.
-        shutdown_event=anyio.Event(),
+        shutdown_event=Event(),
         shutdown_grace_period=FAREWELL_S,
     )
 
@@ -180,6 +182,34 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, Value]) ->
     finally:
         working.cancel()
         leaving.cancel()
+
+
+async def in_thread(work: Callable[[Report], Value], request: Request, limiter: CapacityLimiter) -> Value:
+    """What ``work`` returns, called in one of the threads that ``limiter`` allows.
+
+    Raises Cancelled when the client of ``request``, whose body was read, leaves first. So does the `Report` that
+    ``work`` is given; until it has ended it is one of those that are allowed.
+    """
+    left, waiting = threading.Event(), CancelScope()
+
+    def report(_done: int, _total: int) -> None:
+        if left.is_set():
+            raise Cancelled
+
+    async def heed() -> None:
+        await _client_left(request)
+        left.set()
+        # It interrupts who waits for a thread, but not who has one.
+        waiting.cancel()
+
+    heeding = asyncio.ensure_future(heed())
+    try:
+        with waiting:
+            return await to_thread.run_sync(work, report, limiter=limiter)
+        raise Cancelled
+    finally:
+        left.set()
+        heeding.cancel()
 
 
 async def _client_left(request: Request) -> None:

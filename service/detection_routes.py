@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from fastapi import APIRouter, Request
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 import access
@@ -18,9 +17,10 @@ from detection import DetectionRequest
 from errors import OpenScansError
 from findings import Detection
 from jobs import Job, Snapshot
+from progress import Report
 from schemas import DetectBody, DetectionAnswer, JobAnswer, JobsAnswer
 from service import answers
-from service.house import HouseHere
+from service.house import House, HouseHere
 
 DetectionJob: TypeAlias = Job[DetectionRequest, Detection]
 DetectionSnapshot: TypeAlias = Snapshot[Detection]
@@ -31,9 +31,7 @@ routes = APIRouter(tags=["detection"])
 @routes.post("/api/detect-vertebrae", response_model=DetectionAnswer)
 async def detect_vertebrae(body: DetectBody, request: Request, house: HouseHere) -> DetectionAnswer | Response:
     """Find and label the vertebrae of one image; with Accept: text/event-stream, tell the progress on the way."""
-    wanted = await run_in_threadpool(_wanted, body, house.settings)
-    # Whether the answer is known takes a look at every file: not for what is being found just now.
-    job = house.jobs.attend(wanted) or await run_in_threadpool(house.jobs.recalled, wanted) or house.jobs.join(wanted)
+    job = await _job(body, request, house)
     leave = partial(house.jobs.leave, job)
     if "text/event-stream" in request.headers.get("accept", ""):
         return answers.event_stream(_events(job), afterwards=leave)
@@ -61,8 +59,18 @@ async def cancel_job(job_id: str, house: HouseHere) -> JobAnswer:
     return _job_answer(house.jobs.cancel(job_id).snapshot())
 
 
-def _wanted(body: DetectBody, settings: Settings) -> DetectionRequest:
-    path = access.readable_path(body.file_path, settings.allowed_roots)
+async def _job(body: DetectBody, request: Request, house: House) -> DetectionJob:
+    """Attend the job that answers ``request``. Raises Cancelled when its client leaves while the image is looked at."""
+    wanted = await answers.in_thread(partial(_wanted, body, house.settings), request, house.looks)
+    if (job := house.jobs.attend(wanted)) is not None:
+        return job
+    # Whether the answer is known takes a look at every file: not for what is being found just now.
+    known = await answers.in_thread(partial(house.jobs.recalled, wanted), request, house.looks)
+    return known or house.jobs.join(wanted)
+
+
+def _wanted(body: DetectBody, settings: Settings, report: Report) -> DetectionRequest:
+    path = access.readable_path(body.file_path, settings.allowed_roots, report)
     return DetectionRequest(path, **body.model_dump(exclude={"file_path"}))
 
 

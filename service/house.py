@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, TypeAlias
 
+from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
 from config import Settings
@@ -13,6 +14,10 @@ from detection import DetectionRequest
 from findings import Detection
 from jobs import Jobs
 from model_manager import Models
+
+LOOKS_AT_ONCE = 4
+"""Requests whose images are looked at, in threads that no other route needs. A disk is read no faster by more, and
+where one hangs, as that of a server that is gone does, so do all that ask for its files."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,10 @@ class Activity:
 
 @dataclass(frozen=True)
 class House:
-    """The rooms behind the routes. ``device`` and ``cuda_available`` are found out before the first request."""
+    """The rooms behind the routes. ``device`` and ``cuda_available`` are found out before the first request.
+
+    Who looks at an image asks ``looks`` for a thread.
+    """
 
     settings: Settings
     models: Models
@@ -34,6 +42,7 @@ class House:
     cuda_available: bool
     instance_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     since_s: float = field(default_factory=time.monotonic)
+    looks: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(LOOKS_AT_ONCE))
 
 
 async def _of(request: Request) -> House:

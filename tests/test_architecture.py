@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "config": {"errors", "devices"},
     "schemas": PLAIN | {"devices"},
     "folder_walk": {"errors"},
-    "access": {"errors", "folder_walk"},
+    "access": {"errors", "folder_walk", "progress"},
     "grids": PLAIN,
     "volumes": PLAIN | {"folder_walk", "memory"},
     "networks": PLAIN | {"devices"},

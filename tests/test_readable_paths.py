@@ -10,6 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from access import readable_path
+from errors import Cancelled
 from tests.live_server import LiveServer, live_server
 
 SCRIPTED = ("-m", "tests.scripted_server")
@@ -184,6 +186,15 @@ def test_a_folder_that_holds_a_link_to_a_file_outside_is_refused(bound: LiveServ
     assert outcome(bound.detect(series))[1] != "forbidden_path"
     (series / "below" / "stranger").symlink_to(places / "outside" / "fine")
     assert both(bound, series) == FORBIDDEN
+
+
+def test_a_folder_that_is_looked_through_for_links_can_be_left(places: Path) -> None:
+    def report(done: int, total: int) -> None:
+        raise Cancelled
+
+    assert readable_path(str(places / "Allowed" / "fine"), [places], report)
+    with pytest.raises(Cancelled):
+        readable_path(str(places), [places], report)
 
 
 def test_a_link_into_the_roots_is_read(bound: LiveServer, places: Path) -> None:

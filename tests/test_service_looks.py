@@ -1,16 +1,24 @@
 """The server while it looks at images that take long, to see whether their answers are known; over plain sockets."""
 
+import asyncio
 import json
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from anyio import CapacityLimiter
+from fastapi import Request
+from starlette.types import Message
 
+from errors import Cancelled
 from identity import LARGEST_WHOLE_BYTES
+from progress import Report
+from service import answers
 from tests.live_server import LiveServer, live_server
 
 CALLERS = 45
@@ -64,3 +72,54 @@ def test_health_answers_while_images_are_looked_at_that_nobody_wants_any_more(se
         # Their requests have arrived.
         time.sleep(0.5)
     assert slowest_s(server, "/api/health", times=20) < SOON_S
+
+
+def test_what_needs_a_thread_is_served_while_images_are_looked_at(server: LiveServer, vast: Path) -> None:
+    with callers(server, vast):
+        time.sleep(0.5)
+        assert slowest_s(server, "/api/models/status", times=10) < SOON_S
+
+
+def test_images_that_nobody_wants_any_more_are_looked_at_no_longer(server: LiveServer, vast: Path) -> None:
+    with callers(server, vast):
+        time.sleep(0.5)
+    began_s = time.monotonic()
+    assert server.detect(vast.with_name("missing")).status_code == 404
+    assert time.monotonic() - began_s < SOON_S
+    assert server.get("/api/jobs").json() == {"jobs": []}
+
+
+def test_who_leaves_before_a_thread_is_free_is_not_waited_for() -> None:
+    """Where a disk hangs, the threads stay held; those who wait for one and leave must not add up."""
+    held, looked = threading.Event(), []
+
+    async def look(answer: str, left: asyncio.Event, limiter: CapacityLimiter) -> str:
+        async def receive() -> Message:
+            await left.wait()
+            return {"type": "http.disconnect"}
+
+        def work(_report: Report) -> str:
+            looked.append(answer)
+            held.wait(10)
+            return answer
+
+        return await answers.in_thread(work, Request({"type": "http"}, receive), limiter)
+
+    async def scene() -> None:
+        limiter, leaves, stays = CapacityLimiter(1), asyncio.Event(), asyncio.Event()
+        first = asyncio.create_task(look("first", leaves, limiter))
+        while not looked:
+            await asyncio.sleep(0.01)
+        second = asyncio.create_task(look("second", leaves, limiter))
+        third = asyncio.create_task(look("third", stays, limiter))
+        await asyncio.sleep(0.1)
+        leaves.set()
+        with pytest.raises(Cancelled):
+            await asyncio.wait_for(second, 5)
+        # The thread of the first is still held, though its client has gone.
+        assert (first.done(), limiter.borrowed_tokens) == (False, 1)
+        held.set()
+        assert await asyncio.wait_for(third, 5) == "third"
+
+    asyncio.run(scene())
+    assert looked == ["first", "third"]
