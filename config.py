@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-import devices
-from errors import OpenScansError
+from openscans.errors import OpenScansError
+from openscans.system import devices
 
 WEIGHTS_URL = "https://github.com/wasserth/TotalSegmentator/releases/download"
 

@@ -11,15 +11,13 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-import grids
-import networks
-import preflight
-import tiles
-import vertebrae
-import volumes
-from course import Course, course_of
-from errors import DamagedWeights, OutOfMemory
-from findings import (
+from openscans import networks, volumes
+from openscans.errors import DamagedWeights, OutOfMemory
+from openscans.networks.pool import Shelf
+from openscans.progress import Report, StageReport
+from openscans.segmentation import grids, memory_check, sliding_window, vertebrae
+from openscans.segmentation.roi import Course, course_of
+from openscans.types import (
     Bounds,
     Detection,
     EngineOptions,
@@ -31,8 +29,6 @@ from findings import (
     Vertebra,
     Voxel,
 )
-from progress import Report, StageReport
-from shelf import Shelf
 
 LOCALISER_STEP = 0.8
 """Sliding window step of the whole-body networks, as a share of the patch (TotalSegmentator, `nnunet.py`)."""
@@ -109,14 +105,14 @@ class Pipeline:
     def _prepare(self, order: Order, device: str, extent: volumes.Extent) -> None:
         """Begin to load the networks, if there is room for the whole detection. Raises OutOfMemory."""
         localiser = None if order.localiser is None else self._run(order.localiser, device, LOCALISER_STEP)
-        preflight.check_detection(extent, localiser, self._run(order.segmenter, device, order.step))
+        memory_check.check_detection(extent, localiser, self._run(order.segmenter, device, order.step))
         # Loading takes as long as reading, and both leave a core to the other.
         for model in (order.localiser, order.segmenter):
             if model is not None:
                 self._shelf.prepare(model, device)
 
-    def _run(self, model: TrainedModel, device: str, step: float) -> preflight.Run:
-        return preflight.Run(_plan(model), device, step, held=self._shelf.holds(model, device))
+    def _run(self, model: TrainedModel, device: str, step: float) -> memory_check.Run:
+        return memory_check.Run(_plan(model), device, step, held=self._shelf.holds(model, device))
 
     def _label_map(
         self, volume: volumes.Volume, order: Order, *, device: str, report: StageReport, watch: Stopwatch
@@ -134,7 +130,7 @@ class Pipeline:
         segmenter = self._shelf.take(order.segmenter, device)
         watch.lap("load")
         run = self._run(order.segmenter, device, order.step)
-        preflight.check_run(run, box or grids.whole(size_of(volume)), volume.affine_lps)
+        memory_check.check_run(run, box or grids.whole(size_of(volume)), volume.affine_lps)
         label_map = segment(
             volume,
             box,
@@ -180,7 +176,7 @@ def localise(
     image = grids.sample(volume.voxels, grid, truncate=False)
     np.trunc(image, out=image)
     # Only in nnU-Net's own grid: the box that is found decides where all later samples lie.
-    wanted = tiles.Wanted(image > AIR_HU) if body_only else None
+    wanted = sliding_window.Wanted(image > AIR_HU) if body_only else None
     found = _predict_inside(image, network, step=LOCALISER_STEP, report=report, wanted=wanted)
     label_map = vertebrae.LabelMap(found.labels, found.probabilities, grid, names)
     return course_of(label_map, volume.affine_lps, size_of(volume))
@@ -204,7 +200,7 @@ def segment(
     grid = _grid(volume, box or grids.whole(size_of(volume)), network)
     image = grids.sample(volume.voxels, grid, truncate=box is not None)
     np.trunc(image, out=image)
-    wanted = None if course is None else tiles.Wanted(course.on(grid), follow=course.follow)
+    wanted = None if course is None else sliding_window.Wanted(course.on(grid), follow=course.follow)
     found = _predict_inside(image, network, step=step, report=report, wanted=wanted)
     return vertebrae.LabelMap(found.labels, found.probabilities, grid, names)
 
@@ -227,14 +223,14 @@ def _predict_inside(
     *,
     step: float,
     report: Report,
-    wanted: tiles.Wanted | None,
-) -> tiles.Prediction:
+    wanted: sliding_window.Wanted | None,
+) -> sliding_window.Prediction:
     """Predict within the box of non-zero voxels, as nnU-Net crops before it normalises; 0 (background) outside."""
     inside = _nonzero_box(image)
     labels = np.zeros(image.shape, np.uint8)
     probabilities = np.zeros(image.shape, np.float16)
     if inside is not None:
-        prediction = tiles.predict(
+        prediction = sliding_window.predict(
             network.plan.normalise(image[inside]),
             network,
             step=step,
@@ -243,7 +239,7 @@ def _predict_inside(
         )
         labels[inside] = prediction.labels
         probabilities[inside] = prediction.probabilities
-    return tiles.Prediction(labels, probabilities)
+    return sliding_window.Prediction(labels, probabilities)
 
 
 def _nonzero_box(image: NDArray[np.float32]) -> tuple[slice, slice, slice] | None:

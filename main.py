@@ -19,14 +19,14 @@ from functools import partial
 from typing import TYPE_CHECKING, TextIO
 
 from config import InvalidSetting, Settings
-from version import version
+from openscans.version import version
 
 if TYPE_CHECKING:
-    from detection import DetectionRequest
-    from findings import Detection
-    from jobs import Jobs
     from model_manager import Models
-    from worker import Worker
+    from openscans.jobs.detector import DetectionRequest
+    from openscans.jobs.queue import Jobs
+    from openscans.jobs.worker import Worker
+    from openscans.types import Detection
 
 EXIT_INVALID_SETTING = 2
 EXIT_CANNOT_BIND = 3
@@ -72,15 +72,15 @@ def main(arguments: Sequence[str], env: Mapping[str, str]) -> int:
 
 def refused(host: str, port: int, error: OSError) -> int:
     """Say in one line why the address cannot be had, and return the exit code."""
-    import neighbour
+    from openscans.system import port_owner
 
     reason, code = error.strerror or str(error), EXIT_CANNOT_BIND
     if error.errno in {errno.EADDRINUSE, errno.EACCES} and port != 0:
-        address = neighbour.backend_at(reachable_by(host), port)
+        address = port_owner.backend_at(reachable_by(host), port)
         if address is not None:
             reason, code = f"an OpenScans backend runs there already, at {address}", EXIT_RUNS_ALREADY
         elif error.errno == errno.EADDRINUSE:
-            reason = f"the port is taken by {neighbour.program_at(port)}"
+            reason = f"the port is taken by {port_owner.program_at(port)}"
     say(sys.stderr, f"Cannot listen on {host}:{port}: {reason}.")
     return code
 
@@ -129,7 +129,7 @@ def bound(host: str, port: int) -> socket.socket:
 
 def run(settings: Settings, listener: socket.socket) -> int:
     """Serve on ``listener`` until asked to end."""
-    import logs
+    from openscans.system import logs
 
     logs.set_up(settings.log_folder, file_name="server.log", debug=settings.debug)
     parts = assembled(settings)
@@ -139,15 +139,15 @@ def run(settings: Settings, listener: socket.socket) -> int:
 
 def assembled(settings: Settings) -> Parts:
     """The parts of the real service; nothing heavy is loaded and nothing runs yet."""
-    from arrivals import Arrivals
-    from detection import STAGE_WEIGHTS, Detector
-    from findings import EngineOptions
-    from jobs import Jobs
     from model_manager import Models
-    from patience import Patience
-    from results import Results
-    from worker import Worker
-    from worker_child import LogPlan, inference_pipeline
+    from openscans.jobs.detector import STAGE_WEIGHTS, Detector
+    from openscans.jobs.queue import Jobs
+    from openscans.jobs.result_cache import Results
+    from openscans.jobs.worker import Worker
+    from openscans.jobs.worker_process import LogPlan, inference_pipeline
+    from openscans.types import EngineOptions
+    from openscans.weights.releases import Arrivals
+    from openscans.weights.retry_policy import Patience
 
     options = EngineOptions(settings.threads, settings.precision, settings.cache_folder, settings.tiles)
     log_plan = LogPlan(settings.log_folder, settings.debug)
@@ -174,17 +174,17 @@ def assembled(settings: Settings) -> Parts:
 
 def serve(settings: Settings, parts: Parts, listener: socket.socket) -> int:
     """Run the web server over ``parts``, and end them with it."""
-    import parent
-    from service import Activity, Server, create_app
+    from openscans.server import Activity, Server, create_app
+    from openscans.system import processes
 
     activity = Activity(lambda: parts.worker.state)
     app = create_app(settings, parts.models, parts.jobs, activity=activity)
     begin = partial(begun, listener, parts.worker if settings.warm_up else None)
     server = Server(app, debug=settings.debug, on_start=begin, on_end=partial(wind_up, parts))
     if settings.parent_pid is not None:
-        parent.when_ended(settings.parent_pid, server.end)
+        processes.when_ended(settings.parent_pid, server.end)
     if settings.end_with_stdin:
-        parent.when_input_ends(server.end)
+        processes.when_input_ends(server.end)
     heed_hang_up(server.end)
     try:
         server.run(sockets=[listener])

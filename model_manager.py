@@ -15,17 +15,16 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import catalogue
-import model_status
-from arrivals import Arrivals
-from catalogue import Task
-from claims import Claims
-from errors import ModelInUse, ModelMissing, OpenScansError
-from findings import TrainedModel
-from installation import Installation
-from model_status import CacheStats, ModelStatus
-from progress import Report
-from transfers import Download
+from openscans.errors import ModelInUse, ModelMissing, OpenScansError
+from openscans.progress import Report
+from openscans.types import TrainedModel
+from openscans.weights import catalogue, status
+from openscans.weights.catalogue import Task
+from openscans.weights.dataset_locks import Claims
+from openscans.weights.download_task import Download
+from openscans.weights.installation import Installation
+from openscans.weights.releases import Arrivals
+from openscans.weights.status import CacheStats, ModelStatus
 
 __all__ = ["CacheStats", "Deletion", "Download", "ModelStatus", "Models"]
 
@@ -59,14 +58,14 @@ class Models:
         task = catalogue.task_of(key)
         found = {place: place.condition() for place in self._places(task)}
         state = self._state(task, {condition.state for condition in found.values()})
-        return model_status.status_of(task, self._root, state=state, found=found, neighbour=self._neighbour)
+        return status.status_of(task, self._root, state=state, found=found, neighbour=self._neighbour)
 
     def statuses(self) -> dict[str, ModelStatus]:
         return {key: self.status(key) for key in catalogue.TASKS}
 
     def cache_stats(self) -> CacheStats:
         """How much room every task takes."""
-        return model_status.cache_stats(self._root)
+        return status.cache_stats(self._root)
 
     def trained_model(self, dataset_id: int) -> TrainedModel:
         """Raises ModelMissing, DamagedWeights."""
@@ -168,7 +167,7 @@ class Models:
             download.cancel()
 
     def _places(self, task: Task) -> list[Installation]:
-        return model_status.places_of(task, self._root)
+        return status.places_of(task, self._root)
 
     def _missing(self, task: Task) -> list[Installation]:
         wanted = (place for part in catalogue.with_needs(task) for place in self._places(part))

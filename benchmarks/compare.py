@@ -18,11 +18,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import networks
 from benchmarks import machine, scan, totalsegmentator
 from benchmarks.detect import training_folder
 from benchmarks.weigh import Run, run
-from findings import Point, Voxel
+from openscans import networks
+from openscans.types import Point, Voxel
 
 THEIRS = "TotalSegmentator, new process"
 FIRST = "ours, very first start (networks compiled)"

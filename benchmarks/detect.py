@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-import catalogue
-import networks
-from findings import Detection, EngineOptions, Order, TrainedModel
 from inference import Pipeline
+from openscans import networks
+from openscans.types import Detection, EngineOptions, Order, TrainedModel
+from openscans.weights import catalogue
 
 SPACING_MM = {dataset.number: dataset.spacing_mm for task in catalogue.TASKS.values() for dataset in task.datasets}
 

@@ -25,8 +25,8 @@ from typing import ClassVar
 
 import httpx
 
-import downloads
-from catalogue import VERTEBRAE_MR, Dataset
+from openscans.weights import download
+from openscans.weights.catalogue import VERTEBRAE_MR, Dataset
 
 ROOT = Path(__file__).resolve().parents[1]
 PIECE_BYTES = 1_000_000
@@ -91,7 +91,7 @@ def curl_s(url: str, target: Path) -> float:
 
 def ours_s(url: str, target: Path) -> float:
     started_s = time.monotonic()
-    downloads.fetch([url], target)
+    download.fetch([url], target)
     return time.monotonic() - started_s
 
 
@@ -103,7 +103,7 @@ def turns(url: str, folder: Path, runs: int) -> dict[str, list[float]]:
         for name, rival in rivals.items():
             target = folder / f"{name}.zip"
             seconds[name].append(rival(url, target))
-            downloads.discard(target)
+            download.discard(target)
             log.info("%d, %s: %.2f s", turn + 1, name, seconds[name][-1])
     return seconds
 

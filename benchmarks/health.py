@@ -28,8 +28,8 @@ import httpx
 from benchmarks import scan
 from benchmarks.download import process, write_model
 from benchmarks.weigh import ROOT
-from catalogue import VERTEBRAE_MR
-from findings import Point, Voxel
+from openscans.types import Point, Voxel
+from openscans.weights.catalogue import VERTEBRAE_MR
 
 PAUSE_S = 0.02
 """Between two questions: about 40 a second, which is not yet a load of its own."""

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-import networks
-from findings import EngineOptions
-from networks.plans import Plan
+from openscans import networks
+from openscans.networks.plans import Plan
+from openscans.types import EngineOptions
 
 MATRIX = 4096
 """Rows and columns: 137 GFLOP, beside which moving 64 MB in and out is nothing."""

@@ -16,15 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from totalsegmentator.map_to_binary import class_map
 
-import grids
 import inference
-import networks
-import vertebrae
-import volumes
 from benchmarks import totalsegmentator
 from benchmarks.detect import training_folder
-from findings import EngineOptions, Vertebra
-from progress import unheard
+from openscans import networks, volumes
+from openscans.progress import unheard
+from openscans.segmentation import grids, vertebrae
+from openscans.types import EngineOptions, Vertebra
 
 STEP = 0.8
 MR_STEP = 0.5
@@ -126,7 +124,7 @@ def parity(ours: NDArray[np.uint8], theirs: NDArray[np.uint8], measured: Iterabl
 
 
 def _measured_on_the_image(labels: NDArray[np.uint8]) -> dict[str, Vertebra]:
-    from findings import Voxel
+    from openscans.types import Voxel
 
     z, y, x = labels.shape
     grid = grids.ModelGrid(grids.Axis(0, 0, x - 1, x), grids.Axis(1, 0, y - 1, y), grids.Axis(2, 0, z - 1, z))

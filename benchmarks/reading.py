@@ -23,7 +23,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless
 
 from benchmarks.scan import Field, phantom_ct
 from benchmarks.weigh import ROOT
-from findings import Point, Voxel
+from openscans.types import Point, Voxel
 from phantom.files import DicomStyle, write_dicom_series
 
 SIDE, SPACING_MM = 512, Point(0.7, 0.7, 1.0)
@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 
 
 def _ours(folder: Path) -> int:
-    import volumes
-    from progress import unheard
+    from openscans import volumes
+    from openscans.progress import unheard
 
     return int(volumes.read(folder, series_uid=None, report=unheard).voxels.sum(dtype=np.int64))
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-import networks
 from benchmarks.detect import training_folder
-from findings import EngineOptions
+from openscans import networks
+from openscans.types import EngineOptions
 
 MB = 1e6
 

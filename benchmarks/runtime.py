@@ -18,9 +18,9 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from networks.checkpoint import read_tensors
-from networks.openvino_engine import graph
-from networks.plans import Plan, read_plan
+from openscans.networks.checkpoint import read_tensors
+from openscans.networks.openvino_engine import graph
+from openscans.networks.plans import Plan, read_plan
 
 log = logging.getLogger(__name__)
 

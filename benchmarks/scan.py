@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.weigh import ROOT
-from findings import Point, Voxel
+from openscans.types import Point, Voxel
 from phantom import drawing, layout, specs, spine
 from phantom.files import write_nifti
 

@@ -13,16 +13,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-import grids
 import inference
-import networks
-import vertebrae
-from findings import EngineOptions
+from openscans import networks
+from openscans.progress import unheard
+from openscans.segmentation import grids, vertebrae
+from openscans.types import EngineOptions
+from openscans.volumes import Volume
 from phantom import drawing, grid, spine
 from phantom.layout import training_folder
 from phantom.specs import SPECS
-from progress import unheard
-from volumes import Volume
 
 STEP = 0.8
 PARTS = (spine.LEVELS, spine.LEVELS[:10], spine.LEVELS[9:19], spine.LEVELS[17:])

@@ -18,7 +18,7 @@ try:
 except ImportError as error:
     raise SystemExit("Training needs PyTorch, which is not installed here; ./setup.sh without --cpu does.") from error
 
-from networks.checkpoint import read_tensors
+from openscans.networks.checkpoint import read_tensors
 from phantom import spine
 from phantom.examples import labels_of, patches, scans, used_heads
 from phantom.layout import build_module, training_folder, write_training_folder

@@ -24,7 +24,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-import errors
+from openscans import errors
 from phantom.files import PLAIN_STYLE, DicomStyle, write_dicom_series, write_nifti
 
 Array = NDArray[Any]

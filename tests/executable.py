@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from openscans.version import version
 from tests.live_server import ROOT
-from version import version
 
 NAME = f"openscans-backend-{version()}"
 SUFFIX = ".exe" if os.name == "nt" else ""

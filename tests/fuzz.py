@@ -154,7 +154,7 @@ def read_damaged(folder: Path, first: int, stop: int, seed: int) -> None:
 
 def _images(folder: Path) -> list[tuple[str, Path]]:
     """The corpus' images that can be read, each read once so that everything is loaded."""
-    import volumes
+    from openscans import volumes
     from tests.corpus import CASES
     from tests.corpus.cases import Read
 
@@ -173,8 +173,8 @@ def _outcome(path: Path) -> str:
     """The error's code, "read", or what escaped that must not."""
     import numpy as np
 
-    import volumes
-    from errors import OpenScansError
+    from openscans import volumes
+    from openscans.errors import OpenScansError
 
     try:
         volume = volumes.read(path)

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from arrivals import Arrivals
 from model_manager import Models
+from openscans.weights.download_task import Download, DownloadSnapshot
+from openscans.weights.releases import Arrivals
 from tests.release_server import DATASETS
-from transfers import Download, DownloadSnapshot
 
 MR = DATASETS[756].folder
 CHECKPOINT = f"{MR}/{DATASETS[756].training}/fold_0/checkpoint_final.pth"

@@ -8,10 +8,10 @@ import signal
 import time
 from pathlib import Path
 
-from errors import TooFewSlices
-from findings import Bounds, Detection, ImageFacts, Order, Point, TrainedModel, Vertebra, Voxel
-from progress import StageReport
-from results import Results
+from openscans.errors import TooFewSlices
+from openscans.jobs.result_cache import Results
+from openscans.progress import StageReport
+from openscans.types import Bounds, Detection, ImageFacts, Order, Point, TrainedModel, Vertebra, Voxel
 
 NO_RESULTS = Results(Path(os.devnull), settings=(), most=0)
 """Keeps nothing, so that every request is worked for."""

@@ -18,8 +18,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar, Self
 
-import catalogue
-from catalogue import Dataset
+from openscans.weights import catalogue
+from openscans.weights.catalogue import Dataset
 
 PIECE_BYTES = 4096
 CHECKPOINT_BYTES = 300_000

@@ -8,18 +8,18 @@ import os
 import sys
 from pathlib import Path
 
-import logs
-from arrivals import Arrivals
 from config import Settings
-from detection import STAGE_WEIGHTS, Detector
-from findings import TrainedModel
-from jobs import Jobs
 from main import Parts, bound, flags, serve
 from model_manager import Models
-from progress import Report
+from openscans.jobs.detector import STAGE_WEIGHTS, Detector
+from openscans.jobs.queue import Jobs
+from openscans.jobs.worker import Worker
+from openscans.jobs.worker_process import LogPlan
+from openscans.progress import Report
+from openscans.system import logs
+from openscans.types import TrainedModel
+from openscans.weights.releases import Arrivals
 from tests import pipelines
-from worker import Worker
-from worker_child import LogPlan
 
 
 class WeightsOnPaper:

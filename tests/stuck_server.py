@@ -5,16 +5,16 @@ import os
 import sys
 import time
 
-from arrivals import Arrivals
 from config import Settings
-from detection import STAGE_WEIGHTS, Detector
-from jobs import Jobs
 from main import Parts, bound, flags, serve
 from model_manager import Models
+from openscans.jobs.detector import STAGE_WEIGHTS, Detector
+from openscans.jobs.queue import Jobs
+from openscans.jobs.worker import Worker
+from openscans.jobs.worker_process import LogPlan
+from openscans.weights.releases import Arrivals
 from tests import pipelines
 from tests.scripted_server import WeightsOnPaper
-from worker import Worker
-from worker_child import LogPlan
 
 FAR_TOO_LONG_S = 60
 

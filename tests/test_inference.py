@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import grids
-import networks
-from errors import DamagedWeights
-from findings import EngineOptions, Order, TrainedModel, Voxel
 from inference import Pipeline
-from networks import Network, Plan
+from openscans import networks
+from openscans.errors import DamagedWeights
+from openscans.networks import Network, Plan
+from openscans.segmentation import grids
+from openscans.types import EngineOptions, Order, TrainedModel, Voxel
 from phantom import layout
 from phantom.files import write_nifti
 from phantom.specs import NetworkSpec

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from errors import OpenScansError
+from openscans.errors import OpenScansError
 from tests.corpus.scene import SHAPE, SPACING_MM
 
 

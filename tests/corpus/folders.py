@@ -7,7 +7,7 @@ import pydicom
 from pydicom.fileset import FileSet
 from pydicom.uid import EncapsulatedPDFStorage, XRayRadiationDoseSRStorage, generate_uid
 
-import errors
+from openscans import errors
 from phantom.files import DicomStyle
 from tests import bad_files
 from tests.bad_files import edit

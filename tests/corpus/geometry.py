@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-import errors
+from openscans import errors
 from phantom.files import DicomStyle
 from tests import bad_files
 from tests.bad_files import edit

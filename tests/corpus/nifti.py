@@ -6,7 +6,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-import errors
+from openscans import errors
 from phantom.files import RAS_FROM_LPS, reorient, write_nifti
 from tests import bad_files
 from tests.corpus.cases import Case, Read

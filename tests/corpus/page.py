@@ -9,7 +9,7 @@ PAGE = Path(__file__).resolve().parents[2] / "DICOM.md"
 
 INTRODUCTION = f"""# Which images are read
 
-{len(CASES)} images and what reading them gives; `tests/test_corpus.py` makes each of them and holds every line.
+{len(CASES)} images and what reading them gives; `tests/volumes/test_corpus.py` makes each of them and holds every line.
 `python -m tests.corpus.page` writes this page from the same table.
 
 A size is columns × rows × slices as the client sees them, with their distances in mm. A code in parentheses is a

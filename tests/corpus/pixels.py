@@ -23,7 +23,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-import errors
+from openscans import errors
 from phantom.files import ENCODERS, DicomStyle
 from tests import bad_files
 from tests.bad_files import edit

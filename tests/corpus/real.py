@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-import errors
+from openscans import errors
 from tests.corpus.cases import Case, Outcome, Read
 
 FOLDER = Path(__file__).resolve().parents[3] / "shared" / "data" / "dicom"

@@ -1,0 +1,180 @@
+"""From what a client asked to an order for the worker: which networks, whether they must be fetched first.
+
+Knows the tasks' recipes; nothing of HTTP, queues, or how a network is run.
+"""
+
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Protocol
+
+from openscans.errors import ModelError, UnknownTask, UnsupportedModality
+from openscans.jobs.result_cache import Entry, Results
+from openscans.progress import Report, StageReport, unheard
+from openscans.types import Detection, Notice, Order, TrainedModel
+
+STAGE_WEIGHTS: Mapping[str, float] = {
+    "downloading": 40.0,
+    "reading": 0.7,
+    "localising": 2.0,
+    "segmenting": 8.0,
+    "measuring": 0.5,
+}
+"""About the seconds that each takes beside the others, for an abdomen of 220 slices on two cores and 100 Mbit/s."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The networks that serve one task, by their dataset's number.
+
+    Steps as TotalSegmentator has them: 0.8 of the patch for its `total` tasks, nnU-Net's own 0.5 for the others.
+    """
+
+    task: str
+    segmenter: int
+    localiser: int | None
+    step: float
+
+    @property
+    def tasks(self) -> frozenset[str]:
+        """The tasks whose models it opens; the 6 mm network belongs to total_body."""
+        return frozenset({self.task} if self.localiser is None else {self.task, "total_body"})
+
+
+RECIPES = {
+    recipe.task: recipe
+    for recipe in (
+        Recipe("vertebrae", segmenter=292, localiser=298, step=0.8),
+        Recipe("total_body", segmenter=297, localiser=298, step=0.8),
+        Recipe("vertebrae_mr", segmenter=756, localiser=None, step=0.5),
+    )
+}
+
+FAST = {"vertebrae": "total_body", "total_body": "total_body"}
+"""The task that finds the same vertebrae in less time."""
+
+BY_MODALITY = {"CT": "vertebrae", None: "vertebrae", "MR": "vertebrae_mr"}
+
+NO_FAST_MODE = Notice("fast_mode_unavailable", "There is no fast model for MR images; the full one was used.")
+
+
+@dataclass(frozen=True)
+class DetectionRequest:
+    """What a client asked for. ``device`` None is the server's setting, ``model`` None is chosen by modality."""
+
+    path: Path
+    fast_mode: bool = False
+    device: str | None = None
+    series_uid: str | None = None
+    model: str | None = None
+    use_cache: bool = True
+
+    def __post_init__(self) -> None:
+        if self.model is not None and self.model not in RECIPES:
+            raise UnknownTask("There is no model of that name.")
+
+
+class Worker(Protocol):
+    """Where image files are opened and networks run."""
+
+    def modality(self, path: Path, series_uid: str | None, report: StageReport) -> str | None: ...
+    def detect(self, order: Order, report: StageReport) -> Detection: ...
+
+
+class Weights(Protocol):
+    """Where the networks' weights come from."""
+
+    def ensure(self, task: str, report: Report) -> None: ...
+    def in_use(self, tasks: Collection[str], report: Report) -> AbstractContextManager[None]: ...
+    def trained_model(self, dataset_id: int) -> TrainedModel: ...
+
+
+class Detector:
+    """Performs a `DetectionRequest`, from the choice of the model to the answer."""
+
+    def __init__(self, worker: Worker, weights: Weights, results: Results, *, auto_download: bool, device: str) -> None:
+        self._worker = worker
+        self._weights = weights
+        self._results = results
+        self._auto_download = auto_download
+        self._device = device
+
+    def recall(self, request: DetectionRequest, report: Report = unheard) -> Detection | None:
+        """What was found in the same image by the same networks before; None where that is not known.
+
+        ``report`` is called while files are looked at, and may raise Cancelled.
+        """
+        since = perf_counter()
+        entry = self._entry(request, report)
+        kept = None if entry is None else entry.recall()
+        if kept is None:
+            return None
+        try:
+            order = self._order(request, RECIPES[kept.task])
+        except ModelError:
+            return None
+        if tuple(network.sha256 for network in order.networks) != kept.weights:
+            return None
+        return Detection(
+            vertebrae=kept.vertebrae,
+            image=kept.image,
+            order=order,
+            device=kept.device,
+            warnings=kept.warnings,
+            timings_ms={"recall": round((perf_counter() - since) * 1000)},
+            cached=True,
+        )
+
+    def __call__(self, request: DetectionRequest, report: StageReport) -> Detection:
+        """Raises VolumeError, ModelError, WorkerCrashed, OutOfMemory, and Cancelled."""
+        report("reading", 0, 1)
+        entry = self._entry(request, partial(report, "reading"))
+        found = self._found(request, report)
+        if entry is not None:
+            entry.keep(found)
+        return found
+
+    def _entry(self, request: DetectionRequest, report: Report = unheard) -> Entry | None:
+        """Where the answer is kept; None for what shall be found anew."""
+        if not request.use_cache:
+            return None
+        question = (request.model or "", str(request.fast_mode), request.device or self._device)
+        return self._results.entry(request.path, request.series_uid, question, report)
+
+    def _found(self, request: DetectionRequest, report: StageReport) -> Detection:
+        task = request.model or self._task_by_modality(request, report)
+        recipe = RECIPES[FAST.get(task, task) if request.fast_mode else task]
+        found = self._performed(request, recipe, report)
+        if request.fast_mode and task not in FAST:
+            return replace(found, warnings=(*found.warnings, NO_FAST_MODE))
+        return found
+
+    def _performed(self, request: DetectionRequest, recipe: Recipe, report: StageReport) -> Detection:
+        if self._auto_download:
+            self._weights.ensure(recipe.task, partial(report, "downloading"))
+        with self._weights.in_use(recipe.tasks, partial(report, "downloading")):
+            # What is found inside the block cannot be deleted before its end.
+            return self._worker.detect(self._order(request, recipe), report)
+
+    def _task_by_modality(self, request: DetectionRequest, report: StageReport) -> str:
+        modality = self._worker.modality(request.path, request.series_uid, report)
+        if modality not in BY_MODALITY:
+            raise UnsupportedModality("The series is neither CT nor MR.")
+        return BY_MODALITY[modality]
+
+    def _order(self, request: DetectionRequest, recipe: Recipe) -> Order:
+        """Raises ModelMissing."""
+        localiser = None if recipe.localiser is None else self._weights.trained_model(recipe.localiser)
+        return Order(
+            path=request.path,
+            task=recipe.task,
+            segmenter=self._weights.trained_model(recipe.segmenter),
+            localiser=localiser,
+            step=recipe.step,
+            series_uid=request.series_uid,
+            fast_mode=request.fast_mode,
+            device=request.device or self._device,
+        )

@@ -1,0 +1,140 @@
+"""Which image lies at a path, told by its files alone: their sizes, times, and the bytes that tell one from another.
+
+Knows files; reads no header and no pixel, so that it can be asked before every detection.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from openscans.errors import FolderTooLarge
+from openscans.progress import Report, unheard
+from openscans.system.folder_walk import FolderWalk, is_file
+
+HEAD_BYTES = 4096
+"""A DICOM file's own SOPInstanceUID stands within the first 500 bytes, and its slice's place soon after."""
+
+DICOM_MAGIC, DICOM_MAGIC_AT = b"DICM", 128
+
+WHOLE_SUFFIXES = (".nii", ".nii.gz")
+"""One file that holds the whole image. NRRD, MetaImage and Analyze headers may name other files, wherever they lie."""
+
+LARGEST_WHOLE_BYTES = 2**32
+"""Of a file that is digested whole: some seconds. A larger one is no image that fits into a usual memory."""
+
+UNKNOWN_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".hdr.gz", ".img")
+
+PIECE_BYTES = 2**22
+"""Of a file that is digested whole; after each it may be heard that nobody wants the answer any more."""
+
+MOST_FILES = 10_000
+"""Beyond this, looking at each file would take as long as detecting anew."""
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """How a file stood in its folder when it was looked at. ``path`` is text: thousands are compared and opened."""
+
+    path: str
+    size_bytes: int
+    modified_ns: int
+
+
+@dataclass(frozen=True)
+class Identity:
+    """``digest`` stays the same for a copy with the same times, whatever its names, and for no other image.
+
+    ``files`` are in an order that only the files' contents decide.
+    """
+
+    digest: str
+    files: tuple[str, ...]
+    listed: "Listing"
+
+    def is_still(self) -> bool:
+        """Whether no file has come, gone or been written since."""
+        return self.listed == self.listed.again()
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files below ``top``, or only those in it, or ``top`` alone where it is a file."""
+
+    top: Path
+    deep: bool
+    stamps: tuple[Stamp, ...]
+
+    @classmethod
+    def of(cls, top: Path, *, deep: bool) -> "Listing":
+        """Raises OSError and FolderTooLarge."""
+        files = _files(top, deep=deep) if top.is_dir() else [(str(top), top.stat())]
+        # One more than are looked at tells that they are too many; a whole disk would take minutes and much memory.
+        few = islice(files, MOST_FILES + 1)
+        found = [Stamp(path, stat.st_size, stat.st_mtime_ns) for path, stat in few]
+        return cls(top, deep, tuple(sorted(found, key=lambda stamp: stamp.path)))
+
+    def again(self) -> "Listing | None":
+        try:
+            return Listing.of(self.top, deep=self.deep)
+        except (OSError, FolderTooLarge):
+            return None
+
+
+def identity_of(path: Path, series_uid: str | None, report: Report = unheard) -> Identity | None:
+    """None for images that may lie in files which their names do not tell, for too many or too large files, for none.
+
+    What a reader of DICOM would look at: a folder with all below it; a file with those beside it, and with
+    ``series_uid``, which may name another series, with those below too. ``report`` stays at nothing done.
+    """
+    name = path.name.lower()
+    try:
+        if name.endswith(UNKNOWN_SUFFIXES) and not path.is_dir():
+            return None
+        if name.endswith(WHOLE_SUFFIXES) and not path.is_dir() and not _is_dicom(path):
+            return _identity(Listing.of(path, deep=False), report, whole=True)
+        if path.is_dir():
+            return _identity(Listing.of(path, deep=True), report)
+        return _identity(Listing.of(path.parent, deep=series_uid is not None), report, named=str(path))
+    except (OSError, FolderTooLarge):
+        return None
+
+
+def _identity(listed: Listing, report: Report, *, whole: bool = False, named: str | None = None) -> Identity | None:
+    if not 0 < len(listed.stamps) <= MOST_FILES:
+        return None
+    if whole and listed.stamps[0].size_bytes > LARGEST_WHOLE_BYTES:
+        return None
+    told = sorted((_told(stamp, report, whole=whole), stamp.path) for stamp in listed.stamps)
+    own = [text for text, path in told if path == named]
+    if named is not None and not own:
+        # Some disks know a file by other spellings than its folder lists. Which of the files is meant is not told then.
+        return None
+    lines = "\n".join([*own, "", *(text for text, _ in told)])
+    return Identity(hashlib.sha256(lines.encode()).hexdigest(), tuple(path for _, path in told), listed)
+
+
+def _told(stamp: Stamp, report: Report, *, whole: bool) -> str:
+    """One file in a line: its size, its time, and the digest of its beginning, or of all of it."""
+    report(0, 1)
+    with open(stamp.path, "rb", buffering=0) as file:  # noqa: PTH123 - the path is text
+        digest = hashlib.sha256(b"" if whole else file.read(HEAD_BYTES))
+        while whole and (piece := file.read(PIECE_BYTES)):
+            digest.update(piece)
+            report(0, 1)
+    return f"{digest.hexdigest()} {stamp.size_bytes} {stamp.modified_ns}"
+
+
+def _is_dicom(file: Path) -> bool:
+    with file.open("rb") as stream:
+        return stream.read(DICOM_MAGIC_AT + len(DICOM_MAGIC)).endswith(DICOM_MAGIC)
+
+
+def _files(top: Path, *, deep: bool) -> Iterator[tuple[str, os.stat_result]]:
+    """Raises OSError where a folder or file cannot be looked at: next time it may be, and be another image."""
+    walk = FolderWalk(top, deep)
+    yield from ((entry.path, entry.stat()) for entry in walk if is_file(entry))
+    if walk.unlisted:
+        raise OSError("A folder cannot be listed.")

@@ -1,0 +1,1 @@
+"""Labels of voxels: the model grid, the sliding window, vertebrae, doubts. Knows nothing of files or HTTP."""

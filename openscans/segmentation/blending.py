@@ -1,0 +1,167 @@
+"""How the logits of overlapping patches are weighted and summed, and which label wins. Knows arrays only."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openscans.system.parallel import share_out
+
+GAUSSIAN_PEAK = 10.0
+"""nnU-Net scales its weights so, that small ones survive float16 (`predict_from_raw_data`)."""
+
+GAUSSIAN_REACH = 4.0
+"""scipy's gaussian_filter, which nnU-Net uses, ends after so many standard deviations."""
+
+LARGEST_FLOAT32_BYTES = 2**30
+"""Sums that would take more are kept in float16, as nnU-Net keeps all of them, which rounds logits to whole numbers
+at the image's corners, where a patch weighs least."""
+
+BLOCK_VOXELS = 2**13
+"""Voxels that are decided together: with float32 sums of some thirty classes they stay in a core's second cache."""
+
+Float32 = NDArray[np.float32]
+Window = tuple[slice, slice, slice]
+
+
+def window_of(corner: Sequence[int], size: Sequence[int]) -> Window:
+    """The part of an array (z, y, x) that begins at ``corner``."""
+    z, y, x = (slice(start, start + length) for start, length in zip(corner, size, strict=True))
+    return z, y, x
+
+
+@lru_cache(maxsize=4)
+def gaussian(patch_zyx: tuple[int, int, int]) -> Float32:
+    """The weight of each voxel of a patch: a Gaussian of sigma = patch / 8 about the voxel patch // 2, nowhere 0.
+
+    nnU-Net's `compute_gaussian`, rounded to float16 as there.
+    """
+    weights = np.ones((1, 1, 1))
+    for axis, size in enumerate(patch_zyx):
+        weights = weights * _bell(size).reshape([-1 if other == axis else 1 for other in range(3)])
+    rounded: NDArray[np.float32] = (weights * GAUSSIAN_PEAK).astype(np.float16).astype(np.float32)
+    np.maximum(rounded, np.min(rounded[rounded > 0]), out=rounded)
+    rounded.flags.writeable = False
+    return rounded
+
+
+def _bell(size: int) -> NDArray[np.float64]:
+    sigma = size / 8
+    reach = int(GAUSSIAN_REACH * sigma + 0.5)
+    distance = np.arange(size) - size // 2
+    return np.where(np.abs(distance) <= reach, np.exp(-0.5 * (distance / sigma) ** 2), 0.0)
+
+
+def value_bytes(values: int) -> int:
+    """How many bytes each of so many sums takes."""
+    return 4 if values * 4 <= LARGEST_FLOAT32_BYTES else 2
+
+
+@dataclass(frozen=True)
+class Plane:
+    """One plane of an image: ``sums`` (class, y, x) that, divided by ``weights`` (y, x), are logits; None: that are."""
+
+    sums: NDArray[np.floating[Any]]
+    weights: Float32 | None = None
+
+
+@dataclass(frozen=True)
+class Summed(Plane):
+    """A plane that several patches see."""
+
+    weights: Float32
+
+
+def planes_of(logits: Float32) -> list[Plane]:
+    """The planes of one patch's ``logits`` (class, z, y, x), as views."""
+    return [Plane(logits[:, z]) for z in range(logits.shape[1])]
+
+
+class Sums:
+    """Weighted sums of logits over a band of planes as deep as a patch, which moves down the image.
+
+    Where patches are as wide as the image, planes that only one of them saw need no sums, and none are made.
+    """
+
+    def __init__(self, classes: int, gaussian: Float32, image_shape: Sequence[int]) -> None:
+        self._gaussian = gaussian
+        self.depth = len(gaussian)
+        self._shape = (classes, *image_shape[1:])
+        self._kind = np.float32 if value_bytes(self.depth * math.prod(self._shape)) == 4 else np.float16
+        self._covers = gaussian.shape[1:] == tuple(image_shape[1:])
+        self._held: list[Summed | None] = [None] * self.depth
+        self._alone: Float32 | None = None
+
+    def add(self, logits: Float32, y: int, x: int) -> None:
+        """Add a patch's ``logits`` (class, z, y, x) at row ``y`` and column ``x`` of the band.
+
+        The ``logits`` of a patch as wide as the image must not change before `finish`.
+        """
+        if self._covers:
+            self._alone = logits
+        else:
+            self._sum(logits, y, x, range(self.depth))
+
+    def finish(self, labels: NDArray[np.uint8], probabilities: NDArray[np.float16]) -> None:
+        """Decide as many planes of the band as ``labels`` has, and move the band down by as many."""
+        ready, alone = len(labels), self._alone
+        if alone is None:
+            decide([plane for plane in self._held[:ready] if plane is not None], labels, probabilities)
+        else:
+            self._sum(alone, 0, 0, [z for z, plane in enumerate(self._held) if plane is not None])
+            own = planes_of(alone[:, :ready])
+            decide([held or plane for held, plane in zip(self._held, own, strict=False)], labels, probabilities)
+        self._held = [*self._held[ready:], *[None] * ready]
+        if alone is not None:
+            rest = range(self.depth - ready)
+            self._sum(alone[:, ready:], 0, 0, [z for z in rest if self._held[z] is None])
+            self._alone = None
+
+    def _sum(self, logits: Float32, y: int, x: int, planes: Sequence[int]) -> None:
+        weights = self._gaussian[self.depth - logits.shape[1] :]
+        _, rows, columns = window_of((0, y, x), self._gaussian.shape)
+
+        def add_planes(part: slice) -> None:
+            for z in planes[part]:
+                held = self._held[z] or Summed(np.zeros(self._shape, self._kind), np.zeros(self._shape[1:], np.float32))
+                held.sums[:, rows, columns] += logits[:, z] * weights[z]
+                held.weights[rows, columns] += weights[z]
+                self._held[z] = held
+
+        share_out(add_planes, len(planes))
+
+
+def decide(planes: Sequence[Plane], labels: NDArray[np.uint8], probabilities: NDArray[np.float16]) -> None:
+    """Write each voxel's class that has most in ``planes`` and, unless it is 0, its softmax probability, (z, y, x)."""
+
+    def decide_planes(part: slice) -> None:
+        rows_at_once = max(BLOCK_VOXELS // labels.shape[2], 1)
+        for z in range(part.start, part.stop):
+            sums, weights = planes[z].sums, planes[z].weights
+            for y in range(0, labels.shape[1], rows_at_once):
+                rows = slice(y, y + rows_at_once)
+                own_weights = None if weights is None else weights[rows]
+                labels[z, rows], probabilities[z, rows] = _decided(sums[:, rows], own_weights)
+
+    share_out(decide_planes, len(labels))
+
+
+def _decided(sums: NDArray[np.floating[Any]], weights: Float32 | None) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
+    """`decide` for some rows of a plane, (class, y, x)."""
+    own = np.ascontiguousarray(sums, np.float32).reshape(len(sums), -1)
+    best = own.max(axis=0)
+    # Most voxels are background; the rest of the work, which is the most of it, is left to the others.
+    named = np.flatnonzero(best > own[0])
+    below = own[:, named]
+    below -= best[named]
+    winner = np.zeros(best.shape, np.uint8)
+    winner[named] = (below == 0).argmax(axis=0)  # of truth values far faster than of numbers
+    if weights is not None:
+        below /= weights.ravel()[named]
+    probabilities = np.zeros(best.shape, np.float16)
+    probabilities[named] = 1 / np.exp(below, out=below).sum(axis=0)
+    return winner.reshape(sums.shape[1:]), probabilities.reshape(sums.shape[1:])

@@ -1,0 +1,287 @@
+"""Where voxels lie: the client's grid, the grid a network sees, and patient millimetres.
+
+Knows numpy and nothing of files or networks. An index is always given as (x, y, z), an array as (z, y, x).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openscans.types import Bounds, Point, Voxel
+
+Affine = NDArray[np.float64]
+"""4 × 4; maps a voxel's index (x, y, z, 1), centre of voxel, to patient millimetres in LPS."""
+
+RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of a model grid: ``count`` samples from index ``first`` to ``last`` of the client's axis ``source``.
+
+    Corner-aligned: the first sample lies on ``first`` and the last on ``last``, as `scipy.ndimage.zoom` places them.
+    ``last`` < ``first`` where the two axes run against each other. ``source`` is 0, 1, 2 for the client's x, y, z.
+    """
+
+    source: int
+    first: int
+    last: int
+    count: int
+
+    def __post_init__(self) -> None:
+        if self.source not in (0, 1, 2) or self.count < 1 or min(self.first, self.last) < 0:
+            raise ValueError(f"not an axis of a grid: {self}")
+
+    @property
+    def length(self) -> int:
+        """Client voxels that the axis covers."""
+        return abs(self.last - self.first) + 1
+
+    @property
+    def step(self) -> float:
+        """Client indices from one sample to the next, negative where the axes run against each other."""
+        return (self.last - self.first) / (self.count - 1) if self.count > 1 else 0.0
+
+    def nearest(self) -> NDArray[np.intp]:
+        """For each client voxel, from ``first`` to ``last``, the sample nearest to it.
+
+        Halves are rounded up as `scipy.ndimage.zoom` rounds them for order 0.
+        """
+        scale = (self.count - 1) / (self.length - 1) if self.length > 1 else 0.0
+        return np.floor(np.arange(self.length) * scale + 0.5).astype(np.intp)
+
+    def shares(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """For each sample: how many client voxels it is the nearest of, and the sum of their indices."""
+        nearest = self.nearest()
+        indices = np.linspace(self.first, self.last, self.length)
+        return np.bincount(nearest, minlength=self.count).astype(float), np.bincount(nearest, indices, self.count)
+
+
+@dataclass(frozen=True)
+class ModelGrid:
+    """The grid a network sees: axes x, y, z towards the patient's right, anterior and superior, nearest to RAS."""
+
+    x: Axis
+    y: Axis
+    z: Axis
+
+    @property
+    def axes(self) -> tuple[Axis, Axis, Axis]:
+        return self.x, self.y, self.z
+
+    @property
+    def shape_zyx(self) -> tuple[int, int, int]:
+        return self.z.count, self.y.count, self.x.count
+
+
+def spacing_mm(affine_lps: Affine) -> tuple[float, float, float]:
+    """Distance between neighbouring voxels along x, y, z."""
+    x, y, z = np.linalg.norm(affine_lps[:3, :3], axis=0)
+    return float(x), float(y), float(z)
+
+
+def _nifti_spacing_mm(affine_lps: Affine) -> list[float]:
+    """`spacing_mm` as a NIfTI header holds it (float32), which is what TotalSegmentator reckons with."""
+    return [float(np.float32(spacing)) for spacing in spacing_mm(affine_lps)]
+
+
+def whole(size: Voxel) -> Bounds:
+    """The box of all voxels of an image."""
+    return Bounds(min=Voxel(0, 0, 0), max=Voxel(size.x - 1, size.y - 1, size.z - 1))
+
+
+def grown(box: Bounds, affine_lps: Affine, *, margin_mm: float, size: Voxel) -> Bounds:
+    """``box`` with a margin on every side, clipped to the image.
+
+    The margin is cut down to whole voxels as TotalSegmentator cuts it (`cropping.crop_to_mask`), whose spacings are
+    NIfTI's float32.
+    """
+    x, y, z = (int(margin_mm / spacing) for spacing in _nifti_spacing_mm(affine_lps))
+    return Bounds(
+        min=Voxel(max(box.min.x - x, 0), max(box.min.y - y, 0), max(box.min.z - z, 0)),
+        max=Voxel(min(box.max.x + x, size.x - 1), min(box.max.y + y, size.y - 1), min(box.max.z + z, size.z - 1)),
+    )
+
+
+def model_grid(affine_lps: Affine, box: Bounds, target_mm: Sequence[float]) -> ModelGrid:
+    """The grid over ``box`` with about ``target_mm`` (x, y, z of the model) between samples.
+
+    Sizes are rounded as TotalSegmentator rounds them (`resampling.change_spacing`: float32 spacing over target, times
+    the number of voxels, Python's round).
+    """
+    orientation = _canonical_orientation(RAS_FROM_LPS @ affine_lps)
+    spacings = _nifti_spacing_mm(affine_lps)
+    first = (box.min.x, box.min.y, box.min.z)
+    last = (box.max.x, box.max.y, box.max.z)
+    axes = []
+    for (source, forward), target in zip(orientation, target_mm, strict=True):
+        ends = (first[source], last[source]) if forward else (last[source], first[source])
+        # In this order: spacing times voxels over target falls on the other side of some halves.
+        count = max(round((last[source] - first[source] + 1) * (spacings[source] / target)), 1)
+        axes.append(Axis(source, *ends, count))
+    return ModelGrid(*axes)
+
+
+def _canonical_orientation(affine_ras: NDArray[np.float64]) -> list[tuple[int, bool]]:
+    """For right, anterior, superior in turn: the voxel axis nearest to it and whether it runs the same way.
+
+    The algorithm of `nibabel.orientations.io_orientation`, so that the same image is turned the same way.
+    """
+    columns: NDArray[np.float64] = affine_ras[:3, :3]
+    u, singular, vt = np.linalg.svd(columns / np.linalg.norm(columns, axis=0), full_matrices=False)
+    keep = singular > np.max(singular) * 3 * np.finfo(np.float64).eps
+    rotation = u[:, keep] @ vt[keep]
+    found: dict[int, tuple[int, bool]] = {}
+    for source in np.argsort(np.min(-(rotation**2), axis=0), kind="stable"):
+        target = int(np.argmax(np.abs(rotation[:, source])))
+        found[target] = int(source), bool(rotation[target, source] > 0)
+        rotation[target, :] = 0
+    return [found[target] for target in range(3)]
+
+
+def sample(voxels: NDArray[np.generic], grid: ModelGrid, *, truncate: bool) -> NDArray[np.float32]:
+    """Linear interpolation of client ``voxels`` (z, y, x) on ``grid``: (z, y, x), float32, unit of the voxels.
+
+    ``truncate``: voxels with fractions lose them before the interpolation. Of the volume only the voxels beside a
+    sample are read, a plane at a time, so that no second copy of it is made.
+    """
+    view = _turned(voxels, grid)
+    rows, columns, planes = _neighbours(grid.y), _neighbours(grid.x), _neighbours(grid.z)
+    cut = truncate and not np.issubdtype(voxels.dtype, np.integer)
+
+    @lru_cache(maxsize=2)  # Each plane is the upper neighbour of some samples and then the lower one of the next.
+    def sampled(index: int) -> NDArray[np.float32]:
+        return _between(_between(view[index], rows, axis=0, truncate=cut), columns, axis=1)
+
+    result = np.empty(grid.shape_zyx, np.float32)
+    for index, weight in enumerate(planes.weight):
+        plane = sampled(int(planes.before[index]))
+        result[index] = plane + weight * (sampled(int(planes.after[index])) - plane) if weight else plane
+    return result
+
+
+def _turned(voxels: NDArray[np.generic], grid: ModelGrid) -> NDArray[np.generic]:
+    """The part of client ``voxels`` that ``grid`` covers, as a view whose axes run as the grid's do."""
+    slices: list[slice] = [slice(None)] * 3
+    for axis in grid.axes:
+        low, high = min(axis.first, axis.last), max(axis.first, axis.last)
+        slices[2 - axis.source] = slice(low, high + 1)
+    order = [2 - axis.source for axis in (grid.z, grid.y, grid.x)]
+    flips = tuple(slice(None, None, 1 if axis.first <= axis.last else -1) for axis in (grid.z, grid.y, grid.x))
+    return voxels[tuple(slices)].transpose(order)[flips]
+
+
+@dataclass(frozen=True)
+class _Neighbours:
+    """Per sample of an axis: the index before it, the index after it, and how far it lies towards the latter."""
+
+    before: NDArray[np.intp]
+    after: NDArray[np.intp]
+    weight: NDArray[np.float32]
+
+    @property
+    def exact(self) -> bool:
+        return not self.weight.any()
+
+
+def _neighbours(axis: Axis) -> _Neighbours:
+    position = np.arange(axis.count) * abs(axis.step)
+    before = np.minimum(position.astype(np.intp), axis.length - 1)
+    weight = (position - before).astype(np.float32)
+    return _Neighbours(before, np.minimum(before + 1, axis.length - 1), weight)
+
+
+def _between(
+    plane: NDArray[np.generic], neighbours: _Neighbours, *, axis: int, truncate: bool = False
+) -> NDArray[np.float32]:
+    def at(index: NDArray[np.intp]) -> NDArray[np.float32]:
+        values: NDArray[np.float32] = plane.take(index, axis).astype(np.float32, copy=False)
+        return np.trunc(values, out=values) if truncate else values
+
+    # a + weight · (b − a) keeps an even region exactly even, where (1 − w) · a + w · b would fall short of a whole
+    # number and be truncated to the one below.
+    low = at(neighbours.before)
+    if neighbours.exact:
+        return low
+    weight = neighbours.weight[:, None] if axis == 0 else neighbours.weight
+    high = at(neighbours.after)
+    high -= low
+    high *= weight
+    low += high
+    return low
+
+
+def client_point(grid: ModelGrid, index_xyz: Sequence[float]) -> Point:
+    """Where a position on ``grid`` (sample indices, fractions allowed) lies among the client's voxels."""
+    position = [0.0, 0.0, 0.0]
+    for axis, index in zip(grid.axes, index_xyz, strict=True):
+        position[axis.source] = axis.first + index * axis.step
+    return Point(*position)
+
+
+def client_centroid(grid: ModelGrid, mask: NDArray[np.bool_], low_xyz: Sequence[int]) -> Point:
+    """Centre of mass of the client's voxels whose nearest sample is set in ``mask`` (z, y, x) from ``low_xyz`` on.
+
+    It is that of the label map that the client would see; the mean of the samples is up to half a voxel from it,
+    because samples stand for different numbers of voxels. Where they stand for none, it is that mean.
+    """
+    (x_counts, x_sums), (y_counts, y_sums), (z_counts, z_sums) = (
+        (counts[low : low + size], sums[low : low + size])
+        for (counts, sums), low, size in zip(
+            (axis.shares() for axis in grid.axes), low_xyz, mask.shape[::-1], strict=True
+        )
+    )
+    rows = mask @ x_counts
+    voxels = z_counts @ rows @ y_counts
+    if voxels == 0:
+        middle = np.argwhere(mask).mean(axis=0)[::-1]
+        return client_point(grid, [low + float(offset) for low, offset in zip(low_xyz, middle, strict=True)])
+    position = [0.0, 0.0, 0.0]
+    totals = (z_counts @ (mask @ x_sums) @ y_counts, z_counts @ rows @ y_sums, z_sums @ rows @ y_counts)
+    for axis, total in zip(grid.axes, totals, strict=True):
+        position[axis.source] = float(total / voxels)
+    return Point(*position)
+
+
+def client_bounds(grid: ModelGrid, low_xyz: Sequence[int], high_xyz: Sequence[int]) -> Bounds:
+    """The client's voxels whose nearest sample lies in the inclusive box ``low_xyz`` … ``high_xyz`` of ``grid``.
+
+    Where the client's voxels are so coarse that none is nearest to the box, the one nearest to its middle.
+    """
+    low, high = [0, 0, 0], [0, 0, 0]
+    for axis, lower, upper in zip(grid.axes, low_xyz, high_xyz, strict=True):
+        nearest = axis.nearest()
+        inside = np.flatnonzero((nearest >= lower) & (nearest <= upper))
+        if inside.size == 0:
+            inside = np.array([round((lower + upper) / 2 * abs(axis.step))])
+        ends = [axis.first + int(end) * (1 if axis.first <= axis.last else -1) for end in (inside[0], inside[-1])]
+        low[axis.source], high[axis.source] = min(ends), max(ends)
+    return Bounds(min=Voxel(*low), max=Voxel(*high))
+
+
+def client_labels(labels: NDArray[np.uint8], grid: ModelGrid, size: Voxel) -> NDArray[np.uint8]:
+    """The label map (z, y, x) of ``grid`` on the client's whole grid: nearest sample inside, 0 outside."""
+    result = np.zeros((size.z, size.y, size.x), np.uint8)
+    _turned(result, grid)[:] = labels[np.ix_(grid.z.nearest(), grid.y.nearest(), grid.x.nearest())]
+    return result
+
+
+def lps_mm(affine_lps: Affine, position: Point) -> Point:
+    """A position among the client's voxels, in patient millimetres (LPS)."""
+    x, y, z = (affine_lps @ (position.x, position.y, position.z, 1.0))[:3]
+    return Point(float(x), float(y), float(z))
+
+
+def sample_spacing_mm(grid: ModelGrid, affine_lps: Affine) -> tuple[float, float, float]:
+    """Distance between neighbouring samples of ``grid`` along its x, y, z; a lone sample's is all it stands for."""
+    spacings = spacing_mm(affine_lps)
+    x, y, z = (spacings[axis.source] * (abs(axis.step) if axis.count > 1 else axis.length) for axis in grid.axes)
+    return x, y, z
+
+
+def sample_volume_ml(grid: ModelGrid, affine_lps: Affine) -> float:
+    """The volume that one sample of ``grid`` stands for."""
+    return float(np.prod(sample_spacing_mm(grid, affine_lps))) / 1000

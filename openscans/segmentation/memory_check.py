@@ -1,0 +1,60 @@
+"""Refuses a detection that does not fit into memory: before its image is read, and again before the fine network runs.
+
+Knows how large the arrays of each step become; neither files nor voxels. Reckons the least that is needed for sure, so
+that nothing is refused that could have been done.
+"""
+
+import math
+from dataclasses import dataclass
+
+from openscans import networks
+from openscans.segmentation import grids, sliding_window
+from openscans.system import memory
+from openscans.types import Bounds, Voxel
+from openscans.volumes import Extent
+
+VOXEL_BYTES = 2
+"""Of the image as it is held while networks run, at least (int16)."""
+
+SAMPLE_BYTES = 4 + 4 + 1 + 2
+"""Of a voxel at a network's spacing: its value, the same normalised, and what becomes its label and probability."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One network's part in a detection. ``held``: it is loaded, or being loaded, and takes memory already."""
+
+    plan: networks.Plan
+    device: str
+    step: float
+    held: bool
+
+
+def check_detection(extent: Extent, localiser: Run | None, segmenter: Run) -> None:
+    """Raises OutOfMemory where an image of ``extent`` cannot be held and run through the networks.
+
+    How much of it the segmenter will see is not known where a localiser goes first; then its one patch counts.
+    """
+    z, y, x = extent.shape_zyx
+    whole = grids.whole(Voxel(x, y, z))
+    need_bytes = math.prod(extent.shape_zyx) * VOXEL_BYTES
+    need_bytes += _arrays_bytes(localiser or segmenter, whole, extent.affine_lps)
+    need_bytes += sum(_network_bytes(run) for run in (localiser, segmenter) if run is not None)
+    memory.check_free(need_bytes, "The detection")
+
+
+def check_run(run: Run, box: Bounds, affine_lps: grids.Affine) -> None:
+    """Raises OutOfMemory where a network cannot run over ``box`` of an image that has been read."""
+    # The network's own memory was reckoned before it was loaded; since then some of it is taken, and nobody tells how
+    # much.
+    memory.check_free(_arrays_bytes(run, box, affine_lps), "The detection")
+
+
+def _arrays_bytes(run: Run, box: Bounds, affine_lps: grids.Affine) -> int:
+    z_mm, y_mm, x_mm = run.plan.spacing_zyx_mm
+    shape_zyx = grids.model_grid(affine_lps, box, (x_mm, y_mm, z_mm)).shape_zyx
+    return math.prod(shape_zyx) * SAMPLE_BYTES + sliding_window.room_bytes(shape_zyx, run.plan, step=run.step)
+
+
+def _network_bytes(run: Run) -> int:
+    return 0 if run.held else networks.patch_bytes(run.plan, run.device)

@@ -1,0 +1,69 @@
+"""Where along the spine the fine network has to look: what the coarse one found, grown by a margin.
+
+Knows grids and label maps; nothing of files, networks or patches.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openscans.segmentation import grids, vertebrae
+from openscans.types import Bounds, Voxel
+
+BOX_MARGIN_MM = 20.0
+"""Added on every side of the spine's box, as TotalSegmentator adds it for a subset of its classes (`python_api`)."""
+
+COURSE_MARGIN_MM = 20.0
+"""Around each vertebra that the coarse network found. Its voxels are 6 mm wide and miss the thin ends of processes; a
+whole vertebra that it misses is less than 40 mm high and closed by its neighbours' margins."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """A spine's ``box`` with its margin, in the client's voxels, and the ``mask`` (z, y, x) of its way on ``grid``.
+
+    ``follow``: patches may be laid along it, where that takes fewer than nnU-Net's grid over the box.
+    """
+
+    box: Bounds
+    mask: NDArray[np.bool_]
+    grid: grids.ModelGrid
+    follow: bool = False
+
+    def on(self, grid: grids.ModelGrid) -> NDArray[np.bool_]:
+        """The mask on another grid of the same image."""
+        return _carried(self.mask, self.grid, grid)
+
+
+def course_of(found: vertebrae.LabelMap, affine_lps: grids.Affine, size: Voxel) -> Course | None:
+    """The course of the spine in a coarse label map of an image of ``size``; None where there is no vertebra."""
+    extent = vertebrae.extent(found)
+    if extent is None:
+        return None
+    box = grids.grown(extent, affine_lps, margin_mm=BOX_MARGIN_MM, size=size)
+    reach = [ceil(COURSE_MARGIN_MM / spacing) for spacing in reversed(grids.sample_spacing_mm(found.grid, affine_lps))]
+    return Course(box, _thickened(found.spine, reach), found.grid)
+
+
+def _carried(mask: NDArray[np.bool_], source: grids.ModelGrid, target: grids.ModelGrid) -> NDArray[np.bool_]:
+    """``mask`` (z, y, x) on ``source``, seen on ``target``, another grid of the same image: the nearest sample's."""
+    nearest = []
+    for one, other in zip((source.z, source.y, source.x), (target.z, target.y, target.x), strict=True):
+        places = (other.first + np.arange(other.count) * other.step - one.first) / (one.step or 1.0)
+        nearest.append(np.clip(np.rint(places).astype(np.intp), 0, one.count - 1))
+    return mask[np.ix_(*nearest)]
+
+
+def _thickened(mask: NDArray[np.bool_], reach_zyx: Sequence[int]) -> NDArray[np.bool_]:
+    """``mask`` grown by a box of ``reach_zyx`` samples on either side."""
+    for axis, reach in enumerate(reach_zyx):
+        along = np.moveaxis(mask, axis, 0)
+        grown = along.copy()
+        for distance in range(1, min(reach, len(along) - 1) + 1):
+            grown[distance:] |= along[:-distance]
+            grown[:-distance] |= along[distance:]
+        mask = np.moveaxis(grown, 0, axis)
+    return mask

@@ -1,0 +1,175 @@
+"""Which patches of an image a network computes, and from what they say the label of every voxel.
+
+Knows numpy and nnU-Net's sliding window; not what a vertebra is.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openscans.networks import Network, Plan
+from openscans.progress import Report
+from openscans.segmentation import blending
+from openscans.segmentation.blending import Float32, Sums, Window, decide, planes_of, window_of
+
+FOUND_BYTES = 1 + 2
+"""A voxel's label and probability."""
+
+LEAST_CONTEXT = 1 / 8
+"""How much of a patch that left nnU-Net's grid must lie around what is wanted: the Gaussian's sigma, within which of
+its edge nnU-Net trusts a patch least. With none, trained networks gave some vertebrae a Dice of 0.98."""
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Per voxel (z, y, x): the ``labels`` that win, uint8, and the softmax ``probabilities`` they have, float16.
+
+    How sure the network is of label 0 is not computed; its probability is given as 0.
+    """
+
+    labels: NDArray[np.uint8]
+    probabilities: NDArray[np.float16]
+
+
+@dataclass(frozen=True)
+class Row:
+    """Patches that begin at the plane ``top``; ``corners`` are their first rows and columns (y, x)."""
+
+    top: int
+    corners: tuple[tuple[int, int], ...]
+
+
+def starts(size: int, patch: int, step: float) -> list[int]:
+    """Where patches begin along an axis of ``size`` ≥ ``patch`` voxels: evenly, at most ``step`` · ``patch`` apart.
+
+    nnU-Net's `compute_steps_for_sliding_window`.
+    """
+    count = int(np.ceil((size - patch) / (patch * step))) + 1
+    distance = (size - patch) / (count - 1) if count > 1 else 0.0
+    return [int(np.round(distance * index)) for index in range(count)]
+
+
+def laid(wanted: Mask, patch: Sequence[int], step: float, *, follow: bool) -> list[Row]:
+    """The patches over what is ``wanted`` (z, y, x), from the top down; nnU-Net's whole grid where all is wanted.
+
+    A patch of the grid that holds nothing wanted is left out, which changes nothing in what is wanted. ``follow``:
+    where patches over the extent of what is wanted are fewer than those of the grid, they take their place, row by
+    row, so that they follow what runs slantwise.
+    """
+    rows = []
+    for top in _cover(wanted.any(axis=(1, 2)), patch[0], step, follow=follow):
+        below = wanted[top : top + patch[0]].any(axis=0)
+        corners = [
+            (y, x)
+            for y in _cover(below.any(axis=1), patch[1], step, follow=follow)
+            for x in _cover(below[y : y + patch[1]].any(axis=0), patch[2], step, follow=follow)
+        ]
+        if corners:
+            rows.append(Row(top, tuple(corners)))
+    return rows
+
+
+def _cover(held: Mask, patch: int, step: float, *, follow: bool) -> list[int]:
+    """Where patches along one axis begin that together cover all that is ``held``."""
+    grid = [start for start in starts(len(held), patch, step) if held[start : start + patch].any()]
+    if not follow or len(grid) < 2:
+        return grid
+    places, context = np.flatnonzero(held), round(patch * LEAST_CONTEXT)
+    first = max(int(places[0]) - context, 0)
+    extent = min(int(places[-1]) + 1 + context, len(held)) - first
+    if extent > patch:
+        own = [first + start for start in starts(extent, patch, step)]
+    else:
+        own = [min(max(first + (extent - patch) // 2, 0), len(held) - patch)]
+    return own if len(own) < len(grid) else grid
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The voxels (z, y, x) of an image that matter. ``follow``: patches may leave nnU-Net's grid to be fewer."""
+
+    voxels: Mask
+    follow: bool = False
+
+
+def predict(
+    image: Float32, network: Network, *, step: float, report: Report, wanted: Wanted | None = None
+) -> Prediction:
+    """Run ``network`` over ``image`` (z, y, x), normalised, in patches ``step`` · patch apart.
+
+    The image is padded with 0, centred, up to one patch. ``wanted``: None for all of it; where no patch lies the label
+    is 0. ``report`` counts patches. Planes that no later patch touches become labels at once, so that memory does not
+    grow with the number of planes.
+    """
+    patch = network.plan.patch_zyx
+    padded, seen = _padded(image, patch)
+    if wanted is None:
+        rows = laid(np.broadcast_to(np.True_, padded.shape), patch, step, follow=False)
+    else:
+        rows = laid(_padded(wanted.voxels, patch)[0], patch, step, follow=wanted.follow)
+    found = Prediction(np.zeros(image.shape, np.uint8), np.zeros(image.shape, np.float16))
+    total = sum(len(row.corners) for row in rows)
+    if total == 0:
+        return found
+    report(0, total)
+    corners = [(row.top, *corner) for row in rows for corner in row.corners]
+    logits = network.logits_of_each(padded[window_of(corner, patch)] for corner in corners)
+    if total == 1:
+        decide(planes_of(next(logits)[(slice(None), *seen)]), *_parts(found, corners[0], seen))
+        report(1, total)
+        return found
+    held = Sums(network.plan.architecture.heads, blending.gaussian(patch)[seen], image.shape)
+    done = 0
+    for row, following in zip(rows, [*rows[1:], None], strict=True):
+        for y, x in row.corners:
+            held.add(next(logits)[(slice(None), *seen)], y, x)
+            done += 1
+            report(done, total)
+        ready = held.depth if following is None else min(following.top - row.top, held.depth)
+        planes = slice(row.top, row.top + ready)
+        held.finish(found.labels[planes], found.probabilities[planes])
+    return found
+
+
+def room_bytes(shape_zyx: Sequence[int], plan: Plan, *, step: float) -> int:
+    """What `predict` takes for an image of ``shape_zyx`` of which all is wanted, beside the image and the network."""
+    voxels = math.prod(shape_zyx)
+    patch = plan.patch_zyx
+    padded = [max(*both) for both in zip(shape_zyx, patch, strict=True)]
+    need = voxels * FOUND_BYTES + (math.prod(padded) * 4 if math.prod(padded) > voxels else 0)
+    tops, *across = (starts(size, length, step) for size, length in zip(padded, patch, strict=True))
+    depth = min(shape_zyx[0], patch[0])
+    plane_values = plan.architecture.heads * math.prod(shape_zyx[1:])
+    plane_bytes = plane_values * blending.value_bytes(depth * plane_values) + math.prod(shape_zyx[1:]) * 4
+    if all(len(places) == 1 for places in across):
+        # Only planes that two patches share are summed.
+        depth -= min((second - first for first, second in pairwise(tops)), default=depth)
+    return need + depth * plane_bytes
+
+
+def _parts(found: Prediction, corner: Sequence[int], seen: Window) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
+    """Labels and probabilities of the patch that begins at ``corner``, without its padding."""
+    window = window_of(corner, [along.stop - along.start for along in seen])
+    return found.labels[window], found.probabilities[window]
+
+
+def _padded(image: NDArray[Any], patch: Sequence[int]) -> tuple[NDArray[Any], Window]:
+    """``image`` in the middle of zeros where it is smaller than the patch; and the part of a patch that is no padding.
+
+    Along an axis that is padded there is but one patch, so that part is the same for all.
+    """
+    short = [max(length - size, 0) for size, length in zip(image.shape, patch, strict=True)]
+    inside = window_of([gap // 2 for gap in short], image.shape)
+    seen = window_of([gap // 2 for gap in short], [min(*both) for both in zip(image.shape, patch, strict=True)])
+    if not any(short):
+        return image, seen
+    padded = np.zeros([size + gap for size, gap in zip(image.shape, short, strict=True)], image.dtype)
+    padded[inside] = image
+    return padded, seen

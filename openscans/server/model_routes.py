@@ -1,0 +1,118 @@
+"""The models over HTTP: what is there, downloads as streams, import, verify, delete.
+
+Knows `model_manager` by its public functions; nothing of zips or folders. Plain functions, because each touches disk.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import APIRouter
+from sse_starlette import EventSourceResponse
+from starlette.concurrency import run_in_threadpool
+
+from model_manager import Deletion, Download
+from openscans.server import access, error_responses
+from openscans.server.schemas import (
+    CacheStatsAnswer,
+    DeletedAnswer,
+    DownloadEvent,
+    ImportBody,
+    ModelStatusAnswer,
+    SuccessAnswer,
+)
+from openscans.server.state import House, HouseHere
+
+EVENT_GAP_S = 0.2
+"""Five events a second at most; a download takes minutes, and its state is read again at each."""
+
+routes = APIRouter(prefix="/api/models", tags=["models"])
+
+
+@routes.get("/status")
+def status(house: HouseHere, task: str | None = None) -> dict[str, ModelStatusAnswer] | ModelStatusAnswer:
+    """Every task's models, or those of one task."""
+    if task is not None:
+        return status_of(house, task)
+    return every_status(house)
+
+
+@routes.get("/all")
+def every_status(house: HouseHere) -> dict[str, ModelStatusAnswer]:
+    """Every task's models."""
+    return {task: ModelStatusAnswer.model_validate(found) for task, found in house.models.statuses().items()}
+
+
+@routes.get("/cache-stats")
+def cache_stats(house: HouseHere) -> CacheStatsAnswer:
+    """How much room the models take on disk."""
+    return CacheStatsAnswer.model_validate(house.models.cache_stats())
+
+
+@routes.get("/download/{task}")
+@routes.post("/download/{task}")
+async def download(task: str, house: HouseHere) -> EventSourceResponse:
+    """Fetch what the task needs and tell the progress; everybody who asks shares one download."""
+    shared = await run_in_threadpool(house.models.download, task)
+    return error_responses.event_stream(_events(shared))
+
+
+@routes.delete("/download/{task}")
+def cancel_download(task: str, house: HouseHere) -> SuccessAnswer:
+    """Stop the task's download and keep the bytes for the next."""
+    stopped = house.models.cancel(task)
+    return SuccessAnswer(
+        success=stopped,
+        message="The download was cancelled; what is there is kept." if stopped else "Nothing was being downloaded.",
+    )
+
+
+@routes.delete("/{task}")
+def delete(task: str, house: HouseHere) -> DeletedAnswer:
+    """Remove the task's models from disk."""
+    deletion = house.models.delete(task)
+    return DeletedAnswer(
+        success=deletion.removed,
+        message=_deletion_message(deletion),
+        freed_space_mb=round(deletion.freed_bytes / 1e6, 1),
+    )
+
+
+@routes.post("/import/{task}")
+def import_weights(task: str, body: ImportBody, house: HouseHere) -> ModelStatusAnswer:
+    """Install weights that came by other means, verified like a download."""
+    path = access.readable_path(body.file_path, house.settings.allowed_roots)
+    house.models.import_from(task, path)
+    return status_of(house, task)
+
+
+@routes.post("/verify/{task}")
+def verify(task: str, house: HouseHere) -> ModelStatusAnswer:
+    """Compute every file's digest anew."""
+    house.models.verify(task)
+    return status_of(house, task)
+
+
+def status_of(house: House, task: str) -> ModelStatusAnswer:
+    return ModelStatusAnswer.model_validate(house.models.status(task))
+
+
+def _deletion_message(deletion: Deletion) -> str:
+    if not deletion.needed_by:
+        return "The model was deleted." if deletion.removed else "There was nothing to delete."
+    done = "A part of the model was deleted" if deletion.removed else "Nothing was deleted"
+    needed_by = " and ".join(deletion.needed_by)
+    return f"{done}: {needed_by} needs what stays. Delete {needed_by} first to free that too."
+
+
+async def _events(shared: Download) -> AsyncIterator[dict[str, Any]]:
+    """Every state of the download that the reader is in time for, and always the last."""
+    told = None
+    while True:
+        snapshot = shared.snapshot()
+        if snapshot != told:
+            told = snapshot
+            yield DownloadEvent.model_validate(snapshot).model_dump(exclude_none=True)
+        if snapshot.over:
+            return
+        await asyncio.sleep(EVENT_GAP_S)

@@ -1,0 +1,111 @@
+"""A series becomes a volume: sorted and checked by its headers, then decoded by several threads into one array."""
+
+import operator
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import groupby, islice, repeat
+
+from openscans.errors import CorruptFile, TooFewSlices
+from openscans.progress import Report
+from openscans.types import Notice
+from openscans.volumes.geometry import Stack, stacked
+from openscans.volumes.headers import Slice
+from openscans.volumes.memory_estimate import check_room
+from openscans.volumes.phases import of_one_phase
+from openscans.volumes.pixels import PixelFile
+from openscans.volumes.series import Series
+from openscans.volumes.stored import AIR
+from openscans.volumes.values import Plane, Voxels, room_for, roomy
+from openscans.volumes.volume import Extent, Foresee, Instance, Volume, notices_for, unforeseen
+
+SLICES_AT_ONCE = 16
+"""Decoded slices that may wait for their place: some megabytes, and enough for every core to have work."""
+
+
+def volume_of(series: Series, report: Report, foresee: Foresee = unforeseen) -> Volume:
+    """Sort, check and read ``series``. ``report`` counts slices; ``foresee`` is told before the first is decoded.
+
+    Raises TooFewSlices, InconsistentGeometry, SeveralVolumes, CorruptFile, UnsupportedTransferSyntax, OutOfMemory.
+    """
+    if any(header.cut for header in series.headers):
+        raise CorruptFile("The header of one file of the series is incomplete or malformed.")
+    slices, chosen = of_one_phase(_without_copies(series.slices), series.named)
+    if not slices:
+        raise TooFewSlices("The series holds no slice.")
+    stack = stacked(slices)
+    check_room(stack, at_once=SLICES_AT_ONCE)
+    foresee(Extent(stack.shape_zyx if stack.stored is None else stack.stored.shape_zyx, stack.affine_lps))
+    voxels = _voxels(stack, report)
+    return Volume(
+        voxels=voxels if stack.stored is None else stack.stored.resampled(voxels, AIR.get(series.modality, 0)),
+        affine_lps=stack.affine_lps,
+        modality=series.modality,
+        series_instance_uid=series.uid or None,
+        instances=tuple(
+            Instance(one.sop_instance_uid, one.instance_number, one.file, one.frame) for one in stack.slices
+        ),
+        notices=(*notices_for(len(stack.slices)), *stack.notices, *chosen, *_notices_of(series)),
+        stored=stack.stored,
+    )
+
+
+def _without_copies(slices: Sequence[Slice]) -> list[Slice]:
+    """``slices`` without second files of the same instance, as exports that were made twice hold them."""
+    first: dict[object, Slice] = {}
+    for one in slices:
+        first.setdefault(_identity(one), one)
+    return list(first.values())
+
+
+def _identity(one: Slice) -> object:
+    """What a copy shares; the place belongs to it because anonymisation may give all files the same UID."""
+    if not one.sop_instance_uid:
+        return one.file, one.frame
+    return one.sop_instance_uid, one.frame, None if one.place is None else tuple(one.place.position)
+
+
+def _notices_of(series: Series) -> Iterator[Notice]:
+    if series.damaged:
+        yield Notice("missing_slices", "A damaged DICOM file lies beside the series; it may be a slice of it.")
+    if series.unread:
+        yield Notice("slices_left_out", f"{series.unread} could not be read; slices of this series may be missing.")
+
+
+def _voxels(stack: Stack, report: Report) -> Voxels:
+    """Every slice decoded into one array (z, y, x): int16 where the values are whole and fit, else wider."""
+    slices = stack.slices
+    voxels = room_for(stack.shape_zyx)
+    report(0, len(slices))
+    readings, done = _readings(slices), 0
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        while batch := list(islice(readings, SLICES_AT_ONCE)):
+            planes = []
+            for plane in pool.map(operator.call, batch):
+                voxels = roomy(voxels, plane)
+                planes.append(plane)
+                report(done + len(planes), len(slices))
+            # The first write to each piece of memory costs as much as reading it did.
+            list(pool.map(operator.setitem, repeat(voxels), range(done, done + len(planes)), planes))
+            done += len(planes)
+    return voxels
+
+
+def _readings(slices: Sequence[Slice]) -> Iterator[Callable[[], Plane]]:
+    """One piece of work for each slice; a file of many frames is opened once for all of them."""
+    for _, frames in groupby(slices, key=lambda one: one.file):
+        together = list(frames)
+        opened = _opened(together[0]) if len(together) > 1 else None
+        yield from (partial(_plane, one, opened) for one in together)
+
+
+def _opened(one: Slice) -> PixelFile:
+    if one.storage is None:
+        raise CorruptFile("The DICOM header does not tell how the pixels are stored.")
+    return PixelFile(one.storage)
+
+
+def _plane(one: Slice, opened: PixelFile | None) -> Plane:
+    file = _opened(one) if opened is None else opened
+    return one.rescale.applied(file.frame(one.frame))

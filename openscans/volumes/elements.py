@@ -1,0 +1,186 @@
+"""The elements of a DICOM file's header, as pydicom reads them; nothing of what they mean. No pixels, no names."""
+
+import struct
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.filereader import read_partial
+from pydicom.tag import BaseTag, Tag
+
+from openscans.volumes.deflated import check_deflated
+
+BITS = ("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
+"""How a pixel lies in its word."""
+
+NEEDED: list[BaseTag | int | str] = [
+    Tag(name)
+    for name in (
+        *BITS,
+        "SOPClassUID",
+        "SOPInstanceUID",
+        "SeriesInstanceUID",
+        "SeriesNumber",
+        "FrameOfReferenceUID",
+        "Modality",
+        "ImageType",
+        "InstanceNumber",
+        "AcquisitionNumber",
+        "TemporalPositionIdentifier",
+        "EchoNumbers",
+        "ImagePositionPatient",
+        "ImageOrientationPatient",
+        "PixelSpacing",
+        "Rows",
+        "Columns",
+        "SamplesPerPixel",
+        "PhotometricInterpretation",
+        "NumberOfFrames",
+        "RescaleSlope",
+        "RescaleIntercept",
+        "SharedFunctionalGroupsSequence",
+        "PerFrameFunctionalGroupsSequence",
+    )
+]
+"""All that is read of a header; nothing that tells who the patient is."""
+
+BIT_TAGS = tuple(map(Tag, BITS))
+
+FUNCTIONAL_GROUPS = (Tag("SharedFunctionalGroupsSequence"), Tag("PerFrameFunctionalGroupsSequence"))
+
+PIXELS = tuple(map(Tag, ("FloatPixelData", "DoubleFloatPixelData", "PixelData")))
+
+FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
+"""How a DICOM file without the usual preamble begins: group 0002 or 0008, little endian."""
+
+BROKEN_HEADER = (
+    AttributeError,
+    BytesLengthException,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    OSError,
+    OverflowError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+"""What pydicom raises on headers that are cut short or malformed, or nest sequences some hundreds deep."""
+
+
+@dataclass(frozen=True)
+class Elements:
+    """What was read of one file: values by keyword, and where and in which encoding the next element begins.
+
+    ``bits`` are the values of `BITS`; None where they are malformed, which no other element suffers from. ``whole``:
+    the header was read as far as the pixels.
+    """
+
+    file: Path
+    values: dict[str, Any]
+    bits: dict[str, Any] | None
+    meta: Dataset
+    implicit: bool
+    little_endian: bool
+    ends_at: int
+    whole: bool = True
+
+
+class _Stop:
+    """Where pydicom shall stop: at the pixels, or at the element ``before``. ``begun`` is the last that it came to.
+
+    It asks for each element of the file itself, not for those in sequences.
+    """
+
+    def __init__(self, before: BaseTag | None = None) -> None:
+        self._before = before
+        self.begun: BaseTag | None = None
+
+    def __call__(self, tag: BaseTag, vr: str | None, length: int) -> bool:
+        self.begun = tag
+        return tag in PIXELS or tag == self._before
+
+
+def elements_of(file: Path) -> Elements:
+    """What ``file`` has of `NEEDED`. Raises InvalidDicomError where it is no DICOM, else what BROKEN_HEADER lists."""
+    check_deflated(file)
+    with file.open("rb") as stream:
+        try:
+            dataset = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=NEEDED)
+        except InvalidDicomError:
+            if not begins_like_dicom(file):
+                raise
+            stream.seek(0)
+            dataset = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=NEEDED, force=True)
+        # As it was read, which tells the encoding that was found; the header may declare another.
+        rows = dataset.get_item("Rows")
+        return Elements(
+            file,
+            values=_values_of(dataset, dataset.keys() - BIT_TAGS),
+            bits=_bits_of(dataset),
+            meta=dataset.file_meta,
+            implicit=isinstance(rows, RawDataElement) and rows.is_implicit_VR,
+            little_endian=not isinstance(rows, RawDataElement) or rows.is_little_endian,
+            ends_at=stream.tell(),
+        )
+
+
+def elements_before_nest(file: Path) -> Elements:
+    """What a file has of `NEEDED` before the sequence that is nested too deep, and nothing of functional groups.
+
+    Enough to tell which series it belongs to. Raises what BROKEN_HEADER lists.
+    """
+    check_deflated(file)
+    stop = _Stop()
+    try:
+        dataset = _read_until(stop, file)
+    except BROKEN_HEADER as error:
+        if not is_nested_too_deep(error):
+            raise
+        dataset = _read_until(_Stop(before=stop.begun), file)
+    return Elements(
+        file,
+        values=_values_of(dataset, dataset.keys() - {*BIT_TAGS, *FUNCTIONAL_GROUPS}),
+        bits=None,
+        meta=dataset.file_meta,
+        implicit=False,
+        little_endian=True,
+        ends_at=0,
+        whole=False,
+    )
+
+
+def _read_until(stop: _Stop, file: Path) -> Dataset:
+    with file.open("rb") as stream:
+        return read_partial(stream, stop, force=True, specific_tags=NEEDED)
+
+
+def is_nested_too_deep(error: BaseException) -> bool:
+    """pydicom's reader calls itself for each level, and takes whatever goes wrong at an item for the file's end."""
+    return isinstance(error, RecursionError) or isinstance(error.__context__, RecursionError)
+
+
+def _bits_of(dataset: Dataset) -> dict[str, Any] | None:
+    try:
+        return _values_of(dataset, dataset.keys() & BIT_TAGS)
+    except BROKEN_HEADER:
+        return None
+
+
+def _values_of(dataset: Dataset, tags: Iterable[BaseTag]) -> dict[str, Any]:
+    return {element.keyword: element.value for element in map(dataset.__getitem__, tags)}
+
+
+def begins_like_dicom(file: Path) -> bool:
+    """True for the usual preamble, and for files that lack it and begin with their first element."""
+    with file.open("rb") as stream:
+        start = stream.read(132)
+    return start[128:] == b"DICM" or (start[:2] in FIRST_GROUPS and len(start) == 132)

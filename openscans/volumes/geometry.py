@@ -1,0 +1,227 @@
+"""Slices in any order become a stack along their normal, or a named error; numpy only, no pixels.
+
+Positions decide, never file names, InstanceNumber or SliceThickness. A stack that is sheared or unevenly spaced tells
+how it is resampled (`StoredSlices`).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openscans.errors import InconsistentGeometry, SeveralVolumes, TooFewSlices
+from openscans.types import Notice, Voxel
+from openscans.volumes.headers import Place, Slice
+from openscans.volumes.stored import StoredSlices
+from openscans.volumes.volume import FEWEST_SLICES, Affine
+
+SLICE_GAP_TOLERANCE = 0.01
+"""Share of the median gap a gap may differ by; with the next figure it separates rounding from missing slices."""
+
+POSITION_ROUNDING_MM = 0.02
+"""Some scanners round positions to a hundredth of a millimetre, and a gap has two ends."""
+
+WIDEST_GAP_MM = 10.0
+"""What may be filled by interpolation. Even in a neck vertebrae follow each other every 15 mm, so none can vanish in
+such a gap and the numbering holds; where more is missing it may not."""
+
+FINEST_STEP_MM = 1.0
+"""Unevenly spaced slices are resampled at their smallest gap, but no finer than this: the networks see 1.5 mm."""
+
+DIRECTION_TOLERANCE = 1e-3
+"""Direction cosines are written with four to six digits."""
+
+TILT_TOLERANCE = 0.002
+"""Sideways drift per millimetre of travel (0.1 degrees). Rounded positions stay below it; tilts begin at 0.5°."""
+
+LARGEST_TILT_DEG = 45.0
+"""Gantries tilt by up to 30°; what is sheared much further is no scan of a patient."""
+
+LARGEST_OFFSET_VOXELS = 0.25
+"""How far a slice may lie from its place in the volume; a centre is told to about a voxel, and this stays below."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Slices sorted along their normal, and where the volume made of them lies (`Volume.affine_lps`).
+
+    ``stored`` is None where the slices are the volume's planes, one for each z.
+    """
+
+    slices: tuple[Slice, ...]
+    affine_lps: Affine
+    stored: StoredSlices | None = None
+    notices: tuple[Notice, ...] = ()
+
+    @property
+    def shape_zyx(self) -> tuple[int, int, int]:
+        """Of the slices as stored."""
+        return len(self.slices), self.slices[0].rows, self.slices[0].columns
+
+
+def stacked(slices: Sequence[Slice]) -> Stack:
+    """Sort ``slices`` and check that they make one volume, if need be resampled.
+
+    Raises TooFewSlices, InconsistentGeometry, SeveralVolumes.
+    """
+    if len(slices) < FEWEST_SLICES:
+        raise TooFewSlices(
+            f"Found {len(slices)} slice{'s' * (len(slices) != 1)}; a volume needs at least {FEWEST_SLICES}."
+        )
+    placed = [(one, one.place) for one in slices if one.place is not None]
+    if len(placed) < len(slices):
+        raise InconsistentGeometry("The headers do not tell where the slices lie in the patient.")
+    first = placed[0][1]
+    _check_alike(placed)
+    normal = _normal(first)
+    distances = np.array([float(place.position @ normal) for _, place in placed])
+    order = np.argsort(distances, kind="stable")
+    ordered = tuple(placed[index][0] for index in order)
+    positions_mm = np.array([placed[index][1].position for index in order])
+    _check_places(distances[order])
+    return _placed_stack(ordered, positions_mm, distances[order] - distances[order[0]], first)
+
+
+def _placed_stack(
+    ordered: tuple[Slice, ...], positions_mm: NDArray[np.float64], heights_mm: NDArray[np.float64], place: Place
+) -> Stack:
+    """The stack of sorted slices. ``heights_mm``: along the normal from the first slice."""
+    normal = _normal(place)
+    travel = (positions_mm[-1] - positions_mm[0]) / heights_mm[-1]
+    _check_line(positions_mm, heights_mm, travel, place)
+    tilt_deg = _tilt_deg(travel, normal)
+    notices = [] if tilt_deg == 0 else [_tilt_notice(tilt_deg)]
+    planes = len(ordered)
+    if not _is_even(heights_mm):
+        notices.append(_gap_notice(heights_mm))
+        planes = _planes_over(heights_mm)
+    step_mm = heights_mm[-1] / (planes - 1)
+    affine = np.eye(4)
+    affine[:3, 0] = place.along_row * place.column_mm
+    affine[:3, 1] = place.along_column * place.row_mm
+    affine[:3, 2] = (travel if tilt_deg == 0 else normal) * step_mm
+    affine[:3, 3] = positions_mm[0]
+    if not notices:
+        return Stack(ordered, affine)
+    stored, affine = _resampling(ordered, positions_mm, affine, planes)
+    return Stack(ordered, affine, stored, tuple(notices))
+
+
+def _resampling(
+    ordered: tuple[Slice, ...], positions_mm: NDArray[np.float64], affine_lps: Affine, planes: int
+) -> tuple[StoredSlices, Affine]:
+    """How slices become ``planes`` planes of ``affine_lps``, which is moved so that all slices have room."""
+    origins = np.linalg.solve(affine_lps[:3, :3], (positions_mm - affine_lps[:3, 3]).T).T
+    # What positions are rounded to is no tilt, and where slices are even a plane is a slice and no mixture of two.
+    origins[:, :2][:, np.ptp(origins[:, :2], axis=0) <= LARGEST_OFFSET_VOXELS] = 0
+    if _is_even(origins[:, 2] * float(np.linalg.norm(affine_lps[:3, 2]))):
+        origins[:, 2] = np.rint(origins[:, 2])
+    low = np.array([*np.floor(origins[:, :2].min(axis=0)), 0])
+    origins -= low
+    moved = affine_lps.copy()
+    moved[:3, 3] += affine_lps[:3, :3] @ low
+    wider = [math.ceil(most - 1e-6) for most in origins[:, :2].max(axis=0)]
+    size = Voxel(ordered[0].columns, ordered[0].rows, len(ordered))
+    return StoredSlices(origins, size, (planes, size.y + wider[1], size.x + wider[0])), moved
+
+
+def _check_alike(placed: Sequence[tuple[Slice, Place]]) -> None:
+    one, place = placed[0]
+    for other, its in placed[1:]:
+        if (other.rows, other.columns) != (one.rows, one.columns):
+            raise InconsistentGeometry(
+                f"The slices have different sizes: {one.columns} × {one.rows} and {other.columns} × {other.rows}."
+            )
+        turned = max(np.abs(its.along_row - place.along_row).max(), np.abs(its.along_column - place.along_column).max())
+        if not turned <= DIRECTION_TOLERANCE:
+            raise InconsistentGeometry("The slices lie in different directions, so they make no single volume.")
+        if not np.allclose((its.column_mm, its.row_mm), (place.column_mm, place.row_mm), rtol=1e-3, atol=0):
+            raise InconsistentGeometry("The slices have different pixel spacings, so they make no single volume.")
+
+
+def _normal(place: Place) -> NDArray[np.float64]:
+    lengths = np.linalg.norm(place.along_row), np.linalg.norm(place.along_column)
+    square = abs(float(place.along_row @ place.along_column)) <= DIRECTION_TOLERANCE
+    if not (np.allclose(lengths, 1, atol=0.01) and square and place.column_mm > 0 and place.row_mm > 0):
+        raise InconsistentGeometry("The headers give directions or pixel spacings that no image can have.")
+    return np.cross(place.along_row, place.along_column)
+
+
+def _check_places(distances: NDArray[np.float64]) -> None:
+    """``distances`` (mm, ascending) must be numbers, and each slice's must be its own."""
+    if not np.isfinite(distances).all():
+        raise InconsistentGeometry("The headers give positions that are not numbers.")
+    gaps = np.diff(distances)
+    places = int((gaps > POSITION_ROUNDING_MM).sum()) + 1
+    if places < FEWEST_SLICES:
+        raise TooFewSlices(
+            f"The {len(distances)} slices lie at only {places} place{'s' * (places != 1)}; they make no volume."
+        )
+    if places < len(distances):
+        raise SeveralVolumes(
+            f"The series has {len(distances)} slices at {places} places: several volumes, or slices twice."
+        )
+
+
+def _check_line(
+    positions_mm: NDArray[np.float64], heights_mm: NDArray[np.float64], travel: NDArray[np.float64], place: Place
+) -> None:
+    """Slices must follow each other on one line, along the normal or not. ``travel``: the way per mm of height."""
+    beside_mm = positions_mm - positions_mm[0] - np.outer(heights_mm, travel)
+    off_voxels = beside_mm @ np.transpose([place.along_row / place.column_mm, place.along_column / place.row_mm])
+    if np.abs(off_voxels).max() > LARGEST_OFFSET_VOXELS:
+        off_mm = float(np.linalg.norm(beside_mm, axis=1).max())
+        raise InconsistentGeometry(f"The slices do not lie on one line: one is {off_mm:.1f} mm beside its place.")
+
+
+def _tilt_deg(travel: NDArray[np.float64], normal: NDArray[np.float64]) -> float:
+    """The angle between the slices' normal and the line they follow; 0 where it is rounding only."""
+    sideways = float(np.linalg.norm(travel - normal))
+    if sideways <= TILT_TOLERANCE:
+        return 0.0
+    angle_deg = math.degrees(math.atan(sideways))
+    if angle_deg > LARGEST_TILT_DEG:
+        raise InconsistentGeometry(f"The slices are sheared by {angle_deg:.1f}°, more than any gantry tilts.")
+    return angle_deg
+
+
+def _tilt_notice(angle_deg: float) -> Notice:
+    text = f"The slices are sheared by {angle_deg:.1f}°, as a tilted gantry shears them; they were set upright."
+    return Notice("gantry_tilt_corrected", f"{text} Positions are given on the slices as stored.")
+
+
+def _is_even(heights_mm: NDArray[np.float64]) -> bool:
+    """Whether every gap is like the others and every slice near its place in an evenly spaced volume."""
+    gaps = np.diff(heights_mm)
+    typical = float(np.median(gaps))
+    alike = np.abs(gaps - typical) <= SLICE_GAP_TOLERANCE * typical + POSITION_ROUNDING_MM
+    step_mm = heights_mm[-1] / len(gaps)
+    off_voxels = np.abs(heights_mm / step_mm - np.arange(len(heights_mm)))
+    return bool(alike.all() and off_voxels.max() <= LARGEST_OFFSET_VOXELS)
+
+
+def _gap_notice(heights_mm: NDArray[np.float64]) -> Notice:
+    """What is odd about the gaps. Raises InconsistentGeometry where one is too wide to be filled."""
+    gaps = np.diff(heights_mm)
+    typical, narrowest, widest = float(np.median(gaps)), float(gaps.min()), float(gaps.max())
+    if widest > WIDEST_GAP_MM:
+        raise InconsistentGeometry(
+            f"Found a gap of {widest:.1f} mm where slices are {typical:.1f} mm apart elsewhere: slices are missing."
+        )
+    steps = np.rint(gaps / typical)
+    whole = np.abs(gaps - steps * typical) <= steps * (SLICE_GAP_TOLERANCE * typical + POSITION_ROUNDING_MM)
+    if whole.all() and widest > 1.5 * typical:
+        lost = int((steps - 1).sum())
+        text = f"{lost} slice{'s' * (lost != 1)} missing, the widest gap is {widest:.1f} mm; filled by interpolation."
+        return Notice("missing_slices", text)
+    text = f"The slices are unevenly spaced, {narrowest:.2f} to {widest:.2f} mm apart; they were resampled evenly."
+    return Notice("uneven_spacing", text)
+
+
+def _planes_over(heights_mm: NDArray[np.float64]) -> int:
+    """How many evenly spaced planes show as much as the slices do."""
+    gaps = np.diff(heights_mm)
+    step_mm = max(float(gaps.min()), min(FINEST_STEP_MM, float(np.median(gaps))))
+    return max(round(float(heights_mm[-1]) / step_mm) + 1, FEWEST_SLICES)

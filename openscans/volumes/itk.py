@@ -1,0 +1,58 @@
+"""NRRD and MetaImage files, for people who come from 3D Slicer; read by SimpleITK where it is installed."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from openscans.errors import CorruptFile, SeveralVolumes, TooFewSlices, UnsupportedFile
+from openscans.progress import Report
+from openscans.system import memory
+from openscans.volumes.values import narrowed
+from openscans.volumes.volume import FEWEST_SLICES, Extent, Foresee, Volume, notices_for, unforeseen
+
+SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
+
+VOXEL_BYTES = 2 * 8
+"""At most 8 as they are stored, and a copy of them as an array."""
+
+
+def read_itk(file: Path, report: Report, foresee: Foresee = unforeseen) -> Volume:
+    """The image in ``file``; ``foresee`` is told before its voxels are read.
+
+    Raises UnsupportedFile where SimpleITK is not installed, and the kinds of VolumeError.
+    """
+    try:
+        import SimpleITK as sitk  # noqa: N813 - the name everybody knows it by
+    except ImportError as error:
+        raise UnsupportedFile(
+            "NRRD and MetaImage files are read only where SimpleITK is installed.",
+            hint="Install SimpleITK, or save the image as NIfTI.",
+        ) from error
+    report(0, 1)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(file))
+    try:
+        reader.ReadImageInformation()
+        extent = _extent(reader)
+        foresee(extent)
+        voxels = narrowed(sitk.GetArrayFromImage(reader.Execute()))
+    except RuntimeError as error:
+        raise CorruptFile(f"The {file.suffix} file is incomplete or damaged.") from error
+    report(1, 1)
+    return Volume(voxels=voxels, affine_lps=extent.affine_lps, notices=notices_for(min(extent.shape_zyx)))
+
+
+def _extent(reader: Any) -> Extent:  # noqa: ANN401 - SimpleITK has no types
+    """What the header says. Raises SeveralVolumes, TooFewSlices, InconsistentGeometry, OutOfMemory."""
+    size = reader.GetSize()
+    if reader.GetNumberOfComponents() != 1 or len(size) > 3:
+        raise SeveralVolumes("The file holds several volumes or colours.")
+    if len(size) < 3 or min(size) < FEWEST_SLICES:
+        raise TooFewSlices("The image is flat; a volume is needed.")
+    memory.check_free(math.prod(size) * VOXEL_BYTES, "The image")
+    affine = np.eye(4)
+    affine[:3, :3] = np.reshape(reader.GetDirection(), (3, 3)) * reader.GetSpacing()
+    affine[:3, 3] = reader.GetOrigin()
+    return Extent((size[2], size[1], size[0]), affine)

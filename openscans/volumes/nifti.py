@@ -1,0 +1,209 @@
+"""A NIfTI file becomes a volume, whatever its orientation: x, y, z are the array's indices as stored."""
+
+import gzip
+import itertools
+import math
+import zlib
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
+
+from openscans.errors import (
+    CorruptFile,
+    InconsistentGeometry,
+    SeveralVolumes,
+    TooFewSlices,
+    UnsupportedFile,
+)
+from openscans.progress import Report
+from openscans.system import memory
+from openscans.types import Notice
+from openscans.volumes.values import KINDS, Rescale, Voxels, narrowed, room_for, roomy
+from openscans.volumes.volume import FEWEST_SLICES, Extent, Foresee, Volume, notices_for, unforeseen
+
+LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+MAGIC = (b"n+1\0", b"ni1\0", b"n+2\0", b"ni2\0")
+HEADER_BYTES, LONGEST_HEADER = 352, 540
+SUFFIXES = (".nii", ".nii.gz", ".hdr", ".hdr.gz")
+GZIP_MAGIC = b"\x1f\x8b"
+
+LARGEST_OFFSET_BYTES = 2**24
+"""Between header and voxels lie extensions, which nibabel reads whole; those of other programs are some kilobytes."""
+
+FORMS_TOLERANCE_MM = 1.0
+"""Two placements of one image differ by rounding and by the quaternion's few digits, which stay below this."""
+
+PIECE_BYTES = 2**22
+"""Read at once; between pieces it is told how far it is, and heard whether anybody still wants it."""
+
+DEFLATE_MOST = 1032
+"""Deflate never makes anything smaller than by this factor, so a larger claim is a lie."""
+
+FORMS_DIFFER = Notice(
+    "sform_qform_differ", "The NIfTI header places the image twice, and differently; its sform was used."
+)
+
+WIDEST_BYTES = np.dtype(KINDS[-1]).itemsize
+
+BROKEN_FILE = (HeaderDataError, ImageFileError, EOFError, OSError, ValueError, zlib.error)
+"""What nibabel and gzip raise on files that are cut short or malformed."""
+
+
+def is_nifti(file: Path) -> bool:
+    """Whether ``file`` is named and begins like a NIfTI file, compressed or not."""
+    with file.open("rb") as stream:
+        start = stream.read(HEADER_BYTES)
+    if not file.name.lower().endswith(SUFFIXES):
+        return False
+    if start[:2] == GZIP_MAGIC:
+        try:
+            with gzip.open(file) as stream:
+                start = stream.read(HEADER_BYTES)
+        except (OSError, EOFError, zlib.error):
+            return file.name.lower().endswith(".nii.gz")
+    return start[344:348] in MAGIC or start[4:8] in MAGIC
+
+
+def read_nifti(file: Path, report: Report, foresee: Foresee = unforeseen) -> Volume:
+    """The image in ``file``; ``foresee`` is told before its voxels are read. Raises the kinds of VolumeError."""
+    report(0, 1)
+    _check_header(file)
+    try:
+        # A mapped file would lose its voxels, and the process its life, if somebody shortened it meanwhile.
+        image = nib.load(file, mmap=False)
+        dtype, shape = image.get_data_dtype(), image.shape
+        most_bytes = _most_bytes(Path(image.file_map["image"].filename))
+    except BROKEN_FILE as error:
+        raise CorruptFile("The NIfTI file is incomplete or damaged.") from error
+    _check_kind(dtype)
+    _check_shape(shape)
+    if math.prod(shape) * dtype.itemsize > most_bytes:
+        raise CorruptFile("The NIfTI file is shorter than its header says.")
+    affine = _affine(image)
+    # What is stored and, at worst, its values in the widest kind.
+    memory.check_free(math.prod(shape) * (dtype.itemsize + WIDEST_BYTES), "The image")
+    foresee(Extent((shape[2], shape[1], shape[0]), affine))
+    voxels = _voxels(image, shape, report)
+    report(1, 1)
+    notices = (*notices_for(min(shape[:3])), *_notices_of(image))
+    return Volume(voxels=voxels, affine_lps=affine, notices=notices)
+
+
+def _check_header(file: Path) -> None:
+    """Look at the header as it is stored, before nibabel mends it or reads as far as it says.
+
+    Raises CorruptFile where the voxels begin beyond reason, for a packed file would be unpacked as far as that;
+    InconsistentGeometry where nothing tells the voxels' size.
+    """
+    try:
+        with gzip.open(file) if file.name.lower().endswith(".gz") else file.open("rb") as stream:
+            start = stream.read(LONGEST_HEADER)
+        kind = nib.Nifti2Header if start[4:8] in MAGIC else nib.Nifti1Header
+        header = kind(start[: kind.sizeof_hdr], check=False)
+    except BROKEN_FILE as error:
+        raise CorruptFile("The NIfTI file is incomplete or damaged.") from error
+    if not 0 <= float(header["vox_offset"]) <= LARGEST_OFFSET_BYTES:
+        raise CorruptFile("The NIfTI header puts the voxels where no file can have them.")
+    if header["sform_code"] == 0 and not np.all(header["pixdim"][1:4]):
+        raise InconsistentGeometry("The NIfTI header gives voxels without size.")
+
+
+def _most_bytes(stored: Path) -> int:
+    """How many bytes the voxels in ``stored`` can be at most, once unpacked."""
+    return stored.stat().st_size * (DEFLATE_MOST if stored.suffix.lower() == ".gz" else 1)
+
+
+def _check_kind(dtype: np.dtype[Any]) -> None:
+    if dtype.fields is not None or np.issubdtype(dtype, np.complexfloating):
+        raise UnsupportedFile("The NIfTI file holds colours or complex numbers, no CT or MR values.")
+
+
+def _check_shape(shape: tuple[int, ...]) -> None:
+    if len(shape) < 3 or min(shape[:3]) < FEWEST_SLICES:
+        raise TooFewSlices(f"The image is flat ({' × '.join(map(str, shape))} voxels); a volume is needed.")
+    if any(size != 1 for size in shape[3:]):
+        raise SeveralVolumes(f"The file holds several volumes ({' × '.join(map(str, shape))} voxels).")
+
+
+def _affine(image: Any) -> NDArray[np.float64]:  # noqa: ANN401 - nibabel has no types
+    affine: NDArray[np.float64] = LPS_FROM_RAS @ np.asarray(image.affine, np.float64)
+    if not np.isfinite(affine).all() or not np.linalg.norm(affine[:3, :3], axis=0).all():
+        raise InconsistentGeometry("The NIfTI header gives voxels without size or place.")
+    return affine
+
+
+def _notices_of(image: Any) -> tuple[Notice, ...]:  # noqa: ANN401
+    """A notice where the header's two placements differ; nibabel, as most programs, goes by the sform."""
+    header = image.header
+    if min(int(header["sform_code"]), int(header["qform_code"])) < 1:
+        return ()
+    try:
+        differs = header.get_sform() - header.get_qform()
+    except BROKEN_FILE:
+        return (FORMS_DIFFER,)
+    corners = np.array(list(itertools.product(*((0, size - 1) for size in image.shape[:3]))))
+    off_mm = np.linalg.norm(corners @ differs[:3, :3].T + differs[:3, 3], axis=1)
+    return () if off_mm.max() <= FORMS_TOLERANCE_MM else (FORMS_DIFFER,)
+
+
+def _voxels(image: Any, shape: tuple[int, ...], report: Report) -> Voxels:  # noqa: ANN401
+    """(z, y, x): the transposed array, which is contiguous because NIfTI stores the first index fastest."""
+    try:
+        stored = _stored(image, report)
+        if stored is None:
+            stored = image.dataobj.get_unscaled()
+    except BROKEN_FILE as error:
+        raise CorruptFile("The NIfTI file is incomplete or damaged.") from error
+    rescale = Rescale(float(image.dataobj.slope), float(image.dataobj.inter))
+    values = stored.reshape(shape[:3], order="F").T
+    return narrowed(values) if rescale == Rescale() else _rescaled(values, rescale)
+
+
+def _stored(image: Any, report: Report) -> Voxels | None:  # noqa: ANN401
+    """The stored values, as `get_unscaled` gives them; packed ones in less than half its time.
+
+    None for files that do not hold, or unpack to, just what the header says, such as gzip in several members:
+    nibabel's stream reads what can be read of them, or tells what is wrong. ``report`` counts the file's bytes.
+    """
+    file, stored = Path(image.file_map["image"].filename), image.dataobj
+    size_bytes = stored.offset + math.prod(stored.shape) * stored.dtype.itemsize
+    if file.suffix.lower() == ".gz":
+        room = np.empty(size_bytes, np.uint8)
+        try:
+            found_bytes = len(imagecodecs.gzip_decode(_read(file, file.stat().st_size, report), out=room.data))
+        except imagecodecs.DeflateError:
+            return None
+    else:
+        room = _read(file, size_bytes, report)
+        found_bytes = len(room)
+    if found_bytes != size_bytes:
+        return None
+    values: Voxels = np.ndarray(stored.shape, stored.dtype, room.data, stored.offset, order="F")
+    return values
+
+
+def _read(file: Path, size_bytes: int, report: Report) -> NDArray[np.uint8]:
+    """The first ``size_bytes`` of ``file``, or all that it has."""
+    room, done = np.empty(size_bytes, np.uint8), 0
+    with file.open("rb", buffering=0) as stream:
+        while count := stream.readinto(room.data[done : done + PIECE_BYTES]):
+            done += count
+            report(done, size_bytes)
+    return room[:done]
+
+
+def _rescaled(stored: Voxels, rescale: Rescale) -> Voxels:
+    """Plane by plane, because nibabel would make the whole image float64 at once."""
+    voxels = room_for(stored.shape)
+    for z, plane in enumerate(stored):
+        values = rescale.applied(plane)
+        voxels = roomy(voxels, values)
+        voxels[z] = values
+    return voxels

@@ -1,0 +1,146 @@
+"""The stored pixels of a DICOM file: native ones as they lie in it, compressed ones by decoders that free the GIL.
+
+Lossy JPEG of 8 or 12 bits is refused: its values are a window of the image, not HU.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataelem import DataElement
+from pydicom.encaps import get_frame
+from pydicom.filereader import data_element_generator, read_partial
+from pydicom.pixels import get_decoder
+from pydicom.tag import Tag
+from pydicom.uid import (
+    JPEG2000,
+    UID,
+    JPEG2000Lossless,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
+
+from openscans.errors import CorruptFile, NoImage, UnsupportedTransferSyntax
+from openscans.volumes.codestreams import size_of
+from openscans.volumes.elements import BROKEN_HEADER
+from openscans.volumes.headers import PixelStorage
+
+PIXEL_DATA = Tag("PixelData")
+REAL_NUMBERS = (Tag("FloatPixelData"), Tag("DoubleFloatPixelData"))
+"""What a map of measured quantities holds in the place of pixels."""
+
+Stored: TypeAlias = NDArray[np.integer[Any]]
+"""Stored values of one slice, (y, x)."""
+
+DECODERS: Mapping[UID, Callable[[bytes], NDArray[Any]]] = {
+    JPEGLossless: imagecodecs.ljpeg_decode,
+    JPEGLosslessSV1: imagecodecs.ljpeg_decode,
+    JPEGLSLossless: imagecodecs.jpegls_decode,
+    JPEGLSNearLossless: imagecodecs.jpegls_decode,
+    JPEG2000Lossless: imagecodecs.jpeg2k_decode,
+    JPEG2000: imagecodecs.jpeg2k_decode,
+}
+"""imagecodecs: right on every lossless file we know, BSD-3-Clause, and on two cores twice as fast as GDCM."""
+
+
+class PixelFile:
+    """A DICOM file whose pixels were read, so that its frames can be decoded, from several threads at once."""
+
+    def __init__(self, storage: PixelStorage) -> None:
+        """Raises CorruptFile where the file is broken, NoImage where it has no pixels."""
+        self._storage = storage
+        self._shape = storage.rows, storage.columns
+        try:
+            self._pixels = _pixels_of(storage)
+        except BROKEN_HEADER as error:
+            raise CorruptFile("The DICOM file is incomplete or malformed.") from error
+
+    def frame(self, index: int) -> Stored:
+        """Stored values of one frame, (y, x), before rescaling. Raises CorruptFile, UnsupportedTransferSyntax."""
+        storage = self._storage
+        if storage.bits_allocated not in (8, 16, 32):
+            raise UnsupportedTransferSyntax(f"Pixels of {storage.bits_allocated} bits are not read.")
+        if storage.high_bit != storage.bits_stored - 1 or storage.bits_stored < 1:
+            raise UnsupportedTransferSyntax("Pixels that do not lie in the lowest bits of their words are not read.")
+        try:
+            values = self._decoded(index) if storage.syntax.is_compressed else self._native(index)
+        except (*BROKEN_HEADER, RuntimeError) as error:
+            raise CorruptFile("The pixels of a slice are incomplete or damaged.") from error
+        if values.shape != self._shape:
+            raise CorruptFile("A slice's pixels have another size than its header says.")
+        return self._cleaned(values)
+
+    def _native(self, index: int) -> NDArray[Any]:
+        order = "<" if self._storage.little_endian else ">"
+        kind = np.dtype(f"{order}{'i' if self._storage.signed else 'u'}{self._storage.bits_allocated // 8}")
+        count = self._shape[0] * self._shape[1]
+        values = np.frombuffer(self._pixels, kind, count=count, offset=index * count * kind.itemsize)
+        return values.reshape(self._shape)
+
+    def _decoded(self, index: int) -> NDArray[Any]:
+        storage = self._storage
+        if storage.syntax == RLELossless:
+            return self._run_lengths(index)
+        decoder = DECODERS.get(storage.syntax)
+        if decoder is None:
+            raise UnsupportedTransferSyntax(f"The compression {storage.syntax.name} is not read.")
+        picture = get_frame(self._pixels, index, number_of_frames=storage.frames)
+        if size_of(picture) not in (None, self._shape):
+            raise CorruptFile("A slice's pixels have another size than its header says.")
+        values = decoder(picture)
+        # The JPEG family decodes to unsigned words; the header tells how they are meant.
+        return values.view(f"i{values.itemsize}") if storage.signed else values
+
+    def _run_lengths(self, index: int) -> NDArray[Any]:
+        values: NDArray[Any] = get_decoder(RLELossless).as_array(
+            self._pixels,
+            index=index,
+            raw=True,
+            rows=self._storage.rows,
+            columns=self._storage.columns,
+            samples_per_pixel=1,
+            photometric_interpretation="MONOCHROME2",
+            number_of_frames=self._storage.frames,
+            bits_allocated=self._storage.bits_allocated,
+            bits_stored=self._storage.bits_stored,
+            pixel_representation=int(self._storage.signed),
+            pixel_keyword="PixelData",
+        )[0]
+        return values
+
+    def _cleaned(self, values: NDArray[Any]) -> Stored:
+        """Without what lies in the bits above BitsStored, and with the sign that the highest stored bit means."""
+        allocated, stored = values.dtype.itemsize * 8, self._storage.bits_stored
+        if stored >= allocated:
+            return values
+        native: Stored = values.astype(values.dtype.newbyteorder("="))
+        return (native << (allocated - stored)) >> (allocated - stored)
+
+
+def _pixels_of(storage: PixelStorage) -> bytes:
+    """The value of the element PixelData. Raises NoImage, and what pydicom raises on malformed files."""
+    if storage.begins_at is None:
+        element = _deflated_pixels(storage.file)
+    else:
+        with storage.file.open("rb") as stream:
+            stream.seek(storage.begins_at)
+            element = next(data_element_generator(stream, storage.implicit, storage.little_endian), None)
+    if element is None or element.tag in REAL_NUMBERS:
+        raise NoImage("The file has no pixels.")
+    if element.tag != PIXEL_DATA:
+        raise CorruptFile("The file changed while it was read.")
+    pixels: bytes = element.value
+    return pixels
+
+
+def _deflated_pixels(file: Path) -> DataElement | None:
+    """Nothing behind the pixels is read: what stands there may be nested without end."""
+    with file.open("rb") as stream:
+        dataset = read_partial(stream, lambda tag, *_: tag > PIXEL_DATA, force=True, specific_tags=[PIXEL_DATA])
+    return dataset.get(PIXEL_DATA)

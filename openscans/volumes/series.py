@@ -1,0 +1,153 @@
+"""Which files belong together, and which series of a file or folder is meant; headers only."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from openscans.errors import CorruptFile, InputNotFound, InvalidRequest, NoImage, UnsupportedModality
+from openscans.progress import Report
+from openscans.system.folder_walk import FolderWalk, is_file
+from openscans.volumes.headers import Header, Slice, headers_of, read_header
+
+MODALITIES = ("CT", "MR")
+
+ONE_DISK = "Folders of other disks that are mounted below it are not looked into; name one of them."
+"""What helps where a folder seems empty because another disk begins below it."""
+
+
+@dataclass(frozen=True)
+class Unread:
+    """Files that could not be read, and folders that could not be listed."""
+
+    files: tuple[Path, ...] = ()
+    folders: tuple[Path, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.files or self.folders)
+
+    def __str__(self) -> str:
+        counts = (("file", len(self.files)), ("folder", len(self.folders)))
+        return " and ".join(f"{count} {what}{'s' if count > 1 else ''}" for what, count in counts if count)
+
+
+@dataclass(frozen=True)
+class Series:
+    """The headers of one series. ``damaged`` counts DICOM files beside it that do not tell what they belong to.
+
+    ``named`` is the file that stands for the series, if one does. ``unread`` may hold slices of it.
+    """
+
+    uid: str
+    modality: str
+    headers: tuple[Header, ...]
+    damaged: int = 0
+    named: Path | None = None
+    unread: Unread = Unread()
+
+    @property
+    def slices(self) -> list[Slice]:
+        """What could be part of a volume; localizers only where there is nothing else."""
+        images = [header for header in self.headers if header.slices]
+        wanted = [header for header in images if not header.localizer] or images
+        return [one for header in wanted for one in header.slices]
+
+    @property
+    def placed(self) -> int:
+        """How many slices tell where they lie."""
+        return sum(one.place is not None for one in self.slices)
+
+
+def image_header(file: Path) -> Header:
+    """The header of one CT or MR image.
+
+    Raises InputNotFound, UnsupportedFile, CorruptFile, NoImage, UnsupportedModality.
+    """
+    header = read_header(file)
+    _check_image(header)
+    return header
+
+
+def series_around(own: Header, report: Report) -> Series:
+    """The whole series that ``own`` belongs to, gathered from its folder. Raises InputNotFound, FolderTooLarge."""
+    beside, unread = _gathered(FolderWalk(own.file.parent, deep=False), report, known=own.file)
+    # Groups keep the order of what they are made of.
+    series = _grouped([own, *beside])[0]
+    return replace(series, named=own.file, unread=_unread_of(series, [own, *beside], unread))
+
+
+def series_in_folder(folder: Path, series_uid: str | None, report: Report) -> Series:
+    """The series ``series_uid`` of a folder and those below it, else the CT or MR series with the most placed slices.
+
+    Raises InputNotFound, InvalidRequest, FolderTooLarge, NoImage, UnsupportedModality, CorruptFile.
+    """
+    walk = FolderWalk(folder)
+    headers, unread = _gathered(walk, report)
+    if not headers:
+        which = "no DICOM file that may be read" if unread else "no DICOM file"
+        raise InputNotFound(f"The folder holds {which}.", hint=ONE_DISK if walk.mounts and not unread else None)
+    found = _grouped(headers)
+    if series_uid is not None:
+        found = [series for series in found if series.uid == series_uid]
+        if not found:
+            raise InvalidRequest("The folder holds no series with this series_uid.", hint="Leave series_uid out.")
+    images = [series for series in found if series.modality in MODALITIES and series.slices]
+    if not images:
+        _check_image(found[0].headers[0])
+        raise NoImage("The folder holds no CT or MR images.")
+    series = max(images, key=lambda series: series.placed)
+    return replace(series, unread=_unread_of(series, headers, unread))
+
+
+def _gathered(walk: FolderWalk, report: Report, *, known: Path | None = None) -> tuple[list[Header], Unread]:
+    """Headers of all DICOM files but ``known``, and what could not be read. Raises InputNotFound, FolderTooLarge."""
+    files, closed = _files(walk)
+    found = list(headers_of([file for file in files if file != known], report))
+    closed += [header.file for header in found if header.unread]
+    return [header for header in found if not header.unread], Unread(tuple(closed), tuple(walk.unlisted))
+
+
+def _unread_of(series: Series, headers: Sequence[Header], unread: Unread) -> Unread:
+    """What of ``unread`` may hold slices of ``series``, of which nobody else would know that they are missing.
+
+    Files in the folders that its own files lie in; files in folders that hold no DICOM file which tells its series, so
+    that nobody can tell what lies there; and every folder that cannot be listed, as exports spread a series over
+    folders. A file among those of other series alone is one of theirs.
+    """
+    own = {header.file.parent for header in series.headers}
+    told = {header.file.parent for header in headers if not header.cut}
+    return replace(unread, files=tuple(file for file in unread.files if file.parent in own or file.parent not in told))
+
+
+def _grouped(headers: list[Header]) -> list[Series]:
+    groups: dict[tuple[str, ...], list[Header]] = defaultdict(list)
+    for header in headers:
+        groups[header.key].append(header)
+    damaged = sum(header.cut and not header.series_uid for header in headers)
+    return [Series(own[0].series_uid, own[0].modality, tuple(own), damaged) for own in groups.values()]
+
+
+def _check_image(header: Header) -> None:
+    if header.cut:
+        raise CorruptFile("The DICOM file's header is incomplete or malformed.")
+    if not header.has_pixels:
+        raise NoImage("This DICOM file holds no image.")
+    if header.modality not in MODALITIES:
+        raise UnsupportedModality(f"The modality {header.modality[:16] or 'unknown'} is not read; only CT and MR are.")
+    if not header.slices:
+        raise NoImage("This DICOM file holds a colour picture, no slice of a volume.")
+
+
+def _files(walk: FolderWalk) -> tuple[list[Path], list[Path]]:
+    """The files of ``walk``, and the links of which nobody can tell whether they are some."""
+    files, closed = [], []
+    try:
+        for entry in walk:
+            try:
+                if is_file(entry):
+                    files.append(Path(entry.path))
+            except OSError:
+                closed.append(Path(entry.path))
+    except OSError as error:
+        raise InputNotFound("The folder cannot be listed.") from error
+    return files, closed

@@ -1,0 +1,110 @@
+"""Slices that make no upright, evenly spaced volume, and the volume that is resampled from them; numpy only.
+
+A tilted gantry shears a stack, lost slices leave gaps, some scanners change the distance on the way. The networks see
+the resampled volume; the client sees the slices as they are stored, and is answered on those.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openscans.types import Bounds, Point, Voxel
+from openscans.volumes.values import Plane, Voxels
+
+AIR = {"CT": -1024}
+"""What lies beyond a sheared slice's edge, in HU; 0 for MR."""
+
+
+@dataclass(frozen=True)
+class StoredSlices:
+    """Where the stored slices lie among the voxels of the volume that is resampled from them.
+
+    ``origins_xyz``: (slices, 3), each slice's first pixel, z growing. A slice lies flat in the volume, its columns
+    along x and its rows along y, in the same distances; so it is only moved, by fractions of voxels. ``size`` counts
+    columns, rows and slices as stored, ``shape_zyx`` the resampled volume's voxels.
+    """
+
+    origins_xyz: NDArray[np.float64]
+    size: Voxel
+    shape_zyx: tuple[int, int, int]
+
+    @property
+    def typical_step(self) -> float:
+        """The volume's planes from one slice to the next (median)."""
+        return float(np.median(np.diff(self.origins_xyz[:, 2])))
+
+    def point(self, position: Point) -> Point:
+        """A position among the volume's voxels, in columns, rows and slices; between slices by fractions."""
+        x, y = (self._origin(position.z, axis) for axis in (0, 1))
+        return Point(position.x - x, position.y - y, self._slice_at(position.z))
+
+    def bounds(self, box: Bounds) -> Bounds:
+        """The columns, rows and slices that hold ``box``: the box around a sheared box, clipped to what is stored."""
+        z = self._slices_between(box.min.z - 0.5, box.max.z + 0.5)
+        low, high = [], []
+        for axis, (first, last) in enumerate(((box.min.x, box.max.x), (box.min.y, box.max.y))):
+            origins = [self._origin(height, axis) for height in (box.min.z, box.max.z)]
+            low.append(round(first - max(origins)))
+            high.append(round(last - min(origins)))
+        x, y = (
+            (min(max(first, 0), count - 1), min(max(last, 0), count - 1))
+            for first, last, count in zip(low, high, (self.size.x, self.size.y), strict=True)
+        )
+        return Bounds(min=Voxel(x[0], y[0], z[0]), max=Voxel(x[1], y[1], z[1]))
+
+    def resampled(self, stored: Voxels, outside: int) -> Voxels:
+        """The volume (z, y, x) in the type of ``stored`` (slice, row, column): linear, and ``outside`` beyond edges."""
+        volume = np.empty(self.shape_zyx, stored.dtype)
+        whole = np.issubdtype(stored.dtype, np.integer)
+        for z, plane in enumerate(volume):
+            values = self._plane(stored, z)
+            values[np.isnan(values)] = outside
+            plane[:] = np.rint(values, out=values) if whole else values
+        return volume
+
+    def _plane(self, stored: Voxels, z: int) -> Plane:
+        """One plane, (y, x), float64; NaN where no slice reaches."""
+        position = self._slice_at(z)
+        # Interpolation leaves rounding errors; a plane on a slice must not be mixed with the next.
+        before = min(int(position + 1e-6), len(stored) - 1)
+        weight = max(position - before, 0.0)
+        low = self._moved(stored[before], before)
+        if weight <= 1e-6:
+            return low
+        high = self._moved(stored[before + 1], before + 1)
+        mixed: Plane = low + weight * (high - low)
+        # Where only one of two sheared slices reaches, it speaks alone.
+        return np.where(np.isnan(low), high, np.where(np.isnan(high), low, mixed))
+
+    def _moved(self, plane: Plane, index: int) -> Plane:
+        """One slice, (row, column), on the volume's rows and columns, in float64."""
+        _, rows, columns = self.shape_zyx
+        x, y, _ = self.origins_xyz[index]
+        return _shifted(_shifted(plane.astype(np.float64), y, rows).T, x, columns).T
+
+    def _slice_at(self, z: float) -> float:
+        return float(np.interp(z, self.origins_xyz[:, 2], np.arange(self.size.z)))
+
+    def _origin(self, z: float, axis: int) -> float:
+        return float(np.interp(z, self.origins_xyz[:, 2], self.origins_xyz[:, axis]))
+
+    def _slices_between(self, low: float, high: float) -> tuple[int, int]:
+        heights = self.origins_xyz[:, 2]
+        inside = np.flatnonzero((heights >= low) & (heights <= high))
+        if inside.size == 0:
+            inside = np.array([round(self._slice_at((low + high) / 2))])
+        return int(inside[0]), int(inside[-1])
+
+
+def _shifted(lines: Plane, by: float, count: int) -> Plane:
+    """``lines`` moved along their first axis to begin at the index ``by`` of ``count``: linear, NaN beyond them."""
+    start = math.floor(by + 1e-6)
+    weight = max(by - start, 0.0)
+    result = np.full((count, *lines.shape[1:]), np.nan)
+    if weight <= 1e-6:
+        result[start : start + len(lines)] = lines
+        return result
+    result[start + 1 : start + len(lines)] = weight * lines[:-1] + (1 - weight) * lines[1:]
+    return result

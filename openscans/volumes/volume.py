@@ -1,0 +1,117 @@
+"""What a file or series becomes: voxels, where they lie in the patient, and the DICOM instances they came from."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openscans.errors import InconsistentGeometry
+from openscans.types import Bounds, Notice, Point, Voxel
+from openscans.volumes.stored import StoredSlices
+from openscans.volumes.values import Voxels
+
+SMALLEST_VOXEL_MM3 = 1e-6
+"""A hundredth of a millimetre on every side; a smaller voxel means that two axes coincide."""
+
+FARTHEST_MM = 1e6
+"""A kilometre, for an origin or for one voxel. Sizes reckoned from absurd figures are no numbers any more."""
+
+FEWEST_SLICES = 3
+"""Two slices have one gap between them, and no second one that could tell whether a slice is missing."""
+
+FEW_SLICES = 10
+"""A vertebra is at least 12 mm high, and slices are seldom over 5 mm apart: fewer show hardly a whole one."""
+
+Affine = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One slice's DICOM instance; ``frame`` counts from 0 within ``file``."""
+
+    sop_instance_uid: str
+    instance_number: int | None
+    file: Path
+    frame: int = 0
+
+
+@dataclass(frozen=True)
+class Extent:
+    """What the headers promise before a voxel is read: a `Volume` of ``shape_zyx`` voxels at its ``affine_lps``."""
+
+    shape_zyx: tuple[int, int, int]
+    affine_lps: Affine
+
+    def __post_init__(self) -> None:
+        _check_place(self.affine_lps)
+
+
+Foresee: TypeAlias = Callable[[Extent], None]
+"""Is told of a volume once, before its voxels are read; whatever it raises ends the reading."""
+
+
+def unforeseen(extent: Extent) -> None:
+    """For readers who want any volume."""
+
+
+@dataclass(frozen=True)
+class Volume:
+    """An image: ``voxels`` (z, y, x), HU for CT, int16 where the values are whole and fit.
+
+    ``affine_lps`` maps a voxel's index (x, y, z, 1), centre of voxel, to patient millimetres in LPS. DICOM: x is the
+    column, y the row, z the slice along the normal (row direction × column direction). NIfTI: x, y, z are the array's
+    first, second and third index. ``instances`` has one entry per stored slice for DICOM and none for other formats.
+
+    The client counts columns, rows and slices as they are stored. ``stored`` is None where ``voxels`` are those;
+    where the volume had to be resampled (gantry tilt, missing or unevenly spaced slices) it tells where they lie in
+    it. Whatever is told to a client in voxels goes through `client_point` and `client_bounds`; millimetres do not.
+    """
+
+    voxels: Voxels
+    affine_lps: Affine
+    modality: str | None = None
+    series_instance_uid: str | None = None
+    instances: tuple[Instance, ...] = ()
+    notices: tuple[Notice, ...] = ()
+    stored: StoredSlices | None = None
+
+    def __post_init__(self) -> None:
+        _check_place(self.affine_lps)
+
+    @property
+    def client_size(self) -> Voxel:
+        """Columns, rows and slices of the image as the client sees it."""
+        z, y, x = self.voxels.shape
+        return Voxel(x, y, z) if self.stored is None else self.stored.size
+
+    @property
+    def client_spacing_mm(self) -> Point:
+        """Between the client's columns, rows and slices; where these are unevenly spaced, the median."""
+        x_mm, y_mm, z_mm = np.linalg.norm(self.affine_lps[:3, :3], axis=0)
+        steps = 1.0 if self.stored is None else self.stored.typical_step
+        return Point(float(x_mm), float(y_mm), float(z_mm) * steps)
+
+    def client_point(self, position: Point) -> Point:
+        """A position among ``voxels``, in the client's columns, rows and slices (index into ``instances``)."""
+        return position if self.stored is None else self.stored.point(position)
+
+    def client_bounds(self, box: Bounds) -> Bounds:
+        """The client's voxels that hold a box of ``voxels``: the box around it where slices are sheared."""
+        return box if self.stored is None else self.stored.bounds(box)
+
+
+def _check_place(affine_lps: Affine) -> None:
+    if not np.isfinite(affine_lps).all() or abs(np.linalg.det(affine_lps[:3, :3])) < SMALLEST_VOXEL_MM3:
+        raise InconsistentGeometry("The image's axes are not given or coincide, so it has no place in the patient.")
+    if np.abs(affine_lps).max() > FARTHEST_MM:
+        raise InconsistentGeometry("The header puts the image farther away than any patient, or makes it larger.")
+
+
+def notices_for(slices: int) -> tuple[Notice, ...]:
+    """A notice where an image has so few slices that vertebrae are hardly seen whole."""
+    if slices >= FEW_SLICES:
+        return ()
+    return (Notice("few_slices", f"The image has only {slices} slices; hardly a vertebra is seen whole."),)

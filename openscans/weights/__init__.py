@@ -1,0 +1,1 @@
+"""A URL becomes an installed dataset: downloads, zips, manifests, locks. Knows nothing of networks or images."""

@@ -1,0 +1,123 @@
+"""A zip is checked entry by entry and unpacked; nothing in it can write outside the folder that it is given.
+
+Knows zips, their tricks and their junk; nothing of models.
+"""
+
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from openscans.errors import DamagedWeights
+from openscans.progress import Report, unheard
+from openscans.system.files import CHUNK_BYTES, KeptFile, copy
+
+MOST_BYTES = 4_000_000_000
+"""Unpacked; ten times the largest of the released weights."""
+
+MOST_ENTRIES = 10_000
+
+USUAL_COMPRESSION = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+"""What releases use. The others' decompressors fail with errors that cannot be told from a failing disk's."""
+
+ENCRYPTED = 1
+"""Bit of an entry's flags."""
+
+RESTORE_HINT = "Nothing was installed. Download or copy the file again."
+
+
+def is_junk(path: PurePosixPath) -> bool:
+    """What macOS leaves in zips and folders."""
+    return "__MACOSX" in path.parts or path.name == ".DS_Store" or path.name.startswith("._")
+
+
+def find_folder(zip_path: Path, folder: PurePosixPath) -> PurePosixPath | None:
+    """Where in the zip ``folder`` lies: at the top, or inside other folders. Raises DamagedWeights."""
+    with _opened(zip_path) as archive:
+        for entry in _files(archive):
+            path = PurePosixPath(entry.filename)
+            for parent in path.parents:
+                if not is_junk(path) and parent.parts[-len(folder.parts) :] == folder.parts:
+                    return parent
+    return None
+
+
+def unpack(zip_path: Path, folder: PurePosixPath, target: Path, *, report: Report = unheard) -> dict[str, KeptFile]:
+    """Write what lies in the zip's ``folder`` to ``target``: relative path → what was written.
+
+    Every entry of the zip is read and its checksum compared, also those that are not written. ``report`` counts bytes.
+    Raises DamagedWeights; then ``target`` may hold a part.
+    """
+    written: dict[str, KeptFile] = {}
+    with _opened(zip_path) as archive:
+        entries = _files(archive)
+        total_bytes = sum(entry.file_size for entry in entries)
+        done_bytes = 0
+        for entry in entries:
+            path = PurePosixPath(entry.filename)
+            with archive.open(entry) as source:
+                if folder in path.parents and not is_junk(path):
+                    inner = path.relative_to(folder)
+                    written[str(inner)] = copy(source, target / inner)
+                else:
+                    _read_through(source)
+            done_bytes += entry.file_size
+            report(done_bytes, total_bytes)
+    return written
+
+
+def unpacked_bytes(zip_path: Path) -> int:
+    """Room that the zip's files take. Raises DamagedWeights."""
+    with _opened(zip_path) as archive:
+        return sum(entry.file_size for entry in _files(archive))
+
+
+def _read_through(source: IO[bytes]) -> None:
+    while source.read(CHUNK_BYTES):
+        pass
+
+
+@contextmanager
+def _opened(zip_path: Path) -> Iterator[zipfile.ZipFile]:
+    """Raises DamagedWeights for whatever is wrong with the zip's inside."""
+    try:
+        with zipfile.ZipFile(zip_path) as archive:
+            yield archive
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, UnicodeDecodeError) as error:
+        raise DamagedWeights(f"{zip_path.name} is damaged or not a zip file.", hint=RESTORE_HINT) from error
+
+
+def _files(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    """All entries that are files, none of them dangerous. Raises DamagedWeights."""
+    entries = archive.infolist()
+    for entry in entries:
+        _refuse_tricks(entry)
+    names = {entry.filename.casefold() for entry in entries}
+    if len(names) != len(entries):
+        raise _refused("two files of the same name")
+    if len(entries) > MOST_ENTRIES or sum(entry.file_size for entry in entries) > MOST_BYTES:
+        raise _refused("more than any released model")
+    return [entry for entry in entries if not entry.is_dir()]
+
+
+def _refuse_tricks(entry: zipfile.ZipInfo) -> None:
+    path = PurePosixPath(entry.filename)
+    # Backslashes and colons are separators and drives on Windows; no released model has any.
+    if path.is_absolute() or ".." in path.parts or set("\\:") & set(entry.orig_filename):
+        raise _refused("a file that would land outside its folder")
+    kind = stat.S_IFMT(entry.external_attr >> 16)
+    if kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
+        raise _refused("a link or device instead of a file")
+    if entry.flag_bits & ENCRYPTED:
+        raise _refused("a file under a password")
+    if entry.compress_type not in USUAL_COMPRESSION:
+        raise _refused("a file in a compression that no release uses")
+    if entry.header_offset < 0:
+        raise _refused("a file that lies outside the zip")
+
+
+def _refused(what: str) -> DamagedWeights:
+    return DamagedWeights(f"The zip holds {what}; it is not used.", hint=RESTORE_HINT)

@@ -1,0 +1,83 @@
+"""Who is changing or using what on disk, in this process or another on the same home.
+
+Knows names and their lock files; nothing of what they stand for. Who changes something holds it alone; those who use
+it share it. Nobody waits for a second claim while holding one that others wait for, so nobody waits for ever.
+"""
+
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from openscans.errors import ModelInUse
+from openscans.system import disk, locks
+
+TICK_S = 0.2
+"""How often somebody who waits looks again, and asks whether it is still wanted."""
+
+GLANCE_S = 0.2
+"""Whoever only asks holds a lock for microseconds; one that is held for longer is meant."""
+
+
+class Claims:
+    """Claims by name, each a lock file in ``folder``."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @contextmanager
+    def at_once(self, names: Collection[str]) -> Iterator[None]:
+        """Hold all of them alone. Raises ModelInUse when somebody changes or uses one of them."""
+        with ExitStack() as stack:
+            for name in names:
+                self._enter_soon(stack, name)
+            yield
+
+    @contextmanager
+    def when_free(self, name: str, go_on: Callable[[], None]) -> Iterator[None]:
+        """Hold it alone once nobody else does; ``go_on`` is called while waiting and raises to give up."""
+        with ExitStack() as stack:
+            while not self._enter(stack, name, shared=False):
+                go_on()
+                time.sleep(TICK_S)
+            yield
+
+    @contextmanager
+    def shared(self, names: Collection[str], go_on: Callable[[], None]) -> Iterator[None]:
+        """Keep everybody from changing them; ``go_on`` as above."""
+        with ExitStack() as stack:
+            for name in names:
+                while not self._enter(stack, name, shared=True):
+                    go_on()
+                    time.sleep(TICK_S)
+            yield
+
+    def is_held(self, name: str) -> bool:
+        """Whether somebody changes it right now."""
+        if not self._path(name).exists():
+            return False
+        with ExitStack() as stack:
+            return not self._enter(stack, name, shared=True)
+
+    def _enter_soon(self, stack: ExitStack, name: str) -> None:
+        end_s = time.monotonic() + GLANCE_S
+        while not self._enter(stack, name, shared=False):
+            if time.monotonic() > end_s:
+                raise ModelInUse(
+                    "The model is being downloaded or changed."
+                    if self.is_held(name)
+                    else "A detection is using this model."
+                )
+            time.sleep(GLANCE_S / 10)
+
+    def _enter(self, stack: ExitStack, name: str, *, shared: bool) -> bool:
+        """Whether it was free; then ``stack`` holds it."""
+        with ExitStack() as tried:
+            with disk.errors_translated():
+                free = tried.enter_context(locks.held(self._path(name), shared=shared))
+            if free:
+                stack.push(tried.pop_all())
+            return free
+
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{name}.lock"

@@ -1,0 +1,148 @@
+"""What can go wrong between us and a server, as errors with a sentence: those that may pass, and those that last.
+
+Knows HTTP's statuses and httpx's errors; nothing of bodies, files or of asking again.
+"""
+
+import re
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit, urlunsplit
+from urllib.request import getproxies, proxy_bypass
+
+import httpx
+
+from openscans.errors import DownloadFailed
+from openscans.weights.retry_policy import asked_pause_s
+
+WHOLE = httpx.codes.OK
+REST = httpx.codes.PARTIAL_CONTENT
+NOTHING_MORE = httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE
+
+PASSING = {408, 425, 429}
+"""Statuses, besides the server's own failures (5xx), that may be gone a moment later."""
+
+REFUSALS = {
+    401: "{host} wants a password for {file} (401).",
+    403: "{host} refuses to give out {file} (403).",
+    404: "{host} has no file {file} (404).",
+    407: "The proxy wants a name and a password (407).",
+    410: "{host} no longer has {file} (410).",
+}
+
+CERTIFICATE_HINT = (
+    "If your network has a certificate authority of its own, set SSL_CERT_FILE to its certificates in PEM format; "
+    "otherwise check the computer's clock."
+)
+PROXY_HINT = "Check HTTPS_PROXY (http://name:password@host:port) and NO_PROXY, or ask who runs the proxy."
+
+
+class Passing(DownloadFailed):
+    """A failure that may be gone when asked again, after ``asked_s`` if the server said so."""
+
+    def __init__(self, message: str, *, asked_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.asked_s = asked_s
+
+
+def without_login(url: str) -> str:
+    """A mirror's address may hold a name and password, which belong into no log and no manifest."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def host_of(url: str) -> str:
+    return urlsplit(url).hostname or "The server"
+
+
+def broken(url: str) -> Passing:
+    return Passing(f"The connection to {host_of(url)} broke off.")
+
+
+@contextmanager
+def settings_translated() -> Iterator[None]:
+    try:
+        yield
+    except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:
+        raise DownloadFailed(
+            "The settings for the proxy or for the certificates cannot be used.",
+            hint="HTTPS_PROXY must be an http or https address, SSL_CERT_FILE a file of certificates in PEM format.",
+        ) from error
+
+
+def refuse_all_but_files(url: str, response: httpx.Response) -> None:
+    """Raises DownloadFailed. It names the file that was asked for, and the host that a redirect may have led to."""
+    status = response.status_code
+    host, file = response.url.host, urlsplit(url).path.rpartition("/")[2]
+    if status in PASSING or status >= httpx.codes.INTERNAL_SERVER_ERROR:
+        asked_s = asked_pause_s(response.headers.get("retry-after", ""), response.headers.get("date", ""))
+        raise Passing(f"{host} cannot give out the file at the moment ({status}).", asked_s=asked_s)
+    if status not in {WHOLE, REST, NOTHING_MORE}:
+        sentence = REFUSALS.get(status, "{host} answered {status} instead of {file}.")
+        raise DownloadFailed(sentence.format(host=host, file=file, status=status))
+    if response.headers.get("content-encoding", "identity").lower() != "identity":
+        raise DownloadFailed(f"{host} or a proxy sends {file} compressed, though it was asked not to.", hint=PROXY_HINT)
+    # Networks that want a login answer for every server; what is already here must not give way to their page.
+    if status == WHOLE and response.headers.get("content-type", "").startswith("text/html"):
+        raise DownloadFailed(f"A web page came from {host} instead of {file}.", hint="Log in to the network first.")
+
+
+@contextmanager
+def translated(url: str) -> Iterator[None]:
+    """Raises DownloadFailed for any of httpx's errors inside the block, where ``url`` is asked for."""
+    try:
+        yield
+    except httpx.ReadTimeout as error:
+        raise Passing(f"{host_of(_asked(error, url))} stopped sending.") from error
+    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        raise _unreachable(_asked(error, url), error) from error
+    except httpx.ProxyError as error:
+        raise _stopped_by_proxy(_asked(error, url), error) from error
+    except (httpx.UnsupportedProtocol, httpx.TooManyRedirects, httpx.InvalidURL) as error:
+        raise DownloadFailed(f"{host_of(url)} cannot be asked: {type(error).__name__}.") from error
+    except httpx.HTTPError as error:
+        raise broken(_asked(error, url)) from error
+
+
+def _asked(error: httpx.HTTPError, url: str) -> str:
+    """Where a redirect may have led; that is what a firewall has to let through."""
+    try:
+        return str(error.request.url)
+    except RuntimeError:
+        return url
+
+
+def _unreachable(url: str, error: httpx.TransportError) -> DownloadFailed:
+    causes = list(_causes(error))
+    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
+        return DownloadFailed(f"The certificate of {host_of(url)} is not trusted.", hint=CERTIFICATE_HINT)
+    proxy = _proxy_for(url)
+    if proxy is None:
+        return Passing(f"{host_of(url)} cannot be reached (no connection).")
+    if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
+        return DownloadFailed(f"Nothing answers at the proxy's address, {proxy}.", hint=PROXY_HINT)
+    return Passing(f"{host_of(url)} cannot be reached through the proxy {proxy}.")
+
+
+def _stopped_by_proxy(url: str, error: httpx.ProxyError) -> DownloadFailed:
+    """The error's text begins with the status that the proxy gave, if it gave one."""
+    status = re.match(r"[0-9]{3}\b", str(error))
+    if status is None or status[0].startswith("5"):
+        return Passing(f"The proxy cannot connect to {host_of(url)} at the moment.")
+    return DownloadFailed(f"The proxy refuses to connect to {host_of(url)} ({status[0]}).", hint=PROXY_HINT)
+
+
+def _proxy_for(url: str) -> str | None:
+    """The proxy that the environment names for ``url``, without a login."""
+    proxies = getproxies()
+    proxy = proxies.get(urlsplit(url).scheme) or proxies.get("all")
+    if not proxy or proxy_bypass(host_of(url)):
+        return None
+    return urlsplit(without_login(proxy)).netloc or None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    found: BaseException | None = error
+    while found is not None:
+        yield found
+        found = found.__cause__ or found.__context__

@@ -1,0 +1,176 @@
+"""One request: what its answer's headers tell, and its body as it comes, or an error with a sentence that says why.
+
+With `refusals`, the only user of httpx. Knows nothing of files, of what was begun before, or of asking again.
+
+Rules for threads. Every request runs in a thread of its own, so that who waits can leave at once, whatever the server
+does; a thread that was left touches nothing more and ends by itself, at the latest when the server counts as dead.
+`_changed` guards what has arrived, and is never held while anything is read, written or reported.
+"""
+
+import os
+import re
+import ssl
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+
+import httpx
+
+from openscans.errors import DownloadFailed
+from openscans.weights.http_errors import WHOLE, broken, refuse_all_but_files, settings_translated, translated
+from openscans.weights.retry_policy import Patience
+
+AHEAD_BYTES = 1 << 20
+"""What the line may be ahead of the disk. More leaves the processor's cache and is slower; less makes threads wait."""
+
+TICK_S = 0.1
+"""How often a wait asks whether it is still wanted."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the headers of a good answer tell of the file. ``total_bytes``: of the whole of it; 0 if that is not told.
+
+    ``validator`` changes with the file's bytes; "" if the server gives none. ``first_byte`` is where the body begins.
+    """
+
+    status: int
+    validator: str
+    total_bytes: int
+    first_byte: int | None
+
+    @classmethod
+    def of(cls, response: httpx.Response) -> "Answer":
+        tag = response.headers.get("etag", "")
+        # A weak tag promises the same meaning, not the same bytes.
+        validator = tag if tag.startswith('"') else response.headers.get("last-modified", "")
+        told = response.headers.get("content-range", "")
+        first, total = re.match(r"bytes ([0-9]+)-", told), re.search(r"/([0-9]+)$", told)
+        length = response.headers.get("content-length", "0") if response.status_code == WHOLE else "0"
+        return cls(
+            status=response.status_code,
+            validator=validator,
+            total_bytes=int(total[1]) if total else int(length),
+            first_byte=int(first[1]) if first else None,
+        )
+
+
+class Line:
+    """A running request. While it waits, ``idle`` is called, which may raise to give up."""
+
+    def __init__(self, url: str, *, idle: Callable[[], None]) -> None:
+        self._url = url
+        self._idle = idle
+        self._changed = threading.Condition()
+        self._answer: Answer | None = None
+        self._pieces: list[bytes] = []
+        self._held_bytes = 0
+        self._over = False
+        self._left = False
+        self._failure: DownloadFailed | None = broken(url)
+
+    def start(self, make_client: Callable[[], httpx.Client], headers: Mapping[str, str]) -> None:
+        threading.Thread(target=self._run, args=(make_client, headers), name="wire", daemon=True).start()
+
+    def answer(self) -> Answer:
+        """Raises DownloadFailed, and what ``idle`` raises."""
+        self._await(lambda: self._answer is not None)
+        if self._answer is None:
+            raise self._failure or broken(self._url)
+        return self._answer
+
+    def pieces(self) -> Iterator[bytes]:
+        """The body; every byte that came, also when the connection breaks. Raises as above."""
+        while True:
+            self._await(lambda: bool(self._pieces))
+            with self._changed:
+                pieces, self._pieces, self._held_bytes = self._pieces, [], 0
+                self._changed.notify_all()
+            if not pieces:
+                break
+            # One write and one digest of many small pieces cost a fraction of as many of each.
+            yield b"".join(pieces)
+        if self._failure is not None:
+            raise self._failure
+
+    def leave(self) -> None:
+        """Nobody waits any more."""
+        with self._changed:
+            self._left = True
+            self._changed.notify_all()
+
+    def _await(self, come: Callable[[], bool]) -> None:
+        """Until it has come, or will not come any more."""
+        while True:
+            with self._changed:
+                if self._changed.wait_for(lambda: self._over or come(), TICK_S):
+                    return
+            self._idle()
+
+    def _run(self, make_client: Callable[[], httpx.Client], headers: Mapping[str, str]) -> None:
+        try:
+            with translated(self._url), make_client() as client:
+                self._ask(client, headers)
+            self._failure = None
+        except DownloadFailed as error:
+            self._failure = error
+        finally:
+            with self._changed:
+                self._over = True
+                self._changed.notify_all()
+
+    def _ask(self, client: httpx.Client, headers: Mapping[str, str]) -> None:
+        # Compressed on the way, a file's ranges would be those of the compressed one.
+        with client.stream("GET", self._url, headers={"Accept-Encoding": "identity", **headers}) as response:
+            refuse_all_but_files(self._url, response)
+            self._take_answer(Answer.of(response))
+            # As they come: a chunk size would keep back bytes that a broken connection then loses.
+            for piece in response.iter_raw():
+                if not self._take(piece):
+                    return
+
+    def _take_answer(self, answer: Answer) -> None:
+        with self._changed:
+            self._answer = answer
+            self._changed.notify_all()
+
+    def _take(self, piece: bytes) -> bool:
+        """Whether somebody still wants more."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._left or self._held_bytes < AHEAD_BYTES)
+            self._pieces.append(piece)
+            self._held_bytes += len(piece)
+            if len(self._pieces) == 1:
+                self._changed.notify_all()
+            return not self._left
+
+
+class Wire:
+    """What the requests of one download share. Raises DownloadFailed where the environment's settings are unusable."""
+
+    def __init__(self, patience: Patience) -> None:
+        self._timeout = httpx.Timeout(patience.stall_s, connect=min(patience.connect_s, patience.stall_s))
+        with settings_translated():
+            self._trusted = _trusted(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+    @contextmanager
+    def ask(self, url: str, headers: Mapping[str, str], *, idle: Callable[[], None]) -> Iterator[Line]:
+        """Ask for ``url`` with these headers besides the usual ones; leaving the block leaves the request."""
+        line = Line(url, idle=idle)
+        line.start(self._client, headers)
+        try:
+            yield line
+        finally:
+            line.leave()
+
+    def _client(self) -> httpx.Client:
+        with settings_translated():
+            return httpx.Client(timeout=self._timeout, follow_redirects=True, verify=self._trusted)
+
+
+@lru_cache(maxsize=1)
+def _trusted(file: str | None, folder: str | None) -> ssl.SSLContext:
+    """The certificates that the environment names, else those that come with httpx. Reading them takes a while."""
+    return httpx.create_ssl_context()

@@ -1,0 +1,152 @@
+"""What is already here of a file: its bytes, the digest of them, and what tells whether others belong to them.
+
+Knows the ``.part`` and ``.part.json`` beside the file to be; nothing of connections or of when to ask again.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from io import FileIO
+from pathlib import Path
+
+from openscans.weights.http_errors import NOTHING_MORE, REST, WHOLE, without_login
+from openscans.weights.http_stream import Answer
+
+CHUNK_BYTES = 1 << 20
+"""A read of this size takes about a millisecond, and then somebody who wants to stop is heard."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where bytes come from, and what tells whether the file there is still the same. ``total_bytes`` 0: unknown."""
+
+    url: str = ""
+    validator: str = ""
+    total_bytes: int = 0
+
+    @classmethod
+    def read(cls, path: Path) -> "Origin":
+        """An empty one, to whose bytes nothing can be added, where there is none that can be read."""
+        try:
+            found = cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (FileNotFoundError, ValueError, TypeError):
+            return cls()
+        usable = isinstance(found.url, str) and isinstance(found.validator, str) and isinstance(found.total_bytes, int)
+        return found if usable else cls()
+
+    def write(self, path: Path) -> None:
+        with path.open("w", encoding="utf-8") as file:
+            json.dump(asdict(self), file)
+            file.flush()
+            # Without it, the bytes that outlive a power cut could not be used.
+            os.fsync(file.fileno())
+
+
+class Partial:
+    """The beginning of ``target``."""
+
+    def __init__(self, target: Path) -> None:
+        self.path, self._origin_path = paths_beside(target)
+        self._target = target
+        self._origin = Origin.read(self._origin_path)
+        self._digest = hashlib.sha256()
+        self._digested_bytes = 0
+
+    @property
+    def size_bytes(self) -> int:
+        try:
+            return self.path.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    @property
+    def total_bytes(self) -> int:
+        """Of the whole file; 0 as long as that is unknown."""
+        return self._origin.total_bytes
+
+    @property
+    def url(self) -> str:
+        return self._origin.url
+
+    def digest(self, heard: Callable[[int], None]) -> str:
+        """SHA-256 of what is here. ``heard`` is told the size again and again while that has to be read first."""
+        size_bytes = self.size_bytes
+        if size_bytes < self._digested_bytes:
+            self._forget_digest()
+        if size_bytes > self._digested_bytes:
+            with self.path.open("rb") as begun:
+                begun.seek(self._digested_bytes)
+                while chunk := begun.read(CHUNK_BYTES):
+                    self._count(chunk)
+                    heard(size_bytes)
+        return self._digest.hexdigest()
+
+    def wanted(self) -> Mapping[str, str]:
+        """The headers that ask for the rest only, where it can be known that it belongs to what is here."""
+        size_bytes = self.size_bytes
+        too_long = 0 < self.total_bytes < size_bytes
+        if size_bytes == 0 or too_long or not self._origin.validator:
+            return {}
+        return {"Range": f"bytes={size_bytes}-", "If-Range": self._origin.validator}
+
+    def accept(self, url: str, answer: Answer) -> bool:
+        """Make ready for the body of ``answer``; False if it cannot be used, and nothing that is here either."""
+        if answer.status == WHOLE:
+            self.restart(Origin(without_login(url), answer.validator, answer.total_bytes))
+            return True
+        if answer.status == REST and answer.first_byte == self.size_bytes and self._same_file(answer):
+            return True
+        if answer.status == NOTHING_MORE and self._is_whole(answer):
+            return True
+        self.restart(Origin())
+        return False
+
+    def restart(self, origin: Origin) -> None:
+        """Forget what is here; what comes will be from ``origin``."""
+        self.path.write_bytes(b"")
+        self._forget_digest()
+        self._origin = origin
+        origin.write(self._origin_path)
+
+    def append(self, pieces: Iterable[bytes], heard: Callable[[int], None]) -> None:
+        """Add ``pieces``, telling the size after each. Raises OSError, and what ``heard`` raises."""
+        with self.path.open("ab", buffering=0) as out:
+            for piece in pieces:
+                _write_all(out, piece)
+                self._count(piece)
+                heard(self._digested_bytes)
+
+    def complete(self) -> None:
+        """It is whole: give it its name. Where it came from stays known until it is discarded."""
+        self.path.replace(self._target)
+
+    def _same_file(self, answer: Answer) -> bool:
+        known_total, known_validator = self._origin.total_bytes, self._origin.validator
+        return answer.total_bytes in {0, known_total or answer.total_bytes} and answer.validator in {
+            "",
+            known_validator,
+        }
+
+    def _is_whole(self, answer: Answer) -> bool:
+        return self._same_file(answer) and self.size_bytes in {answer.total_bytes or self.total_bytes} - {0}
+
+    def _count(self, piece: bytes) -> None:
+        self._digest.update(piece)
+        self._digested_bytes += len(piece)
+
+    def _forget_digest(self) -> None:
+        self._digest, self._digested_bytes = hashlib.sha256(), 0
+
+
+def paths_beside(target: Path) -> tuple[Path, Path]:
+    """The bytes, and where they come from."""
+    return target.with_name(f"{target.name}.part"), target.with_name(f"{target.name}.part.json")
+
+
+def _write_all(out: FileIO, piece: bytes) -> None:
+    """A disk that is nearly full takes a part of what it is given, and complains only the next time."""
+    rest = memoryview(piece)
+    while rest:
+        rest = rest[out.write(rest) :]

@@ -1,0 +1,119 @@
+"""How weights get into their place: from a mirror, from a zip, or from a folder of TotalSegmentator's.
+
+Knows addresses and digests; nothing of tasks, or of who may change a place.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from openscans.errors import DamagedWeights, DownloadFailed, InputNotFound, ModelMissing, UnusableImport
+from openscans.system import disk
+from openscans.types import Notice
+from openscans.weights import archive, catalogue
+from openscans.weights.catalogue import Dataset
+from openscans.weights.download import Fetched, discard, fetch, sha256_of
+from openscans.weights.download_task import Download
+from openscans.weights.installation import Installation
+from openscans.weights.retry_policy import PATIENT, Patience
+from openscans.weights.status import digest_notices
+
+OFFLINE_HINT = "Import the model with POST /api/models/import/{task}, or unset OPENSCANS_OFFLINE."
+
+CHOOSE_HINT = "Choose a zip of the release, or the folder that holds the model's own folder."
+
+log = logging.getLogger("openscans.models")
+
+
+class Arrivals:
+    """``mirrors`` are base addresses of `{base}/{version}/{folder}.zip`, in order."""
+
+    def __init__(
+        self, mirrors: Sequence[str], *, offline: bool, strict_digests: bool, patience: Patience = PATIENT
+    ) -> None:
+        self._mirrors = tuple(mirrors)
+        self._offline = offline
+        self._strict_digests = strict_digests
+        self._patience = patience
+
+    def bring(self, place: Installation, download: Download) -> None:
+        """Download and install. Raises ModelMissing, DownloadFailed, DiskFull, Cancelled."""
+        was_there = place.zip_path.exists()
+        try:
+            self._bring(place, download)
+        except DamagedWeights as error:
+            discard(place.zip_path)
+            if was_there:
+                # What a crash left behind may be torn; what comes from the mirror now is not.
+                self.bring(place, download)
+                return
+            raise DownloadFailed(
+                f"What was downloaded as {place.dataset.folder} is unusable: {error.message}",
+                hint="Start the download again; nothing was installed.",
+            ) from error
+
+    def take_in(self, places: Sequence[Installation], path: Path) -> None:
+        """Install those of ``places`` that ``path`` (a zip, or a folder) holds; it stays as it is.
+
+        Raises InputNotFound, UnusableImport, DiskFull.
+        """
+        if not path.exists():
+            raise InputNotFound("There is no file or folder at that path.")
+        install = self._take_folder if path.is_dir() else self._take_zip
+        try:
+            filled = install(places, path)
+        except DamagedWeights as error:
+            raise UnusableImport(error.message) from error
+        if not filled:
+            names = " or ".join(place.dataset.folder for place in places)
+            raise UnusableImport(f"Nothing of the name {names} was found there.", hint=CHOOSE_HINT)
+
+    def _bring(self, place: Installation, download: Download) -> None:
+        fetched = self._fetched(place, partial(download.report, place.dataset, "downloading"))
+        download.report(place.dataset, "verifying", 0, 1)
+        for notice in self._digest_notices(place.dataset, fetched.sha256):
+            download.warn(notice)
+        extracting = partial(download.report, place.dataset, "extracting")
+        source = fetched.url or place.zip_path.name
+        place.install_zip(place.zip_path, source=source, sha256=fetched.sha256, report=extracting)
+        discard(place.zip_path)
+
+    def _fetched(self, place: Installation, report: Callable[[int, int], None]) -> Fetched:
+        dataset = place.dataset
+        if self._offline and not place.zip_path.exists():
+            raise ModelMissing(f"{dataset.folder} is not on disk, and the server works offline.", hint=OFFLINE_HINT)
+        urls = [f"{base}/{dataset.release_path}" for base in self._mirrors]
+        return fetch(
+            urls, place.zip_path, report=report, patience=self._patience, room_after=catalogue.UNPACKED_PER_ZIP
+        )
+
+    def _take_zip(self, places: Sequence[Installation], path: Path) -> int:
+        """How many of ``places`` were filled."""
+        filled = 0
+        with disk.errors_translated():
+            digest = sha256_of(path)
+        for place in places:
+            if archive.find_folder(path, PurePosixPath(place.dataset.folder)) is not None:
+                self._digest_notices(place.dataset, digest)
+                place.install_zip(path, source=path.name, sha256=digest)
+                discard(place.zip_path)
+                filled += 1
+        return filled
+
+    def _take_folder(self, places: Sequence[Installation], path: Path) -> int:
+        """How many of ``places`` were filled."""
+        found = [(place, folder) for place in places if (folder := place.found_in(path)) is not None]
+        for place, folder in found:
+            place.install_folder(folder)
+            discard(place.zip_path)
+        return len(found)
+
+    def _digest_notices(self, dataset: Dataset, sha256: str) -> Sequence[Notice]:
+        """Raises DamagedWeights where the digest is known and differs, if the settings want that."""
+        notices = digest_notices(dataset, sha256)
+        if notices and self._strict_digests:
+            raise DamagedWeights(f"The zip of {dataset.folder} has another SHA-256 than the one that is known.")
+        for notice in notices:
+            log.warning("%s It is %s; known is %s.", notice.message, sha256, dataset.zip_sha256)
+        return notices

@@ -1,0 +1,121 @@
+"""What a detection asks of worker and weights, with stand-ins for both that write down what they are asked."""
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from openscans.errors import ModelMissing, UnknownTask, UnsupportedModality
+from openscans.jobs.detector import DetectionRequest, Detector
+from openscans.progress import Report, StageReport
+from openscans.types import Detection, Order, TrainedModel
+from tests import pipelines
+
+IMAGE = Path("/images/fine")
+
+
+@dataclass
+class Diary:
+    """A worker and a store of weights in one, as both must be asked in the right order."""
+
+    found: str | None = "CT"
+    missing: bool = False
+    asked: list[str] = field(default_factory=list)
+
+    def modality(self, path: Path, series_uid: str | None, report: StageReport) -> str | None:
+        self.asked.append(f"modality of {path.name}, {series_uid}")
+        return self.found
+
+    def detect(self, order: Order, report: StageReport) -> Detection:
+        self.asked.append(f"detect {order.task}")
+        return pipelines.detection_of(order)
+
+    def ensure(self, task: str, report: Report) -> None:
+        self.asked.append(f"ensure {task}")
+        report(1, 2)
+
+    @contextmanager
+    def in_use(self, tasks: Collection[str], report: Report) -> Iterator[None]:
+        self.asked.append(f"keep {' and '.join(sorted(tasks))}")
+        yield
+        self.asked.append("let go")
+
+    def trained_model(self, dataset_id: int) -> TrainedModel:
+        if self.missing:
+            raise ModelMissing("The model is not there.")
+        return TrainedModel(f"Dataset{dataset_id}", Path("/weights"), "0" * 64, spacing_mm=1.5)
+
+
+def performed(diary: Diary, request: DetectionRequest, *, auto_download: bool = True) -> tuple[Detection, list[str]]:
+    stages: list[str] = []
+    detector = Detector(diary, diary, pipelines.NO_RESULTS, auto_download=auto_download, device="cpu")
+    return detector(request, lambda stage, done, total: stages.append(stage)), stages
+
+
+def test_the_image_is_looked_at_before_anything_is_downloaded() -> None:
+    diary = Diary()
+    _, stages = performed(diary, DetectionRequest(IMAGE, series_uid="1.2"))
+    assert diary.asked[:2] == ["modality of fine, 1.2", "ensure vertebrae"]
+    assert stages == ["reading", "downloading"]
+
+
+def test_without_automatic_download_a_missing_model_is_an_error_and_nothing_is_fetched() -> None:
+    diary = Diary(missing=True)
+    with pytest.raises(ModelMissing):
+        performed(diary, DetectionRequest(IMAGE), auto_download=False)
+    assert not any(asked.startswith(("ensure", "detect")) for asked in diary.asked)
+
+
+def test_a_model_that_was_asked_for_needs_no_look_at_the_image() -> None:
+    diary = Diary()
+    performed(diary, DetectionRequest(IMAGE, model="vertebrae_mr"))
+    assert diary.asked == ["ensure vertebrae_mr", "keep vertebrae_mr", "detect vertebrae_mr", "let go"]
+
+
+def test_the_models_are_kept_from_deletion_while_the_detection_runs() -> None:
+    diary = Diary()
+    performed(diary, DetectionRequest(IMAGE, model="vertebrae"))
+    assert diary.asked[-3:] == ["keep total_body and vertebrae", "detect vertebrae", "let go"]
+
+
+@pytest.mark.parametrize(("found", "task"), [("CT", "vertebrae"), (None, "vertebrae"), ("MR", "vertebrae_mr")])
+def test_the_modality_chooses_the_model(found: str | None, task: str) -> None:
+    assert performed(Diary(found), DetectionRequest(IMAGE))[0].order.task == task
+
+
+def test_another_modality_is_refused_before_anything_is_downloaded() -> None:
+    diary = Diary("PT")
+    with pytest.raises(UnsupportedModality):
+        performed(diary, DetectionRequest(IMAGE))
+    assert len(diary.asked) == 1
+
+
+def test_the_order_carries_the_recipe_of_the_task() -> None:
+    order = performed(Diary(), DetectionRequest(IMAGE, device="cuda:1"))[0].order
+    assert (order.segmenter.dataset, order.step, order.device) == ("Dataset292", 0.8, "cuda:1")
+    assert order.localiser is not None
+    assert order.localiser.dataset == "Dataset298"
+
+
+def test_fast_mode_is_the_3_mm_network_inside_the_box_of_the_6_mm_one() -> None:
+    order = performed(Diary(), DetectionRequest(IMAGE, fast_mode=True))[0].order
+    assert (order.task, order.segmenter.dataset, order.fast_mode) == (
+        "total_body",
+        "Dataset297",
+        True,
+    )
+    assert order.localiser is not None
+
+
+def test_fast_mode_for_mr_runs_the_full_network_and_says_so() -> None:
+    found = performed(Diary("MR"), DetectionRequest(IMAGE, fast_mode=True))[0]
+    assert found.order.segmenter.dataset == "Dataset756"
+    assert found.order.localiser is None
+    assert [notice.code for notice in found.warnings] == ["fast_mode_unavailable"]
+
+
+def test_a_request_for_an_unknown_model_cannot_be_made() -> None:
+    with pytest.raises(UnknownTask):
+        DetectionRequest(IMAGE, model="lungs")

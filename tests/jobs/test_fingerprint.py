@@ -1,0 +1,62 @@
+"""Which image lies at a path, as its files tell it."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from openscans.errors import Cancelled
+from openscans.jobs import fingerprint
+from openscans.jobs.fingerprint import identity_of
+
+
+@pytest.fixture
+def series(tmp_path: Path) -> Path:
+    for number in range(5):
+        (tmp_path / f"{number}.dcm").write_bytes(bytes(128) + b"DICM" + bytes([number]) * 400)
+    return tmp_path
+
+
+def test_a_file_that_is_named_is_another_question_than_its_folder(series: Path) -> None:
+    digests = {found.digest for name in (".", "0.dcm", "1.dcm") if (found := identity_of(series / name, None))}
+    assert len(digests) == 3
+
+
+def test_a_file_whose_spelling_the_folder_does_not_list_has_no_identity(series: Path) -> None:
+    assert identity_of(series / "0.dcm", None) is not None
+    assert identity_of(series / "0.DCM", None) is None
+
+
+def test_an_image_that_is_written_meanwhile_is_not_still_the_same(series: Path) -> None:
+    found = identity_of(series, None)
+    assert found is not None
+    assert found.is_still()
+    os.utime(series / "3.dcm", ns=(0, 0))
+    assert not found.is_still()
+
+
+def test_a_file_that_comes_meanwhile_changes_it_too(series: Path) -> None:
+    found = identity_of(series, None)
+    assert found is not None
+    (series / "new.dcm").write_bytes(b"")
+    assert not found.is_still()
+
+
+def test_of_too_many_files_no_more_are_listed_than_tell_it(series: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fingerprint, "MOST_FILES", 3)
+    assert identity_of(series, None) is None
+    assert len(fingerprint.Listing.of(series, deep=True).stamps) == 4
+
+
+def test_digesting_a_large_file_can_be_cancelled(tmp_path: Path) -> None:
+    path = tmp_path / "image.nii"
+    path.write_bytes(bytes(3 * fingerprint.PIECE_BYTES))
+    heard = []
+
+    def report(done: int, total: int) -> None:
+        heard.append(done)
+        if len(heard) == 3:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        identity_of(path, None, report)

@@ -1,0 +1,270 @@
+"""The queue: one at a time, shared by equal requests, cancelled, refused when full; and how progress adds up."""
+
+import itertools
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from openscans.errors import Busy, Cancelled, OpenScansError, TooFewSlices, UnknownJob
+from openscans.jobs.queue import JOBS_REMEMBERED, Job, Jobs, Snapshot, Track
+from openscans.progress import StageReport
+
+WEIGHTS = {"downloading": 4.0, "reading": 1.0, "segmenting": 3.0}
+SOON_S = 5.0
+
+
+@dataclass
+class Workshop:
+    """Performs requests, which are names; those that begin with "wait" go on until `open` or cancelled."""
+
+    open: threading.Event = field(default_factory=threading.Event)
+    begun: list[str] = field(default_factory=list)
+    at_once: int = 0
+    most_at_once: int = 0
+
+    def __call__(self, request: str, report: StageReport) -> str:
+        self.begun.append(request)
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            report("reading", 1, 1)
+            while request.startswith("wait") and not self.open.wait(0.005):
+                report("segmenting", 1, 2)
+            if request.startswith("bad"):
+                raise TooFewSlices("Found one slice.")
+            if request.startswith("bug"):
+                raise ZeroDivisionError("Doe^John")
+            return request.upper()
+        finally:
+            self.at_once -= 1
+
+
+def until(job: Job[str, str], wanted: Callable[[Snapshot[str]], bool]) -> Snapshot[str]:
+    """The first snapshot of ``job`` that is ``wanted``, awaited as a reader does it."""
+    changed = threading.Event()
+    with job.heard_by(changed.set):
+        while not wanted(snapshot := job.snapshot()):
+            assert changed.wait(SOON_S), snapshot
+            changed.clear()
+    return snapshot
+
+
+def end_of(job: Job[str, str]) -> Snapshot[str]:
+    return until(job, lambda snapshot: snapshot.over)
+
+
+def running(job: Job[str, str]) -> Snapshot[str]:
+    return until(job, lambda snapshot: snapshot.status != "queued")
+
+
+@pytest.fixture
+def workshop() -> Workshop:
+    return Workshop()
+
+
+@pytest.fixture
+def jobs(workshop: Workshop) -> Iterator[Jobs[str, str]]:
+    made = Jobs(workshop, weights=WEIGHTS, queue=2)
+    yield made
+    made.close()
+
+
+def test_a_job_ends_complete_with_its_result(jobs: Jobs[str, str]) -> None:
+    snapshot = end_of(jobs.join("a"))
+    assert (snapshot.status, snapshot.progress, snapshot.result, snapshot.error) == ("complete", 1.0, "A", None)
+
+
+def test_an_error_of_ours_is_the_jobs_error(jobs: Jobs[str, str]) -> None:
+    snapshot = end_of(jobs.join("bad"))
+    assert snapshot.status == "error"
+    assert isinstance(snapshot.error, TooFewSlices)
+
+
+def test_any_other_error_becomes_a_general_one_and_the_next_job_runs(jobs: Jobs[str, str]) -> None:
+    snapshot = end_of(jobs.join("bug"))
+    assert type(snapshot.error) is OpenScansError
+    assert "Doe" not in snapshot.error.message
+    assert end_of(jobs.join("b")).result == "B"
+
+
+def test_only_one_job_runs_at_a_time_in_the_order_of_asking(jobs: Jobs[str, str], workshop: Workshop) -> None:
+    asked = [jobs.join(name) for name in ("wait a", "b", "c")]
+    running(asked[0])
+    assert jobs.counts() == {"running": 1, "queued": 2}
+    workshop.open.set()
+    assert [end_of(job).status for job in asked] == ["complete"] * 3
+    assert workshop.begun == ["wait a", "b", "c"]
+    assert workshop.most_at_once == 1
+
+
+def test_beyond_the_queue_the_answer_is_busy(jobs: Jobs[str, str], workshop: Workshop) -> None:
+    running(jobs.join("wait a"))
+    waiting = [jobs.join(name) for name in ("b", "c")]
+    with pytest.raises(Busy):
+        jobs.join("d")
+    workshop.open.set()
+    assert [end_of(job).result for job in waiting] == ["B", "C"]
+    assert end_of(jobs.join("d")).result == "D"
+
+
+def test_equal_requests_share_one_job_even_when_the_queue_is_full(jobs: Jobs[str, str], workshop: Workshop) -> None:
+    first = jobs.join("wait a")
+    for name in ("b", "c"):
+        jobs.join(name)
+    assert jobs.join("wait a") is first
+    workshop.open.set()
+    end_of(first)
+    assert workshop.begun.count("wait a") == 1
+
+
+def test_a_live_job_can_be_attended_without_beginning_one(jobs: Jobs[str, str], workshop: Workshop) -> None:
+    assert jobs.attend("wait") is None
+    first = jobs.join("wait")
+    assert jobs.attend("wait") is first
+    jobs.leave(first)
+    assert not first.stopped
+    workshop.open.set()
+    assert end_of(first).result == "WAIT"
+    assert jobs.attend("wait") is None
+
+
+def test_a_request_after_the_end_of_an_equal_one_runs_again(jobs: Jobs[str, str], workshop: Workshop) -> None:
+    end_of(jobs.join("a"))
+    end_of(jobs.join("a"))
+    assert workshop.begun == ["a", "a"]
+
+
+def test_cancelling_a_running_job_stops_it(jobs: Jobs[str, str]) -> None:
+    job = jobs.join("wait a")
+    running(job)
+    jobs.cancel(job.id)
+    snapshot = end_of(job)
+    assert snapshot.status == "cancelled"
+    assert isinstance(snapshot.error, Cancelled)
+
+
+def test_cancelling_a_waiting_job_ends_it_at_once_and_frees_its_place(jobs: Jobs[str, str], workshop: Workshop) -> None:
+    running(jobs.join("wait a"))
+    waiting = [jobs.join(name) for name in ("b", "c")]
+    jobs.cancel(waiting[0].id)
+    assert waiting[0].snapshot().status == "cancelled"
+    late = jobs.join("d")
+    workshop.open.set()
+    assert end_of(late).result == "D"
+    assert workshop.begun == ["wait a", "c", "d"]
+
+
+def test_cancelling_a_job_that_is_over_changes_nothing(jobs: Jobs[str, str]) -> None:
+    job = jobs.join("a")
+    before = end_of(job)
+    assert jobs.cancel(job.id).snapshot() == before
+
+
+def test_the_last_to_leave_cancels_and_nobody_before(jobs: Jobs[str, str]) -> None:
+    job = jobs.join("wait a")
+    jobs.join("wait a")
+    running(job)
+    jobs.leave(job)
+    assert not job.stopped
+    jobs.leave(job)
+    assert end_of(job).status == "cancelled"
+
+
+def test_a_request_equal_to_a_job_that_is_being_cancelled_gets_its_own(
+    jobs: Jobs[str, str], workshop: Workshop
+) -> None:
+    first = jobs.join("wait a")
+    running(first)
+    jobs.leave(first)
+    second = jobs.join("wait a")
+    workshop.open.set()
+    assert second is not first
+    assert end_of(second).result == "WAIT A"
+
+
+def test_closing_cancels_everything_and_takes_no_more(jobs: Jobs[str, str]) -> None:
+    asked = [jobs.join(name) for name in ("wait a", "b")]
+    running(asked[0])
+    jobs.close()
+    assert [end_of(job).status for job in asked] == ["cancelled", "cancelled"]
+    with pytest.raises(Busy):
+        jobs.join("c")
+
+
+def test_a_job_is_found_by_its_id_and_forgotten_after_many_others(jobs: Jobs[str, str]) -> None:
+    first = jobs.join("a")
+    end_of(first)
+    assert jobs.get(first.id) is first
+    for number in range(JOBS_REMEMBERED):
+        end_of(jobs.join(f"b{number}"))
+    with pytest.raises(UnknownJob):
+        jobs.get(first.id)
+    assert len(jobs.snapshots()) == JOBS_REMEMBERED
+
+
+def test_twenty_requests_at_once_are_each_answered_or_refused(jobs: Jobs[str, str], workshop: Workshop) -> None:
+    answers: queue.SimpleQueue[str] = queue.SimpleQueue()
+    start = threading.Barrier(20)
+
+    def ask(name: str) -> None:
+        start.wait()
+        try:
+            answers.put(end_of(jobs.join(name)).result or "")
+        except Busy:
+            answers.put("busy")
+
+    for number in range(20):
+        threading.Thread(target=ask, args=(f"wait {number}",)).start()
+    assert [answers.get(timeout=SOON_S) for _ in range(17)] == ["busy"] * 17
+    workshop.open.set()
+    assert {answers.get(timeout=SOON_S) for _ in range(3)} == {name.upper() for name in workshop.begun}
+
+
+def progress_of(*steps: tuple[str, int, int]) -> list[float]:
+    track = Track(WEIGHTS)
+    return [track.advance(*step)[0] for step in steps]
+
+
+def test_progress_weighs_the_stages() -> None:
+    assert progress_of(("downloading", 1, 2), ("reading", 0, 1), ("segmenting", 1, 3), ("segmenting", 3, 3)) == (
+        pytest.approx([0.25, 0.25, 0.5, 1.0])
+    )
+
+
+def test_a_stage_that_is_left_out_leaves_its_share_to_the_others() -> None:
+    assert progress_of(("reading", 1, 1), ("segmenting", 1, 3)) == pytest.approx([0.25, 0.5])
+
+
+def test_progress_never_falls_whatever_is_reported() -> None:
+    steps = [
+        (stage, done, total)
+        for stage in (*WEIGHTS, "unheard of", *WEIGHTS)
+        for total in (10, 0, -1, 5)
+        for done in (7, 2)
+    ]
+    progress = progress_of(*steps)
+    assert all(before <= after for before, after in itertools.pairwise(progress))
+    assert 0 <= progress[0] <= progress[-1] <= 1
+
+
+def test_the_time_that_remains_follows_the_pace_of_the_stage() -> None:
+    track = Track({"segmenting": 1.0})
+    assert track.advance("segmenting", 0, 4)[1] is None
+    time.sleep(0.1)
+    # A report that tells nothing new, as one comes while a patch takes long, changes nothing.
+    track.advance("segmenting", 0, 4)
+    eta_s = track.advance("segmenting", 1, 4)[1]
+    assert eta_s == pytest.approx(0.3, rel=0.5)
+
+
+def test_the_time_that_remains_counts_later_stages_but_not_what_came_before_the_units() -> None:
+    track = Track(WEIGHTS)
+    track.advance("reading", 0, 1)
+    time.sleep(0.2)
+    track.advance("reading", 0, 10)
+    eta_s = track.advance("reading", 5, 10)[1]
+    assert eta_s == pytest.approx(WEIGHTS["segmenting"], abs=0.1)

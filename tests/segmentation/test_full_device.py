@@ -1,0 +1,81 @@
+"""A device whose memory does not suffice leaves the detection to the CPU, with a warning; the image is read once."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from benchmarks.detect import order
+from benchmarks.scan import WEIGHTS
+from inference import Pipeline
+from openscans import networks
+from openscans.errors import OutOfMemory
+from openscans.networks import TORCH_ON_CPU, Network
+from openscans.types import Detection, EngineOptions, Order
+from phantom import drawing, grid, spine
+from phantom.files import write_nifti
+
+pytest.importorskip("torch")
+
+
+class Full(Network):
+    """A network whose device has no memory left for a patch."""
+
+    def __init__(self, network: Network) -> None:
+        self.plan, self.device = network.plan, network.device
+
+    def logits(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
+        raise OutOfMemory("There is not enough memory on the device.")
+
+
+def full_but_for_the_cpu(folder: Path, *, device: str, options: EngineOptions) -> Network:
+    network = networks.load(folder, device=device, options=options)
+    return network if device == "cpu" else Full(network)
+
+
+def too_full_for_weights(folder: Path, *, device: str, options: EngineOptions) -> Network:
+    if device != "cpu":
+        raise OutOfMemory("There is not enough memory on the device.")
+    return networks.load(folder, device=device, options=options)
+
+
+def always_full(folder: Path, *, device: str, options: EngineOptions) -> Network:
+    return Full(networks.load(folder, device=device, options=options))
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> Order:
+    """For the lower back in `fast_mode`, on a device other than the CPU's own engine."""
+    body = spine.describe(3, spine.LEVELS[19:23])
+    shape_zyx, affine_lps = grid.axial(body, (2.0, 2.0, 2.0))
+    path = tmp_path_factory.mktemp("image") / "ct.nii"
+    write_nifti(path, drawing.render(body, shape_zyx, affine_lps)[0], affine_lps)
+    return replace(order(path, WEIGHTS, fast=True), device=TORCH_ON_CPU)
+
+
+def detected(asked: Order, load: networks.Load, cache: Path) -> tuple[Detection, list[str]]:
+    """What is found, and every stage each time that it begins."""
+    begun: list[str] = []
+
+    def report(stage: str, done: int, total: int) -> None:
+        if done == 0:
+            begun.append(stage)
+
+    return Pipeline(EngineOptions(None, "float32", cache), load).detect(asked, report), begun
+
+
+@pytest.mark.parametrize("load", [full_but_for_the_cpu, too_full_for_weights])
+def test_the_cpu_detects_what_a_full_device_cannot(asked: Order, load: networks.Load, tmp_path: Path) -> None:
+    found, begun = detected(asked, load, tmp_path)
+    assert found.device == "cpu"
+    assert [vertebra.label for vertebra in found.vertebrae] == ["L1", "L2", "L3", "L4"]
+    [notice] = [notice for notice in found.warnings if notice.code == "device_fallback"]
+    assert "memory" in notice.message
+    assert begun.count("reading") == 1
+
+
+def test_what_does_not_fit_on_the_cpu_either_is_an_error(asked: Order, tmp_path: Path) -> None:
+    with pytest.raises(OutOfMemory):
+        detected(asked, always_full, tmp_path)

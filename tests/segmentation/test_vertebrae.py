@@ -1,0 +1,201 @@
+"""Measuring on label maps whose answers are known: drawn ones, and TotalSegmentator's own reference segmentations."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from totalsegmentator.map_to_binary import class_map
+
+from openscans.segmentation import grids, vertebrae
+from openscans.types import Bounds, Point, Vertebra, Voxel
+
+SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+NAMES = {1: "L5", 2: "L4", 3: "L3", 4: "T12"}
+HALF = np.float16(0.5)
+
+
+def same_grid(shape_zyx: tuple[int, int, int]) -> grids.ModelGrid:
+    z, y, x = (grids.Axis(2 - axis, 0, count - 1, count) for axis, count in enumerate(shape_zyx))
+    return grids.ModelGrid(x, y, z)
+
+
+def label_map(labels: NDArray[np.uint8], probabilities: NDArray[np.float16] | None = None) -> vertebrae.LabelMap:
+    if probabilities is None:
+        probabilities = np.full(labels.shape, HALF)
+    return vertebrae.LabelMap(labels, probabilities, same_grid(labels.shape), NAMES)
+
+
+def measured(found: vertebrae.LabelMap, affine: NDArray[np.float64] | None = None) -> list[Vertebra]:
+    z, y, x = found.labels.shape
+    return vertebrae.measure(found, np.eye(4) if affine is None else affine, Voxel(x, y, z))
+
+
+def drawn(*blocks: tuple[int, slice, slice, slice]) -> NDArray[np.uint8]:
+    labels = np.zeros((20, 30, 40), np.uint8)
+    for label, z, y, x in blocks:
+        labels[z, y, x] = label
+    return labels
+
+
+def test_a_block_has_its_centre_bounds_and_volume() -> None:
+    [l5] = measured(label_map(drawn((1, slice(2, 6), slice(10, 15), slice(20, 31)))), np.diag([2.0, 2.0, 2.5, 1.0]))
+    assert l5.label == "L5"
+    assert l5.center == Point(25, 12, 3.5)
+    assert l5.center_mm == Point(50, 24, 8.75)
+    assert l5.bounds == Bounds(Voxel(20, 10, 2), Voxel(30, 14, 5))
+    assert l5.volume_ml == pytest.approx(4 * 5 * 11 * 10 / 1000)
+    assert not l5.truncated
+
+
+def test_only_the_largest_component_of_a_label_counts() -> None:
+    labels = drawn((1, slice(2, 6), slice(2, 6), slice(2, 6)), (1, slice(12, 18), slice(12, 18), slice(12, 18)))
+    [l5] = measured(label_map(labels))
+    assert l5.center == Point(14.5, 14.5, 14.5)
+
+
+def test_pieces_that_touch_at_a_corner_are_one() -> None:
+    labels = drawn((1, slice(2, 4), slice(2, 4), slice(2, 4)), (1, slice(4, 6), slice(4, 6), slice(4, 6)))
+    [l5] = measured(label_map(labels))
+    assert l5.bounds == Bounds(Voxel(2, 2, 2), Voxel(5, 5, 5))
+
+
+def test_neighbouring_labels_do_not_merge() -> None:
+    labels = drawn((1, slice(2, 6), slice(5, 9), slice(5, 9)), (2, slice(6, 10), slice(5, 9), slice(5, 9)))
+    assert [vertebra.center.z for vertebra in measured(label_map(labels))] == [7.5, 3.5]
+
+
+def test_confidence_is_the_mean_probability_of_the_largest_component_alone() -> None:
+    labels = drawn((1, slice(2, 6), slice(2, 6), slice(2, 6)), (1, slice(12, 14), slice(12, 14), slice(12, 14)))
+    probabilities = np.full(labels.shape, np.float16(0.125))
+    probabilities[2:4, 2:6, 2:6] = 0.75
+    probabilities[4:6, 2:6, 2:6] = 0.25
+    [l5] = measured(label_map(labels, probabilities))
+    assert l5.confidence == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("axis", "edge"), [(axis, edge) for axis in range(3) for edge in ("start", "end")])
+def test_a_vertebra_at_the_edge_of_the_image_is_truncated(axis: int, edge: str) -> None:
+    block = [slice(5, 9)] * 3
+    block[axis] = slice(0, 4) if edge == "start" else slice(-4, None)
+    [l5] = measured(label_map(drawn((1, *block))))
+    assert l5.truncated
+
+
+def test_vertebrae_run_from_head_to_foot_and_other_labels_are_passed_over() -> None:
+    spread = [(label, slice(2, 5), slice(2, 5), slice(4 * label, 4 * label + 2)) for label in (1, 4, 3, 2, 7)]
+    assert [vertebra.label for vertebra in measured(label_map(drawn(*spread)))] == ["T12", "L3", "L4", "L5"]
+
+
+def test_an_empty_label_map_has_no_vertebrae_and_no_extent() -> None:
+    empty = label_map(drawn())
+    assert measured(empty) == []
+    assert vertebrae.extent(empty) is None
+    assert [notice.code for notice in vertebrae.doubts([])] == ["no_vertebrae"]
+
+
+def test_the_extent_holds_every_vertebra_and_nothing_else() -> None:
+    labels = drawn(
+        (1, slice(2, 4), slice(3, 9), slice(4, 5)),
+        (3, slice(7, 8), slice(5, 6), slice(30, 33)),
+        (9, *[slice(0, 2)] * 3),
+    )
+    assert vertebrae.extent(label_map(labels)) == Bounds(Voxel(4, 3, 2), Voxel(32, 8, 7))
+
+
+def test_a_speck_is_left_out_and_named() -> None:
+    labels = drawn((1, slice(2, 8), slice(2, 8), slice(2, 8)), (2, slice(15, 17), slice(15, 17), slice(15, 17)))
+    kept, notices = vertebrae.without_fragments(measured(label_map(labels)))
+    assert [vertebra.label for vertebra in kept] == ["L5"]
+    assert [notice.code for notice in notices] == ["fragments_ignored"]
+    assert "L4" in notices[0].message
+
+
+def placed(label: str, z_mm: float, *, truncated: bool = False) -> Vertebra:
+    box = Bounds(Voxel(0, 0, 0), Voxel(1, 1, 1))
+    return Vertebra(label, Point(0, 0, 0), Point(0, 0, z_mm), box, 0.9, 10.0, truncated)
+
+
+def codes(*found: Vertebra) -> list[str]:
+    return [notice.code for notice in vertebrae.doubts(found)]
+
+
+def test_a_plausible_row_raises_no_doubt() -> None:
+    assert codes(placed("T11", 60), placed("T12", 30), placed("L1", 0)) == []
+
+
+def test_a_missing_level_between_two_found_ones_is_a_numbering_gap_that_names_it() -> None:
+    found = [placed("T10", 60), placed("T12", 30), placed("L2", 0)]
+    [notice] = vertebrae.doubts(found)
+    assert notice.code == "numbering_gap"
+    assert "T11, L1" in notice.message
+
+
+def test_a_spine_without_the_rare_t13_and_l6_has_no_gap() -> None:
+    assert codes(placed("T12", 60), placed("L1", 30), placed("L2", 20)) == []
+    assert codes(placed("L5", 60), placed("S1", 30)) == []
+
+
+def test_a_lower_vertebra_above_an_upper_one_is_out_of_order() -> None:
+    assert codes(placed("T11", 30), placed("T12", 60), placed("L1", 0)) == ["out_of_order"]
+
+
+def test_truncated_vertebrae_are_named_as_touching_the_border() -> None:
+    [notice] = vertebrae.doubts([placed("T11", 60, truncated=True), placed("T12", 30)])
+    assert notice.code == "touching_border"
+    assert "T11" in notice.message
+
+
+def test_single_vertebrae_are_told_from_other_structures_by_their_names() -> None:
+    labels = {0: "background", 1: "sacrum", 2: "vertebrae_S1", 3: "vertebrae_L5", 4: "vertebrae", 5: "rib_left_1"}
+    assert vertebrae.names_of(labels) == {2: "S1", 3: "L5"}
+
+
+@pytest.mark.parametrize("number", range(26, 51))
+def test_every_vertebra_of_totalsegmentator_s_class_map_is_known(number: int) -> None:
+    name = class_map["total"][number]
+    assert vertebrae.names_of({number: name}) == {number: name.removeprefix("vertebrae_")}
+
+
+@pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="the reference segmentations are not here")
+@pytest.mark.parametrize(
+    "reference",
+    ["ct_abdomen_small/total.nii.gz", "ct_abdomen_small/total_fast.nii.gz", "ct_dicom_series_reference/total.nii.gz"],
+)
+def test_reference_segmentations_measure_as_totalsegmentator_s_statistics(reference: str) -> None:
+    statistics_module = pytest.importorskip("totalsegmentator.statistics", exc_type=ImportError)
+    image = nib.load(SHARED_DATA / reference)
+    segmentation = np.asanyarray(image.dataobj).astype(np.uint8)
+    names = vertebrae.names_of(class_map["total"])
+    labels = np.ascontiguousarray(segmentation.T)
+    found = vertebrae.LabelMap(labels, np.full(labels.shape, HALF), same_grid(labels.shape), names)
+    theirs = statistics_module.get_basic_statistics(
+        largest_pieces(segmentation, names),
+        image,
+        quiet=True,
+        exclude_masks_at_border=False,
+        extra_metrics=True,
+        roi_subset=[f"vertebrae_{name}" for name in names.values()],
+    )
+    ours = vertebrae.measure(found, grids.RAS_FROM_LPS @ image.affine, Voxel(*segmentation.shape))
+    assert len(ours) >= 2
+    for vertebra in ours:
+        statistics = theirs[f"vertebrae_{vertebra.label}"]
+        low, high = vertebra.bounds.min, vertebra.bounds.max
+        center = [vertebra.center.x, vertebra.center.y, vertebra.center.z]
+        assert [round(value, 2) for value in center] == statistics["centroid_vox"]
+        assert [[low.x, high.x], [low.y, high.y], [low.z, high.z]] == statistics["bbox_vox"]
+        assert vertebra.volume_ml == pytest.approx(statistics["volume"] / 1000, rel=1e-5)
+
+
+def largest_pieces(segmentation: NDArray[np.uint8], labels: Iterable[int]) -> NDArray[np.uint8]:
+    """scipy's judgement of each label's largest component."""
+    ndimage = pytest.importorskip("scipy.ndimage")
+    result = np.zeros_like(segmentation)
+    for label in labels:
+        pieces, count = ndimage.label(segmentation == label, structure=np.ones((3, 3, 3)))
+        if count:
+            result[pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])] = label
+    return result

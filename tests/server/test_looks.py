@@ -1,0 +1,125 @@
+"""The server while it looks at images that take long, to see whether their answers are known; over plain sockets."""
+
+import asyncio
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from anyio import CapacityLimiter
+from fastapi import Request
+from starlette.types import Message
+
+from openscans.errors import Cancelled
+from openscans.jobs.fingerprint import LARGEST_WHOLE_BYTES
+from openscans.progress import Report
+from openscans.server import error_responses
+from tests.live_server import LiveServer, live_server
+
+CALLERS = 45
+"""More than the pool that all routes share has threads."""
+
+SOON_S = 2.0
+"""A viewer waits no longer for health. It takes milliseconds, but all cores are busy with digests meanwhile."""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[LiveServer]:
+    with live_server(tmp_path / "home", {"OPENSCANS_OFFLINE": "1"}) as running:
+        yield running
+
+
+@pytest.fixture
+def vast(tmp_path: Path) -> Path:
+    """An image whose whole content is digested, which takes seconds. It takes no room on the disk."""
+    path = tmp_path / "vast.nii"
+    path.touch()
+    os.truncate(path, LARGEST_WHOLE_BYTES)
+    return path
+
+
+@contextmanager
+def callers(server: LiveServer, image: Path) -> Iterator[None]:
+    """That many want a detection in ``image``, and leave at the end of the block."""
+    body = json.dumps({"file_path": str(image)}).encode()
+    head = b"POST /api/detect-vertebrae HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    address = ("127.0.0.1", int(server.url.rsplit(":", 1)[1]))
+    with ExitStack() as connections:
+        for _ in range(CALLERS):
+            connection = connections.enter_context(socket.create_connection(address))
+            connection.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        yield
+
+
+def slowest_s(server: LiveServer, path: str, *, times: int) -> float:
+    seconds = []
+    with server.client() as client:
+        for _ in range(times):
+            began_s = time.monotonic()
+            assert client.get(path).status_code == 200
+            seconds.append(time.monotonic() - began_s)
+            time.sleep(0.1)
+    return max(seconds)
+
+
+def test_health_answers_while_images_are_looked_at_that_nobody_wants_any_more(server: LiveServer, vast: Path) -> None:
+    with callers(server, vast):
+        # Their requests have arrived.
+        time.sleep(0.5)
+    assert slowest_s(server, "/api/health", times=20) < SOON_S
+
+
+def test_what_needs_a_thread_is_served_while_images_are_looked_at(server: LiveServer, vast: Path) -> None:
+    with callers(server, vast):
+        time.sleep(0.5)
+        assert slowest_s(server, "/api/models/status", times=10) < SOON_S
+
+
+def test_images_that_nobody_wants_any_more_are_looked_at_no_longer(server: LiveServer, vast: Path) -> None:
+    with callers(server, vast):
+        time.sleep(0.5)
+    began_s = time.monotonic()
+    assert server.detect(vast.with_name("missing")).status_code == 404
+    assert time.monotonic() - began_s < SOON_S
+    assert server.get("/api/jobs").json() == {"jobs": []}
+
+
+def test_who_leaves_before_a_thread_is_free_is_not_waited_for() -> None:
+    """Where a disk hangs, the threads stay held; those who wait for one and leave must not add up."""
+    held, looked = threading.Event(), []
+
+    async def look(answer: str, left: asyncio.Event, limiter: CapacityLimiter) -> str:
+        async def receive() -> Message:
+            await left.wait()
+            return {"type": "http.disconnect"}
+
+        def work(_report: Report) -> str:
+            looked.append(answer)
+            held.wait(10)
+            return answer
+
+        return await error_responses.in_thread(work, Request({"type": "http"}, receive), limiter)
+
+    async def scene() -> None:
+        limiter, leaves, stays = CapacityLimiter(1), asyncio.Event(), asyncio.Event()
+        first = asyncio.create_task(look("first", leaves, limiter))
+        while not looked:
+            await asyncio.sleep(0.01)
+        second = asyncio.create_task(look("second", leaves, limiter))
+        third = asyncio.create_task(look("third", stays, limiter))
+        await asyncio.sleep(0.1)
+        leaves.set()
+        with pytest.raises(Cancelled):
+            await asyncio.wait_for(second, 5)
+        # The thread of the first is still held, though its client has gone.
+        assert (first.done(), limiter.borrowed_tokens) == (False, 1)
+        held.set()
+        assert await asyncio.wait_for(third, 5) == "third"
+
+    asyncio.run(scene())
+    assert looked == ["first", "third"]
