@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 
 from openscans import networks, volumes
 from openscans.errors import DamagedWeights, OutOfMemory
-from openscans.networks.pool import Shelf
+from openscans.networks.pool import NetworkPool
 from openscans.progress import Report, StageReport
 from openscans.segmentation import grids, memory_check, sliding_window, vertebrae
-from openscans.segmentation.roi import Course, course_of
+from openscans.segmentation.roi import SpineRoi, spine_roi
 from openscans.types import (
     Bounds,
     Detection,
-    EngineOptions,
+    DetectionTask,
     ImageFacts,
-    Order,
+    InferenceOptions,
     Point,
     SlicePixel,
     TrainedModel,
@@ -56,16 +56,16 @@ class Stopwatch:
 class Pipeline:
     """Detects vertebrae, and keeps the networks it has loaded for the next image."""
 
-    def __init__(self, options: EngineOptions, load: networks.Load = networks.load) -> None:
+    def __init__(self, options: InferenceOptions, load: networks.Load = networks.load) -> None:
         self._tiles = options.tiles
-        self._shelf = Shelf(options, load)
+        self._shelf = NetworkPool(options, load)
         networks.tidy(options.cache_folder)
 
     def modality(self, path: Path, series_uid: str | None, report: StageReport) -> str | None:
         """ "CT" or "MR" as the headers say, None where the format does not tell. Raises VolumeError, and Cancelled."""
         return volumes.modality_of(path, series_uid=series_uid, report=partial(report, "reading"))
 
-    def detect(self, order: Order, report: StageReport) -> Detection:
+    def detect(self, order: DetectionTask, report: StageReport) -> Detection:
         """Read the image and find its vertebrae. Raises VolumeError, ModelError, OutOfMemory, and Cancelled."""
         watch = Stopwatch()
         device, fallback = networks.choose_device(order.device)
@@ -81,28 +81,28 @@ class Pipeline:
         except OutOfMemory:
             if device == "cpu":
                 raise
-            device, fallback = "cpu", networks.full(device)
+            device, fallback = "cpu", networks.device_full_warning(device)
             label_map = self._label_map(volume, order, device=device, report=report, watch=watch)
-        notices = [*volume.notices, *([fallback] if fallback else [])]
+        warnings = [*volume.warnings, *([fallback] if fallback else [])]
         found: list[Vertebra] = []
         if label_map is not None:
             report("measuring", 0, 1)
             measured = vertebrae.measure(label_map, volume.affine_lps, size_of(volume))
-            whole, fragments = vertebrae.without_fragments(measured)
-            found = as_seen(whole, volume)
-            notices += fragments
+            whole, fragments = vertebrae.drop_fragments(measured)
+            found = to_image_frame(whole, volume)
+            warnings += fragments
             report("measuring", 1, 1)
             watch.lap("measure")
         return Detection(
             vertebrae=tuple(found),
-            image=facts_of(volume),
+            image=describe_image(volume),
             order=order,
             device=device,
-            warnings=(*notices, *vertebrae.doubts(found)),
+            warnings=(*warnings, *vertebrae.plausibility_warnings(found)),
             timings_ms=watch.timings_ms,
         )
 
-    def _prepare(self, order: Order, device: str, extent: volumes.Extent) -> None:
+    def _prepare(self, order: DetectionTask, device: str, extent: volumes.Extent) -> None:
         """Begin to load the networks, if there is room for the whole detection. Raises OutOfMemory."""
         localiser = None if order.localiser is None else self._run(order.localiser, device, LOCALISER_STEP)
         memory_check.check_detection(extent, localiser, self._run(order.segmenter, device, order.step))
@@ -111,11 +111,11 @@ class Pipeline:
             if model is not None:
                 self._shelf.prepare(model, device)
 
-    def _run(self, model: TrainedModel, device: str, step: float) -> memory_check.Run:
-        return memory_check.Run(_plan(model), device, step, held=self._shelf.holds(model, device))
+    def _run(self, model: TrainedModel, device: str, step: float) -> memory_check.NetworkRun:
+        return memory_check.NetworkRun(_plan(model), device, step, held=self._shelf.holds(model, device))
 
     def _label_map(
-        self, volume: volumes.Volume, order: Order, *, device: str, report: StageReport, watch: Stopwatch
+        self, volume: volumes.Volume, order: DetectionTask, *, device: str, report: StageReport, watch: Stopwatch
     ) -> vertebrae.LabelMap | None:
         """What the segmenter found around the spine; None where the localiser found no spine."""
         box, course = None, None
@@ -130,7 +130,7 @@ class Pipeline:
         segmenter = self._shelf.take(order.segmenter, device)
         watch.lap("load")
         run = self._run(order.segmenter, device, order.step)
-        memory_check.check_run(run, box or grids.whole(size_of(volume)), volume.affine_lps)
+        memory_check.check_run(run, box or grids.whole_box(size_of(volume)), volume.affine_lps)
         label_map = segment(
             volume,
             box,
@@ -142,7 +142,7 @@ class Pipeline:
         watch.lap("segment")
         return label_map
 
-    def _wanted(self, course: Course | None) -> Course | None:
+    def _wanted(self, course: SpineRoi | None) -> SpineRoi | None:
         """What the segmenter has to see of the box; None for all of it."""
         if course is None or self._tiles == "exact":
             return None
@@ -165,21 +165,21 @@ def _plan(model: TrainedModel) -> networks.Plan:
 
 def localise(
     volume: volumes.Volume, network: networks.Network, report: Report, *, body_only: bool = True
-) -> Course | None:
+) -> SpineRoi | None:
     """The box and the way of the whole spine; None where there is no vertebra.
 
     ``body_only``: only patches that hold more than air are computed.
     """
     names = _names(network)
-    grid = _grid(volume, grids.whole(size_of(volume)), network)
+    grid = _grid(volume, grids.whole_box(size_of(volume)), network)
     # TotalSegmentator truncates a crop, and not the whole image, to integers before it is resampled.
-    image = grids.sample(volume.voxels, grid, truncate=False)
+    image = grids.resample(volume.voxels, grid, truncate=False)
     np.trunc(image, out=image)
     # Only in nnU-Net's own grid: the box that is found decides where all later samples lie.
     wanted = sliding_window.Wanted(image > AIR_HU) if body_only else None
     found = _predict_inside(image, network, step=LOCALISER_STEP, report=report, wanted=wanted)
     label_map = vertebrae.LabelMap(found.labels, found.probabilities, grid, names)
-    return course_of(label_map, volume.affine_lps, size_of(volume))
+    return spine_roi(label_map, volume.affine_lps, size_of(volume))
 
 
 def segment(
@@ -189,7 +189,7 @@ def segment(
     *,
     step: float,
     report: Report,
-    course: Course | None = None,
+    course: SpineRoi | None = None,
 ) -> vertebrae.LabelMap:
     """Run ``network`` over ``box`` at its own spacing; where a ``course`` is given, only along it.
 
@@ -197,8 +197,8 @@ def segment(
     where no localiser ran: the whole image, truncated only afterwards.
     """
     names = _names(network)
-    grid = _grid(volume, box or grids.whole(size_of(volume)), network)
-    image = grids.sample(volume.voxels, grid, truncate=box is not None)
+    grid = _grid(volume, box or grids.whole_box(size_of(volume)), network)
+    image = grids.resample(volume.voxels, grid, truncate=box is not None)
     np.trunc(image, out=image)
     wanted = None if course is None else sliding_window.Wanted(course.on(grid), follow=course.follow)
     found = _predict_inside(image, network, step=step, report=report, wanted=wanted)
@@ -211,7 +211,7 @@ def _grid(volume: volumes.Volume, box: Bounds, network: networks.Network) -> gri
 
 
 def _names(network: networks.Network) -> dict[int, str]:
-    names = vertebrae.names_of(network.plan.labels)
+    names = vertebrae.vertebra_names(network.plan.labels)
     if not names:
         raise DamagedWeights(f"The labels of {network.plan.dataset_name} name no vertebra.")
     return names
@@ -252,13 +252,13 @@ def _nonzero_box(image: NDArray[np.float32]) -> tuple[slice, slice, slice] | Non
     return slices[0], slices[1], slices[2]
 
 
-def as_seen(found: list[Vertebra], volume: volumes.Volume) -> list[Vertebra]:
+def to_image_frame(found: list[Vertebra], volume: volumes.Volume) -> list[Vertebra]:
     """``found`` in the client's columns, rows and slices, which differ from the volume's where that was resampled.
 
     With the DICOM instance and pixel nearest to each centre, where the volume has instances.
     """
     seen = [
-        replace(vertebra, center=volume.client_point(vertebra.center), bounds=volume.client_bounds(vertebra.bounds))
+        replace(vertebra, center=volume.image_point(vertebra.center), bounds=volume.image_bounds(vertebra.bounds))
         for vertebra in found
     ]
     if not volume.instances:
@@ -276,10 +276,10 @@ def size_of(volume: volumes.Volume) -> Voxel:
     return Voxel(x, y, z)
 
 
-def facts_of(volume: volumes.Volume) -> ImageFacts:
+def describe_image(volume: volumes.Volume) -> ImageFacts:
     return ImageFacts(
         modality=volume.modality,
-        size=volume.client_size,
-        spacing_mm=volume.client_spacing_mm,
+        size=volume.image_size,
+        spacing_mm=volume.image_spacing_mm,
         series_instance_uid=volume.series_instance_uid,
     )

@@ -22,11 +22,13 @@ from config import InvalidSetting, Settings
 from openscans.version import version
 
 if TYPE_CHECKING:
+    from inference import Pipeline
     from model_manager import Models
     from openscans.jobs.detector import DetectionRequest
-    from openscans.jobs.queue import Jobs
+    from openscans.jobs.queue import JobQueue
     from openscans.jobs.worker import Worker
-    from openscans.types import Detection
+    from openscans.server import AppState
+    from openscans.types import Detection, InferenceOptions
 
 EXIT_INVALID_SETTING = 2
 EXIT_CANNOT_BIND = 3
@@ -45,7 +47,7 @@ class Parts:
     """What lives as long as the server and must be ended with it."""
 
     models: "Models"
-    jobs: "Jobs[DetectionRequest, Detection]"
+    jobs: "JobQueue[DetectionRequest, Detection]"
     worker: "Worker"
 
     def close(self) -> None:
@@ -59,38 +61,38 @@ def main(arguments: Sequence[str], env: Mapping[str, str]) -> int:
     """The exit code: 0 asked to end, 2 a setting is wrong, 3 the address cannot be had, 4 a backend has it already."""
     keep_standard_descriptors()
     try:
-        settings = Settings.from_env({**env, **flags(arguments)})
+        settings = Settings.from_env({**env, **parse_flags(arguments)})
     except InvalidSetting as error:
-        say(sys.stderr, f"{error.message} {error.hint}")
+        write_line(sys.stderr, f"{error.message} {error.hint}")
         return EXIT_INVALID_SETTING
     try:
-        listener = bound(settings.host, settings.port)
+        listener = bind_socket(settings.host, settings.port)
     except OSError as error:
-        return refused(settings.host, settings.port, error)
+        return explain_bind_failure(settings.host, settings.port, error)
     return run(settings, listener)
 
 
-def refused(host: str, port: int, error: OSError) -> int:
+def explain_bind_failure(host: str, port: int, error: OSError) -> int:
     """Say in one line why the address cannot be had, and return the exit code."""
     from openscans.system import port_owner
 
     reason, code = error.strerror or str(error), EXIT_CANNOT_BIND
     if error.errno in {errno.EADDRINUSE, errno.EACCES} and port != 0:
-        address = port_owner.backend_at(reachable_by(host), port)
+        address = port_owner.backend_at(reachable_host(host), port)
         if address is not None:
             reason, code = f"an OpenScans backend runs there already, at {address}", EXIT_RUNS_ALREADY
         elif error.errno == errno.EADDRINUSE:
             reason = f"the port is taken by {port_owner.program_at(port)}"
-    say(sys.stderr, f"Cannot listen on {host}:{port}: {reason}.")
+    write_line(sys.stderr, f"Cannot listen on {host}:{port}: {reason}.")
     return code
 
 
-def reachable_by(host: str) -> str:
+def reachable_host(host: str) -> str:
     """``host``, or for an address that stands for all of this machine's the one that reaches it."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
-def flags(arguments: Sequence[str]) -> dict[str, str]:
+def parse_flags(arguments: Sequence[str]) -> dict[str, str]:
     """The command line as settings under their names in the environment."""
     parser = argparse.ArgumentParser(description="OpenScans AI backend: finds and labels vertebrae.")
     parser.add_argument("--version", action="version", version=version())
@@ -108,7 +110,7 @@ def flags(arguments: Sequence[str]) -> dict[str, str]:
     return {name: value for name, value in named.items() if value is not None}
 
 
-def bound(host: str, port: int) -> socket.socket:
+def bind_socket(host: str, port: int) -> socket.socket:
     """A listening socket. Raises OSError."""
     # The protocol is named because asyncio switches Nagle's delay (40 ms an answer) off only where it sees TCP.
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -132,60 +134,81 @@ def run(settings: Settings, listener: socket.socket) -> int:
     from openscans.system import logs
 
     logs.set_up(settings.log_folder, file_name="server.log", debug=settings.debug)
-    parts = assembled(settings)
+    parts = build_parts(settings)
     parts.models.tidy()
     return serve(settings, parts, listener)
 
 
-def assembled(settings: Settings) -> Parts:
+def build_parts(settings: Settings) -> Parts:
     """The parts of the real service; nothing heavy is loaded and nothing runs yet."""
     from model_manager import Models
     from openscans.jobs.detector import STAGE_WEIGHTS, Detector
-    from openscans.jobs.queue import Jobs
-    from openscans.jobs.result_cache import Results
+    from openscans.jobs.queue import JobQueue
+    from openscans.jobs.result_cache import ResultCache
     from openscans.jobs.worker import Worker
-    from openscans.jobs.worker_process import LogPlan, inference_pipeline
-    from openscans.types import EngineOptions
-    from openscans.weights.releases import Arrivals
-    from openscans.weights.retry_policy import Patience
+    from openscans.jobs.worker_process import LogPlan
+    from openscans.types import InferenceOptions
+    from openscans.weights.releases import Installer
+    from openscans.weights.retry_policy import RetryPolicy
 
-    options = EngineOptions(settings.threads, settings.precision, settings.cache_folder, settings.tiles)
+    options = InferenceOptions(settings.threads, settings.precision, settings.cache_folder, settings.tiles)
     log_plan = LogPlan(settings.log_folder, settings.debug)
     worker = Worker(
-        partial(inference_pipeline, options),
+        partial(make_pipeline, options),
         keep_warm_s=settings.keep_warm_s,
         hang_s=settings.hang_s,
         log_plan=log_plan,
     )
-    arrivals = Arrivals(
+    installer = Installer(
         settings.weights_urls,
         offline=settings.offline,
         strict_digests=settings.strict_digests,
-        patience=Patience(stall_s=settings.stall_s),
+        patience=RetryPolicy(stall_s=settings.stall_s),
     )
-    models = Models(settings.home, arrivals, neighbour=settings.totalsegmentator_results)
-    results = Results(
+    models = Models(settings.home, installer, neighbour=settings.totalsegmentator_results)
+    results = ResultCache(
         settings.cache_folder / "results", settings=(settings.precision, settings.tiles), most=settings.results
     )
     detector = Detector(worker, models, results, auto_download=settings.auto_download, device=settings.device)
-    jobs = Jobs(detector, weights=STAGE_WEIGHTS, queue=settings.queue, recall=detector.recall)
+    jobs = JobQueue(detector, weights=STAGE_WEIGHTS, queue=settings.queue, recall=detector.recall)
     return Parts(models, jobs, worker)
+
+
+def make_pipeline(options: "InferenceOptions") -> "Pipeline":
+    """Called in the worker process, which alone loads the libraries that this takes."""
+    import inference
+
+    return inference.Pipeline(options)
+
+
+def build_state(settings: Settings, parts: Parts) -> "AppState":
+    """What the web application is made over."""
+    from openscans.server import AccessRules, AppState
+    from openscans.system import devices
+
+    return AppState(
+        AccessRules(settings.host, settings.token, settings.allowed_roots, settings.allowed_origins),
+        parts.models,
+        parts.jobs,
+        lambda: parts.worker.state,
+        device=devices.resolve_device(settings.device),
+        cuda_available=devices.cuda_available(),
+    )
 
 
 def serve(settings: Settings, parts: Parts, listener: socket.socket) -> int:
     """Run the web server over ``parts``, and end them with it."""
-    from openscans.server import Activity, Server, create_app
+    from openscans.server import Server, create_app
     from openscans.system import processes
 
-    activity = Activity(lambda: parts.worker.state)
-    app = create_app(settings, parts.models, parts.jobs, activity=activity)
-    begin = partial(begun, listener, parts.worker if settings.warm_up else None)
-    server = Server(app, debug=settings.debug, on_start=begin, on_end=partial(wind_up, parts))
+    app = create_app(build_state(settings, parts))
+    begin = partial(on_started, listener, parts.worker if settings.warm_up else None)
+    server = Server(app, debug=settings.debug, on_start=begin, on_end=partial(shut_down, parts))
     if settings.parent_pid is not None:
         processes.when_ended(settings.parent_pid, server.end)
     if settings.end_with_stdin:
         processes.when_input_ends(server.end)
-    heed_hang_up(server.end)
+    end_on_hang_up(server.end)
     try:
         server.run(sockets=[listener])
     except KeyboardInterrupt:
@@ -195,7 +218,7 @@ def serve(settings: Settings, parts: Parts, listener: socket.socket) -> int:
     return 0
 
 
-def wind_up(parts: Parts) -> None:
+def shut_down(parts: Parts) -> None:
     """End ``parts``; and the process soon, even if a thread hangs that nothing can stop."""
     last = threading.Timer(LATEST_END_S, os._exit, (0,))
     last.daemon = True
@@ -203,7 +226,7 @@ def wind_up(parts: Parts) -> None:
     parts.close()
 
 
-def heed_hang_up(then: Callable[[], None]) -> None:
+def end_on_hang_up(then: Callable[[], None]) -> None:
     """End in order when the console is closed. (Windows tells it by the signal that the web server listens to.)"""
     # Who started the program with nohup wants it to stay.
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
@@ -219,7 +242,7 @@ def keep_standard_descriptors() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
-def begun(listener: socket.socket, early: "Worker | None") -> None:
+def on_started(listener: socket.socket, early: "Worker | None") -> None:
     """Connections are answered: say where, and start the worker that is wanted ``early``."""
     announce(listener)
     if early is not None:
@@ -230,11 +253,11 @@ def begun(listener: socket.socket, early: "Worker | None") -> None:
 def announce(listener: socket.socket) -> None:
     """The first line on stdout, from which whoever started the server reads the port."""
     host, port = listener.getsockname()[:2]
-    name = reachable_by(host)
-    say(sys.stdout, f"LISTENING http://{f'[{name}]' if ':' in name else name}:{port}")
+    name = reachable_host(host)
+    write_line(sys.stdout, f"LISTENING http://{f'[{name}]' if ':' in name else name}:{port}")
 
 
-def say(stream: TextIO | None, line: str) -> None:
+def write_line(stream: TextIO | None, line: str) -> None:
     # A windowed executable has no streams; a parent may have closed its end, or never read and let the pipe fill.
     if stream is not None:
         with suppress(OSError, ValueError):

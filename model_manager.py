@@ -11,7 +11,6 @@ import logging
 import threading
 from collections.abc import Collection, Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -20,38 +19,27 @@ from openscans.progress import Report
 from openscans.types import TrainedModel
 from openscans.weights import catalogue, status
 from openscans.weights.catalogue import Task
-from openscans.weights.dataset_locks import Claims
-from openscans.weights.download_task import Download
+from openscans.weights.dataset_locks import DatasetLocks
+from openscans.weights.download_task import DownloadTask
 from openscans.weights.installation import Installation
-from openscans.weights.releases import Arrivals
-from openscans.weights.status import CacheStats, ModelStatus
-
-__all__ = ["CacheStats", "Deletion", "Download", "ModelStatus", "Models"]
+from openscans.weights.releases import Installer
+from openscans.weights.status import CacheStats, Deletion, ModelStatus
 
 PROGRESS_UNITS = 1000
 
 log = logging.getLogger("openscans.models")
 
 
-@dataclass(frozen=True)
-class Deletion:
-    """Whether anything was there to remove; ``needed_by`` are downloaded tasks for whose sake whole models stayed."""
-
-    removed: bool
-    freed_bytes: int
-    needed_by: tuple[str, ...] = ()
-
-
 class Models:
     """All models of one home folder. ``neighbour`` is where TotalSegmentator keeps weights of its own."""
 
-    def __init__(self, home: Path, arrivals: Arrivals, *, neighbour: Path | None = None) -> None:
+    def __init__(self, home: Path, installer: Installer, *, neighbour: Path | None = None) -> None:
         self._root = home / "models" / "totalsegmentator"
-        self._arrivals = arrivals
+        self._installer = installer
         self._neighbour = neighbour
         self._lock = threading.Lock()
-        self._downloads: dict[str, Download] = {}
-        self._claims = Claims(self._root / "locks")
+        self._downloads: dict[str, DownloadTask] = {}
+        self._claims = DatasetLocks(self._root / "locks")
 
     def status(self, key: str) -> ModelStatus:
         """Raises UnknownTask."""
@@ -98,7 +86,7 @@ class Models:
         if snapshot.failure is not None:
             raise snapshot.failure
 
-    def download(self, key: str) -> Download:
+    def download(self, key: str) -> DownloadTask:
         """The download of the task and of what it needs: the one that runs, or a new one. Raises UnknownTask."""
         task = catalogue.task_of(key)
         missing = self._missing(task)
@@ -106,7 +94,7 @@ class Models:
             running = self._running(task.key)
             if running is not None:
                 return running
-            download = self._downloads[key] = Download(
+            download = self._downloads[key] = DownloadTask(
                 [place.dataset for place in missing], partial(self._bring_all, missing)
             )
         download.start()
@@ -141,7 +129,7 @@ class Models:
         """
         task = catalogue.task_of(key)
         with self._claim(task):
-            self._arrivals.take_in(self._places(task), path)
+            self._installer.import_from(self._places(task), path)
 
     def verify(self, key: str) -> None:
         """Compute every file's digest anew; `status` tells what differs. Raises UnknownTask, ModelInUse."""
@@ -182,7 +170,7 @@ class Models:
             return "damaged"
         return "absent" if states == {"absent"} else "partial"
 
-    def _running(self, key: str) -> Download | None:
+    def _running(self, key: str) -> DownloadTask | None:
         download = self._downloads.get(key)
         return None if download is None or download.snapshot().over else download
 
@@ -202,27 +190,27 @@ class Models:
         """Raises ModelInUse when the task is downloaded, used, or changed by somebody else."""
         if self._is_downloading(task):
             raise ModelInUse(f"The model {task.key} is being downloaded.")
-        with self._claims.at_once([dataset.folder for dataset in task.datasets]):
+        with self._claims.try_exclusive([dataset.folder for dataset in task.datasets]):
             yield
 
     def _tidy(self, place: Installation) -> None:
         # Who holds the claim is at work there, and is no left-over.
-        with suppress(ModelInUse), self._claims.at_once([place.dataset.folder]):
+        with suppress(ModelInUse), self._claims.try_exclusive([place.dataset.folder]):
             try:
                 place.tidy()
             except OpenScansError as error:
                 log.warning("%s cannot be tidied up: %s", place.dataset.folder, error.message)
 
-    def _bring_all(self, places: Sequence[Installation], download: Download) -> None:
+    def _bring_all(self, places: Sequence[Installation], download: DownloadTask) -> None:
         for place in places:
             watch = partial(self._watch, place, download)
-            with self._claims.when_free(place.dataset.folder, watch):
+            with self._claims.exclusive(place.dataset.folder, watch):
                 # Another process may have brought it while this one waited, or died over it.
                 place.tidy()
                 if place.condition().state != "ready":
-                    self._arrivals.bring(place, download)
+                    self._installer.download(place, download)
             download.finish(place.dataset)
 
-    def _watch(self, place: Installation, download: Download) -> None:
+    def _watch(self, place: Installation, download: DownloadTask) -> None:
         """Tell how far somebody else is with what ``download`` waits for."""
         download.report(place.dataset, *place.stage())

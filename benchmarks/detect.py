@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from inference import Pipeline
 from openscans import networks
-from openscans.types import Detection, EngineOptions, Order, TrainedModel
+from openscans.types import Detection, DetectionTask, InferenceOptions, TrainedModel
 from openscans.weights import catalogue
 
 SPACING_MM = {dataset.number: dataset.spacing_mm for task in catalogue.TASKS.values() for dataset in task.datasets}
@@ -43,7 +43,7 @@ class Timer:
     def __init__(self) -> None:
         self.networks: list[Timed] = []
 
-    def __call__(self, folder: Path, *, device: str, options: EngineOptions) -> networks.Network:
+    def __call__(self, folder: Path, *, device: str, options: InferenceOptions) -> networks.Network:
         timed = Timed(networks.load(folder, device=device, options=options))
         self.networks.append(timed)
         return timed
@@ -67,9 +67,9 @@ def model(results: Path, dataset: int) -> TrainedModel:
     return TrainedModel(folder.parent.name, folder, sha256=folder.parent.name, spacing_mm=SPACING_MM[dataset])
 
 
-def order(image: Path, results: Path, *, fast: bool) -> Order:
+def order(image: Path, results: Path, *, fast: bool) -> DetectionTask:
     """What `detection` would ask of the worker for ``image``."""
-    return Order(
+    return DetectionTask(
         path=image,
         task="total_body" if fast else "vertebrae",
         segmenter=model(results, 297 if fast else 292),
@@ -80,7 +80,7 @@ def order(image: Path, results: Path, *, fast: bool) -> Order:
     )
 
 
-def detected(pipeline: Pipeline, timer: Timer, order: Order) -> str:
+def detected(pipeline: Pipeline, timer: Timer, order: DetectionTask) -> str:
     """Run one detection; what `compare` needs to know of it, as JSON."""
     patches: dict[str, int] = {}
     began_s, used_s = time.perf_counter(), time.process_time()
@@ -112,7 +112,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as nowhere:
         cache = arguments.cache or Path(nowhere)
-        options = EngineOptions(None, arguments.precision, cache, arguments.tiles)
+        options = InferenceOptions(None, arguments.precision, cache, arguments.tiles)
         timer = Timer()
         pipeline = Pipeline(options, timer)
         for _ in range(arguments.runs):

@@ -15,7 +15,7 @@ import numpy as np
 
 from openscans import networks
 from openscans.networks.plans import Plan
-from openscans.types import EngineOptions
+from openscans.types import InferenceOptions
 
 MATRIX = 4096
 """Rows and columns: 137 GFLOP, beside which moving 64 MB in and out is nothing."""
@@ -24,7 +24,7 @@ REPEATS = 5
 
 
 def peak_gflops(precision: str) -> float:
-    """The fastest of some plain matrix products; ``precision`` as in `EngineOptions`."""
+    """The fastest of some plain matrix products; ``precision`` as in `InferenceOptions`."""
     import openvino
     from openvino import opset13 as ops
 
@@ -43,7 +43,7 @@ def peak_gflops(precision: str) -> float:
 def network_s(folder: Path, precision: str) -> float:
     """Seconds that the network of a training ``folder`` takes for one patch: the fastest of some."""
     with tempfile.TemporaryDirectory() as cache:
-        options = EngineOptions(threads=None, precision=precision, cache_folder=Path(cache))
+        options = InferenceOptions(threads=None, precision=precision, cache_folder=Path(cache))
         network = networks.load(folder, device="cpu", options=options)
     patch = np.random.default_rng(0).standard_normal(network.plan.patch_zyx, np.float32)
     return fastest_s(lambda: network.logits(patch))

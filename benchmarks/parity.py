@@ -20,13 +20,13 @@ import inference
 from benchmarks import totalsegmentator
 from benchmarks.detect import training_folder
 from openscans import networks, volumes
-from openscans.progress import unheard
+from openscans.progress import ignore_progress
 from openscans.segmentation import grids, vertebrae
-from openscans.types import EngineOptions, Vertebra
+from openscans.types import InferenceOptions, Vertebra
 
 STEP = 0.8
 MR_STEP = 0.5
-NUMBERS = {name: number for number, name in vertebrae.names_of(class_map["total"]).items()}
+NUMBERS = {name: number for number, name in vertebrae.vertebra_names(class_map["total"]).items()}
 """A vertebra's number in TotalSegmentator's class map ``total``."""
 
 
@@ -55,33 +55,33 @@ def ours(
     ``exact``: every patch that TotalSegmentator computes, where by default patches follow the spine.
     """
     with tempfile.TemporaryDirectory() as cache:
-        options = EngineOptions(threads=None, precision=precision, cache_folder=Path(cache))
+        options = InferenceOptions(threads=None, precision=precision, cache_folder=Path(cache))
         volume = volumes.read(image)
         localiser = networks.load(training_folder(results, 298), device="cpu", options=options)
-        course = inference.localise(volume, localiser, unheard, body_only=not exact)
+        course = inference.localise(volume, localiser, ignore_progress, body_only=not exact)
         size = inference.size_of(volume)
         if course is None:
             return np.zeros(volume.voxels.shape, np.uint8), []
         segmenter = networks.load(training_folder(results, 297 if fast else 292), device="cpu", options=options)
         found = inference.segment(
-            volume, course.box, segmenter, step=STEP, report=unheard, course=None if exact else course
+            volume, course.box, segmenter, step=STEP, report=ignore_progress, course=None if exact else course
         )
     total = np.zeros(256, np.uint8)
     for number, name in found.names.items():
         total[number] = NUMBERS[name]
-    labels = total[grids.client_labels(found.labels, found.grid, size)]
+    labels = total[grids.volume_labels(found.labels, found.grid, size)]
     return labels, vertebrae.measure(found, volume.affine_lps, size)
 
 
 def ours_mr(image: Path, results: Path, *, precision: str) -> NDArray[np.uint8]:
     """Our label map (z, y, x) on the grid of an MR image, in numbers of ``vertebrae_mr``."""
     with tempfile.TemporaryDirectory() as cache:
-        options = EngineOptions(threads=None, precision=precision, cache_folder=Path(cache))
+        options = InferenceOptions(threads=None, precision=precision, cache_folder=Path(cache))
         volume = volumes.read(image)
         size = inference.size_of(volume)
         network = networks.load(training_folder(results, 756), device="cpu", options=options)
-        found = inference.segment(volume, None, network, step=MR_STEP, report=unheard)
-    return grids.client_labels(found.labels, found.grid, size)
+        found = inference.segment(volume, None, network, step=MR_STEP, report=ignore_progress)
+    return grids.volume_labels(found.labels, found.grid, size)
 
 
 def theirs(image: Path, results: Path, *, fast: bool = False, task: str = "total") -> NDArray[np.uint8]:
@@ -103,7 +103,7 @@ def parity(ours: NDArray[np.uint8], theirs: NDArray[np.uint8], measured: Iterabl
     inside = _box((ours > 0) | (theirs > 0))
     their_vertebrae = _measured_on_the_image(theirs)
     center, bounds = 0.0, 0
-    kept, _ = vertebrae.without_fragments([*measured])
+    kept, _ = vertebrae.drop_fragments([*measured])
     for vertebra in kept:
         other = their_vertebrae.get(vertebra.label)
         if other is None:

@@ -19,7 +19,7 @@ import openvino
 from numpy.typing import NDArray
 
 from openscans.networks.checkpoint import read_tensors
-from openscans.networks.openvino_engine import graph
+from openscans.networks.openvino_engine import build_graph
 from openscans.networks.plans import Plan, read_plan
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ SETTINGS = (
 
 def ready(setting: Setting, folder: Path, plan: Plan, precision: openvino.Type) -> Callable[[], None]:
     """What computes ``setting.at_once`` patches when it is called."""
-    model = graph(plan, read_tensors(folder / "fold_0" / "checkpoint_final.pth"), precision)
+    model = build_graph(plan, read_tensors(folder / "fold_0" / "checkpoint_final.pth"), precision)
     batch = setting.at_once if setting.batched else 1
     model.reshape([batch, 1, *plan.patch_zyx])
     properties = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision} | setting.properties

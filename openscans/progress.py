@@ -10,5 +10,5 @@ StageReport: TypeAlias = Callable[[str, int, int], None]
 """``report(stage, done, total)``, the stage being a status of the HTTP contract ("reading", "segmenting", …)."""
 
 
-def unheard(done: int, total: int) -> None:
+def ignore_progress(done: int, total: int) -> None:
     """A `Report` to nobody."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Notice:
+class ResultWarning:
     """Something the reader of a result should know; ``code`` is stable, ``message`` is for a person."""
 
     code: str
@@ -18,7 +18,7 @@ class Notice:
 
 @dataclass(frozen=True)
 class Point:
-    """A position; the frame (client's voxels, or LPS millimetres) is named by the field that holds it."""
+    """A position. Its frame (image, volume, model grid, or LPS millimetres) is named by the field that holds it."""
 
     x: float
     y: float
@@ -91,7 +91,7 @@ class TrainedModel:
 
 
 @dataclass(frozen=True)
-class Order:
+class DetectionTask:
     """One detection that somebody asked for, with the weights it needs.
 
     ``localiser`` finds the spine in the whole image first; None lets ``segmenter`` see the whole image.
@@ -114,7 +114,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class EngineOptions:
+class InferenceOptions:
     """How networks are run: CPU threads (None: all physical cores), "auto" (bfloat16 where the processor has it)
     or "float32", the folder for compiled networks, and which patches: those along the "spine" or "exact", all that
     nnU-Net computes."""
@@ -127,12 +127,12 @@ class EngineOptions:
 
 @dataclass(frozen=True)
 class Detection:
-    """The answer to an `Order`; ``cached`` if it was found some earlier time."""
+    """The answer to an `DetectionTask`; ``cached`` if it was found some earlier time."""
 
     vertebrae: tuple[Vertebra, ...]
     image: ImageFacts
-    order: Order
+    order: DetectionTask
     device: str
-    warnings: tuple[Notice, ...] = ()
+    warnings: tuple[ResultWarning, ...] = ()
     timings_ms: Mapping[str, int] = field(default_factory=dict)
     cached: bool = False

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 import inference
 from openscans import networks
-from openscans.progress import unheard
+from openscans.progress import ignore_progress
 from openscans.segmentation import grids, vertebrae
-from openscans.types import EngineOptions
+from openscans.types import InferenceOptions
 from openscans.volumes import Volume
 from phantom import drawing, grid, spine
 from phantom.layout import training_folder
@@ -54,7 +54,7 @@ def scan(seed: int) -> tuple[spine.Phantom, Volume, NDArray[np.uint8]]:
 def evaluate(results: Path, seeds: list[int]) -> Iterator[tuple[int, int, Score]]:
     """For each seed and dataset (292, 297) its score, behind the localiser 298."""
     with tempfile.TemporaryDirectory() as cache:
-        options = EngineOptions(threads=None, precision="float32", cache_folder=Path(cache))
+        options = InferenceOptions(threads=None, precision="float32", cache_folder=Path(cache))
         loaded = {
             dataset: networks.load(training_folder(results, SPECS[dataset]), device="cpu", options=options)
             for dataset in (292, 297, 298)
@@ -62,11 +62,11 @@ def evaluate(results: Path, seeds: list[int]) -> Iterator[tuple[int, int, Score]
         }
         for seed in seeds:
             phantom, volume, labels = scan(seed)
-            course = inference.localise(volume, loaded[298], unheard) if 298 in loaded else None
+            course = inference.localise(volume, loaded[298], ignore_progress) if 298 in loaded else None
             box = course.box if course else None
             for dataset in (292, 297):
                 if dataset in loaded:
-                    found = inference.segment(volume, box, loaded[dataset], step=STEP, report=unheard)
+                    found = inference.segment(volume, box, loaded[dataset], step=STEP, report=ignore_progress)
                     yield seed, dataset, score(phantom, volume, labels, found)
 
 
@@ -74,8 +74,8 @@ def score(phantom: spine.Phantom, volume: Volume, labels: NDArray[np.uint8], fou
     """Compare a label map with the truth: centres with the phantom's, Dice with its rendered ``labels`` (z, y, x)."""
     size = inference.size_of(volume)
     truth = drawing.truth(phantom)
-    measured, _ = vertebrae.without_fragments(vertebrae.measure(found, volume.affine_lps, size))
-    client = grids.client_labels(found.labels, found.grid, size)
+    measured, _ = vertebrae.drop_fragments(vertebrae.measure(found, volume.affine_lps, size))
+    client = grids.volume_labels(found.labels, found.grid, size)
     errors, dice = [], []
     for one in measured:
         if one.label not in truth:

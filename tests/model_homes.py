@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from model_manager import Models
-from openscans.weights.download_task import Download, DownloadSnapshot
-from openscans.weights.releases import Arrivals
+from openscans.weights.download_task import DownloadSnapshot, DownloadTask
+from openscans.weights.releases import Installer
 from tests.release_server import DATASETS
 
 MR = DATASETS[756].folder
@@ -13,19 +13,19 @@ NEVER = "http://127.0.0.1:9/never-asked"
 
 
 def offline(home: Path, *, strict_digests: bool = False) -> Models:
-    return Models(home, Arrivals((NEVER,), offline=True, strict_digests=strict_digests))
+    return Models(home, Installer((NEVER,), offline=True, strict_digests=strict_digests))
 
 
 def online(home: Path, url: str, *, strict_digests: bool = False) -> Models:
-    return Models(home, Arrivals((url,), offline=False, strict_digests=strict_digests))
+    return Models(home, Installer((url,), offline=False, strict_digests=strict_digests))
 
 
-def followed(download: Download) -> list[DownloadSnapshot]:
+def followed(download: DownloadTask) -> list[DownloadSnapshot]:
     """All its states, to the last."""
     return list(download.snapshots())
 
 
-def last(download: Download) -> DownloadSnapshot:
+def last(download: DownloadTask) -> DownloadSnapshot:
     return followed(download)[-1]
 
 

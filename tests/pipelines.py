@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 
 from openscans.errors import TooFewSlices
-from openscans.jobs.result_cache import Results
+from openscans.jobs.result_cache import ResultCache
 from openscans.progress import StageReport
-from openscans.types import Bounds, Detection, ImageFacts, Order, Point, TrainedModel, Vertebra, Voxel
+from openscans.types import Bounds, Detection, DetectionTask, ImageFacts, Point, TrainedModel, Vertebra, Voxel
 
-NO_RESULTS = Results(Path(os.devnull), settings=(), most=0)
+NO_RESULTS = ResultCache(Path(os.devnull), settings=(), most=0)
 """Keeps nothing, so that every request is worked for."""
 
 PATCHES = 20
@@ -32,7 +32,7 @@ class Scripted:
             time.sleep(0.01 if files > 1 else 0)
         return series_uid or "CT"
 
-    def detect(self, order: Order, report: StageReport) -> Detection:
+    def detect(self, order: DetectionTask, report: StageReport) -> Detection:
         report("reading", 1, 1)
         act = ACTS.get(order.path.name.split("-")[0])
         if act is not None:
@@ -113,12 +113,12 @@ ACTS = {
 }
 
 
-def order(name: str = "fine") -> Order:
+def order(name: str = "fine") -> DetectionTask:
     model = TrainedModel("Dataset292_small", Path("/weights"), "0" * 64, spacing_mm=1.5)
-    return Order(Path("/images") / name, "vertebrae", model, None, step=0.8)
+    return DetectionTask(Path("/images") / name, "vertebrae", model, None, step=0.8)
 
 
-def detection_of(order: Order) -> Detection:
+def detection_of(order: DetectionTask) -> Detection:
     vertebra = Vertebra(
         label="L1",
         center=Point(float(number_of(order.path)), 4.0, float(os.getpid())),

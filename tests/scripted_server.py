@@ -9,16 +9,16 @@ import sys
 from pathlib import Path
 
 from config import Settings
-from main import Parts, bound, flags, serve
+from main import Parts, bind_socket, parse_flags, serve
 from model_manager import Models
 from openscans.jobs.detector import STAGE_WEIGHTS, Detector
-from openscans.jobs.queue import Jobs
+from openscans.jobs.queue import JobQueue
 from openscans.jobs.worker import Worker
 from openscans.jobs.worker_process import LogPlan
 from openscans.progress import Report
 from openscans.system import logs
 from openscans.types import TrainedModel
-from openscans.weights.releases import Arrivals
+from openscans.weights.releases import Installer
 from tests import pipelines
 
 
@@ -36,7 +36,7 @@ class WeightsOnPaper:
 
 
 def run() -> int:
-    settings = Settings.from_env({**os.environ, **flags(sys.argv[1:])})
+    settings = Settings.from_env({**os.environ, **parse_flags(sys.argv[1:])})
     logs.set_up(settings.log_folder, file_name="server.log", debug=settings.debug)
     worker = Worker(
         pipelines.make,
@@ -44,7 +44,7 @@ def run() -> int:
         hang_s=settings.hang_s,
         log_plan=LogPlan(settings.log_folder),
     )
-    models = Models(settings.home, Arrivals(settings.weights_urls, offline=True, strict_digests=False))
+    models = Models(settings.home, Installer(settings.weights_urls, offline=True, strict_digests=False))
     detector = Detector(
         worker,
         WeightsOnPaper(models),
@@ -52,8 +52,8 @@ def run() -> int:
         auto_download=settings.auto_download,
         device=settings.device,
     )
-    jobs = Jobs(detector, weights=STAGE_WEIGHTS, queue=settings.queue)
-    return serve(settings, Parts(models, jobs, worker), bound(settings.host, settings.port))
+    jobs = JobQueue(detector, weights=STAGE_WEIGHTS, queue=settings.queue)
+    return serve(settings, Parts(models, jobs, worker), bind_socket(settings.host, settings.port))
 
 
 if __name__ == "__main__":

@@ -6,13 +6,13 @@ import sys
 import time
 
 from config import Settings
-from main import Parts, bound, flags, serve
+from main import Parts, bind_socket, parse_flags, serve
 from model_manager import Models
 from openscans.jobs.detector import STAGE_WEIGHTS, Detector
-from openscans.jobs.queue import Jobs
+from openscans.jobs.queue import JobQueue
 from openscans.jobs.worker import Worker
 from openscans.jobs.worker_process import LogPlan
-from openscans.weights.releases import Arrivals
+from openscans.weights.releases import Installer
 from tests import pipelines
 from tests.scripted_server import WeightsOnPaper
 
@@ -25,14 +25,14 @@ class StuckWorker(Worker):
 
 
 def run() -> int:
-    settings = Settings.from_env({**os.environ, **flags(sys.argv[1:])})
+    settings = Settings.from_env({**os.environ, **parse_flags(sys.argv[1:])})
     worker = StuckWorker(pipelines.make, keep_warm_s=None, hang_s=FAR_TOO_LONG_S, log_plan=LogPlan(settings.log_folder))
-    models = Models(settings.home, Arrivals(settings.weights_urls, offline=True, strict_digests=False))
+    models = Models(settings.home, Installer(settings.weights_urls, offline=True, strict_digests=False))
     detector = Detector(
         worker, WeightsOnPaper(models), pipelines.NO_RESULTS, auto_download=False, device=settings.device
     )
-    jobs = Jobs(detector, weights=STAGE_WEIGHTS, queue=settings.queue)
-    return serve(settings, Parts(models, jobs, worker), bound(settings.host, settings.port))
+    jobs = JobQueue(detector, weights=STAGE_WEIGHTS, queue=settings.queue)
+    return serve(settings, Parts(models, jobs, worker), bind_socket(settings.host, settings.port))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from openscans.system import logs
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "openscans"
 
@@ -152,6 +154,13 @@ def test_a_public_class_name_exists_once() -> None:
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
     )
     assert {name for name, count in names.items() if count > 1} == set()
+
+
+@pytest.mark.parametrize("path", [path for path in product_files() if path.stem != "logs"], ids=module_of)
+def test_a_module_s_lines_are_written_to_the_log(path: Path) -> None:
+    calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    asked = [argument for call in calls if ast.unparse(call.func).endswith("getLogger") for argument in call.args]
+    assert all(ast.literal_eval(name).startswith(f"{logs.ROOT}.") for name in asked)
 
 
 def test_every_module_is_reached_by_another() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from config import WEIGHTS_URL, InvalidSetting, Settings
-from main import flags
+from main import parse_flags
 
 
 def test_an_empty_environment_gives_the_defaults_of_the_contract() -> None:
@@ -139,7 +139,7 @@ def test_reading_settings_makes_no_folder(tmp_path: Path) -> None:
 
 def test_a_flag_is_stronger_than_the_environment() -> None:
     env = {"PORT": "9000", "HOST": "localhost"}
-    settings = Settings.from_env({**env, **flags(["--port", "9001", "--parent-pid", "12"])})
+    settings = Settings.from_env({**env, **parse_flags(["--port", "9001", "--parent-pid", "12"])})
     assert (settings.host, settings.port, settings.parent_pid) == ("localhost", 9001, 12)
 
 

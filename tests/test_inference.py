@@ -14,7 +14,7 @@ from openscans import networks
 from openscans.errors import DamagedWeights
 from openscans.networks import Network, Plan
 from openscans.segmentation import grids
-from openscans.types import EngineOptions, Order, TrainedModel, Voxel
+from openscans.types import DetectionTask, InferenceOptions, TrainedModel, Voxel
 from phantom import layout
 from phantom.files import write_nifti
 from phantom.specs import NetworkSpec
@@ -43,7 +43,7 @@ class Onlookers:
 
     loaded: list[Onlooker] = field(default_factory=list)
 
-    def __call__(self, folder: Path, *, device: str, options: EngineOptions) -> Network:
+    def __call__(self, folder: Path, *, device: str, options: InferenceOptions) -> Network:
         plan = replace(networks.read_plan(folder), normalise=lambda image: image)
         self.loaded.append(Onlooker(plan))
         return self.loaded[-1]
@@ -64,8 +64,8 @@ def model(results: Path, spec: NetworkSpec, spacing_zyx_mm: Sequence[float] | No
 def detect(folder: Path, load: Onlookers, segmenter: TrainedModel, localiser: TrainedModel | None = None) -> None:
     """Run a detection in an image of `FRACTIONS`, 3 mm apart."""
     write_nifti(folder / "image.nii.gz", FRACTIONS, COARSE_MM)
-    order = Order(folder / "image.nii.gz", "vertebrae", segmenter, localiser, step=0.5, device="cpu")
-    options = EngineOptions(1, "float32", folder / "compiled")
+    order = DetectionTask(folder / "image.nii.gz", "vertebrae", segmenter, localiser, step=0.5, device="cpu")
+    options = InferenceOptions(1, "float32", folder / "compiled")
     Pipeline(options, load).detect(order, lambda _stage, _done, _total: None)
 
 
@@ -73,8 +73,8 @@ def test_an_image_without_a_localiser_keeps_its_fractions_until_it_is_resampled(
     load = Onlookers()
     detect(tmp_path, load, model(tmp_path, small_networks.MR))
     [patch] = load.loaded[0].seen
-    grid = grids.model_grid(COARSE_MM, grids.whole(Voxel(20, 20, 6)), (1.5, 1.5, 1.5))
-    expected = np.trunc(grids.sample(FRACTIONS, grid, truncate=False))
+    grid = grids.model_grid(COARSE_MM, grids.whole_box(Voxel(20, 20, 6)), (1.5, 1.5, 1.5))
+    expected = np.trunc(grids.resample(FRACTIONS, grid, truncate=False))
     np.testing.assert_array_equal(patch[patch > 0], expected.ravel())
 
 

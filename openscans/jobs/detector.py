@@ -12,9 +12,9 @@ from time import perf_counter
 from typing import Protocol
 
 from openscans.errors import ModelError, UnknownTask, UnsupportedModality
-from openscans.jobs.result_cache import Entry, Results
-from openscans.progress import Report, StageReport, unheard
-from openscans.types import Detection, Notice, Order, TrainedModel
+from openscans.jobs.result_cache import CacheEntry, ResultCache
+from openscans.progress import Report, StageReport, ignore_progress
+from openscans.types import Detection, DetectionTask, ResultWarning, TrainedModel
 
 STAGE_WEIGHTS: Mapping[str, float] = {
     "downloading": 40.0,
@@ -58,7 +58,7 @@ FAST = {"vertebrae": "total_body", "total_body": "total_body"}
 
 BY_MODALITY = {"CT": "vertebrae", None: "vertebrae", "MR": "vertebrae_mr"}
 
-NO_FAST_MODE = Notice("fast_mode_unavailable", "There is no fast model for MR images; the full one was used.")
+NO_FAST_MODE = ResultWarning("fast_mode_unavailable", "There is no fast model for MR images; the full one was used.")
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,11 @@ class DetectionRequest:
             raise UnknownTask("There is no model of that name.")
 
 
-class Worker(Protocol):
+class DetectionWorker(Protocol):
     """Where image files are opened and networks run."""
 
     def modality(self, path: Path, series_uid: str | None, report: StageReport) -> str | None: ...
-    def detect(self, order: Order, report: StageReport) -> Detection: ...
+    def detect(self, order: DetectionTask, report: StageReport) -> Detection: ...
 
 
 class Weights(Protocol):
@@ -95,21 +95,23 @@ class Weights(Protocol):
 class Detector:
     """Performs a `DetectionRequest`, from the choice of the model to the answer."""
 
-    def __init__(self, worker: Worker, weights: Weights, results: Results, *, auto_download: bool, device: str) -> None:
+    def __init__(
+        self, worker: DetectionWorker, weights: Weights, results: ResultCache, *, auto_download: bool, device: str
+    ) -> None:
         self._worker = worker
         self._weights = weights
         self._results = results
         self._auto_download = auto_download
         self._device = device
 
-    def recall(self, request: DetectionRequest, report: Report = unheard) -> Detection | None:
+    def recall(self, request: DetectionRequest, report: Report = ignore_progress) -> Detection | None:
         """What was found in the same image by the same networks before; None where that is not known.
 
         ``report`` is called while files are looked at, and may raise Cancelled.
         """
         since = perf_counter()
         entry = self._entry(request, report)
-        kept = None if entry is None else entry.recall()
+        kept = None if entry is None else entry.get()
         if kept is None:
             return None
         try:
@@ -134,10 +136,10 @@ class Detector:
         entry = self._entry(request, partial(report, "reading"))
         found = self._found(request, report)
         if entry is not None:
-            entry.keep(found)
+            entry.put(found)
         return found
 
-    def _entry(self, request: DetectionRequest, report: Report = unheard) -> Entry | None:
+    def _entry(self, request: DetectionRequest, report: Report = ignore_progress) -> CacheEntry | None:
         """Where the answer is kept; None for what shall be found anew."""
         if not request.use_cache:
             return None
@@ -165,10 +167,10 @@ class Detector:
             raise UnsupportedModality("The series is neither CT nor MR.")
         return BY_MODALITY[modality]
 
-    def _order(self, request: DetectionRequest, recipe: Recipe) -> Order:
+    def _order(self, request: DetectionRequest, recipe: Recipe) -> DetectionTask:
         """Raises ModelMissing."""
         localiser = None if recipe.localiser is None else self._weights.trained_model(recipe.localiser)
-        return Order(
+        return DetectionTask(
             path=request.path,
             task=recipe.task,
             segmenter=self._weights.trained_model(recipe.segmenter),

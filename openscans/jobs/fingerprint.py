@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from openscans.errors import FolderTooLarge
-from openscans.progress import Report, unheard
+from openscans.progress import Report, ignore_progress
 from openscans.system.folder_walk import FolderWalk, is_file
 
 HEAD_BYTES = 4096
@@ -35,7 +35,7 @@ MOST_FILES = 10_000
 
 
 @dataclass(frozen=True)
-class Stamp:
+class FileStat:
     """How a file stood in its folder when it was looked at. ``path`` is text: thousands are compared and opened."""
 
     path: str
@@ -44,7 +44,7 @@ class Stamp:
 
 
 @dataclass(frozen=True)
-class Identity:
+class Fingerprint:
     """``digest`` stays the same for a copy with the same times, whatever its names, and for no other image.
 
     ``files`` are in an order that only the files' contents decide.
@@ -65,7 +65,7 @@ class Listing:
 
     top: Path
     deep: bool
-    stamps: tuple[Stamp, ...]
+    stamps: tuple[FileStat, ...]
 
     @classmethod
     def of(cls, top: Path, *, deep: bool) -> "Listing":
@@ -73,7 +73,7 @@ class Listing:
         files = _files(top, deep=deep) if top.is_dir() else [(str(top), top.stat())]
         # One more than are looked at tells that they are too many; a whole disk would take minutes and much memory.
         few = islice(files, MOST_FILES + 1)
-        found = [Stamp(path, stat.st_size, stat.st_mtime_ns) for path, stat in few]
+        found = [FileStat(path, stat.st_size, stat.st_mtime_ns) for path, stat in few]
         return cls(top, deep, tuple(sorted(found, key=lambda stamp: stamp.path)))
 
     def again(self) -> "Listing | None":
@@ -83,7 +83,7 @@ class Listing:
             return None
 
 
-def identity_of(path: Path, series_uid: str | None, report: Report = unheard) -> Identity | None:
+def take_fingerprint(path: Path, series_uid: str | None, report: Report = ignore_progress) -> Fingerprint | None:
     """None for images that may lie in files which their names do not tell, for too many or too large files, for none.
 
     What a reader of DICOM would look at: a folder with all below it; a file with those beside it, and with
@@ -94,29 +94,31 @@ def identity_of(path: Path, series_uid: str | None, report: Report = unheard) ->
         if name.endswith(UNKNOWN_SUFFIXES) and not path.is_dir():
             return None
         if name.endswith(WHOLE_SUFFIXES) and not path.is_dir() and not _is_dicom(path):
-            return _identity(Listing.of(path, deep=False), report, whole=True)
+            return _fingerprint(Listing.of(path, deep=False), report, whole=True)
         if path.is_dir():
-            return _identity(Listing.of(path, deep=True), report)
-        return _identity(Listing.of(path.parent, deep=series_uid is not None), report, named=str(path))
+            return _fingerprint(Listing.of(path, deep=True), report)
+        return _fingerprint(Listing.of(path.parent, deep=series_uid is not None), report, named=str(path))
     except (OSError, FolderTooLarge):
         return None
 
 
-def _identity(listed: Listing, report: Report, *, whole: bool = False, named: str | None = None) -> Identity | None:
+def _fingerprint(
+    listed: Listing, report: Report, *, whole: bool = False, named: str | None = None
+) -> Fingerprint | None:
     if not 0 < len(listed.stamps) <= MOST_FILES:
         return None
     if whole and listed.stamps[0].size_bytes > LARGEST_WHOLE_BYTES:
         return None
-    told = sorted((_told(stamp, report, whole=whole), stamp.path) for stamp in listed.stamps)
+    told = sorted((_describe(stamp, report, whole=whole), stamp.path) for stamp in listed.stamps)
     own = [text for text, path in told if path == named]
     if named is not None and not own:
         # Some disks know a file by other spellings than its folder lists. Which of the files is meant is not told then.
         return None
     lines = "\n".join([*own, "", *(text for text, _ in told)])
-    return Identity(hashlib.sha256(lines.encode()).hexdigest(), tuple(path for _, path in told), listed)
+    return Fingerprint(hashlib.sha256(lines.encode()).hexdigest(), tuple(path for _, path in told), listed)
 
 
-def _told(stamp: Stamp, report: Report, *, whole: bool) -> str:
+def _describe(stamp: FileStat, report: Report, *, whole: bool) -> str:
     """One file in a line: its size, its time, and the digest of its beginning, or of all of it."""
     report(0, 1)
     with open(stamp.path, "rb", buffering=0) as file:  # noqa: PTH123 - the path is text

@@ -2,9 +2,9 @@
 
 Knows neither what is done (a callable given to it) nor who asks over what.
 
-Rules for threads. `Jobs._lock` guards which jobs exist and how many wait for each; `Job._lock` guards one job's
+Rules for threads. `JobQueue._lock` guards which jobs exist and how many wait for each; `Job._lock` guards one job's
 snapshot and listeners. Neither is held while work runs, while a listener is called, or while the other is taken,
-except that `Jobs._lock` may be held when a `Job._lock` is taken. Work runs in the one thread of the executor.
+except that `JobQueue._lock` may be held when a `Job._lock` is taken. Work runs in the one thread of the executor.
 """
 
 import logging
@@ -19,7 +19,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from openscans.errors import Busy, Cancelled, OpenScansError, UnknownJob
-from openscans.progress import Report, StageReport, unheard
+from openscans.progress import Report, StageReport, ignore_progress
 
 Request = TypeVar("Request", bound=Hashable)
 Result = TypeVar("Result")
@@ -50,7 +50,7 @@ class Snapshot(Generic[Result]):
         return self.status in {"complete", "error", "cancelled"}
 
 
-class Track:
+class ProgressTracker:
     """Turns stages and units of work into one share of the whole that never falls.
 
     ``weights`` are the seconds that each stage takes on a usual machine, in their order. A stage that is left out
@@ -93,9 +93,9 @@ class Job(Generic[Request, Result]):
 
     def __init__(self, request: Request, weights: Mapping[str, float]) -> None:
         self.request = request
-        self.attending = 0
+        self.waiting = 0
         self._snapshot: Snapshot[Result] = Snapshot(uuid.uuid4().hex)
-        self._track = Track(weights)
+        self._track = ProgressTracker(weights)
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._listeners: list[Callable[[], object]] = []
@@ -115,7 +115,7 @@ class Job(Generic[Request, Result]):
             return self._snapshot
 
     @contextmanager
-    def heard_by(self, listener: Callable[[], object]) -> Iterator[None]:
+    def subscribe(self, listener: Callable[[], object]) -> Iterator[None]:
         """Call ``listener`` after every change, from the thread that changes; it must return at once."""
         with self._lock:
             self._listeners.append(listener)
@@ -141,7 +141,7 @@ class Job(Generic[Request, Result]):
     def stop(self) -> None:
         self._stop.set()
 
-    def settle(self, result: Result | None, error: OpenScansError | None) -> None:
+    def finish(self, result: Result | None, error: OpenScansError | None) -> None:
         """Give the job its one last state. What fails after somebody stopped it counts as cancelled."""
         if error is None:
             self._change(status="complete", progress=1.0, eta_s=0.0, result=result)
@@ -159,7 +159,7 @@ class Job(Generic[Request, Result]):
             listener()
 
 
-class Jobs(Generic[Request, Result]):
+class JobQueue(Generic[Request, Result]):
     """Runs ``perform(request, report)`` for one request at a time and lets at most ``queue`` others wait.
 
     ``recall(request, report)`` knows what some requests gave before, and is asked in the caller's thread.
@@ -183,7 +183,7 @@ class Jobs(Generic[Request, Result]):
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="jobs")
         self._closed = False
 
-    def recalled(self, request: Request, report: Report = unheard) -> Job[Request, Result] | None:
+    def from_cache(self, request: Request, report: Report = ignore_progress) -> Job[Request, Result] | None:
         """Attend a job that is over because its result was known; None where it is not. It waits for no other.
 
         Raises what ``report`` raises, while it is found out.
@@ -193,34 +193,34 @@ class Jobs(Generic[Request, Result]):
         result = None if self._recall is None else self._recall(request, report)
         if result is None:
             return None
-        job.settle(result, None)
+        job.finish(result, None)
         with self._lock:
             self._forget_oldest()
             self._jobs[job.id] = job
-            job.attending += 1
+            job.waiting += 1
         return job
 
-    def attend(self, request: Request) -> Job[Request, Result] | None:
+    def find_running(self, request: Request) -> Job[Request, Result] | None:
         """Attend the live job that does the same, as `join` does; None where none does."""
         with self._lock:
             if (job := self._live_twin(request)) is not None:
-                job.attending += 1
+                job.waiting += 1
             return job
 
-    def join(self, request: Request) -> Job[Request, Result]:
+    def submit(self, request: Request) -> Job[Request, Result]:
         """Attend the live job that does the same, or a new one; who joins must `leave`. Raises Busy."""
         with self._lock:
             if self._closed:
                 raise Busy("The server is shutting down.")
-            job = self._live_twin(request) or self._begun(request)
-            job.attending += 1
+            job = self._live_twin(request) or self._enqueue(request)
+            job.waiting += 1
             return job
 
-    def leave(self, job: Job[Request, Result]) -> None:
+    def release(self, job: Job[Request, Result]) -> None:
         """Attend ``job`` no longer; the last one to leave stops it."""
         with self._lock:
-            job.attending -= 1
-            if job.attending > 0:
+            job.waiting -= 1
+            if job.waiting > 0:
                 return
             job.stop()
         self._drop_if_queued(job.id)
@@ -261,7 +261,7 @@ class Jobs(Generic[Request, Result]):
         live = (job for job in self._jobs.values() if not job.stopped and not job.snapshot().over)
         return next((job for job in live if job.request == request), None)
 
-    def _begun(self, request: Request) -> Job[Request, Result]:
+    def _enqueue(self, request: Request) -> Job[Request, Result]:
         alive = sum(not job.snapshot().over for job in self._jobs.values())
         if alive > self._queue:
             raise Busy(f"{alive} detections are running or waiting already.")
@@ -293,10 +293,10 @@ class Jobs(Generic[Request, Result]):
     def _settle(self, job: Job[Request, Result], future: "Future[Result]") -> None:
         error = Cancelled() if future.cancelled() else future.exception()
         if error is None:
-            job.settle(future.result(), None)
+            job.finish(future.result(), None)
         elif isinstance(error, OpenScansError):
             log.info("job %s ended: %s", job.id, error.code)
-            job.settle(None, error)
+            job.finish(None, error)
         else:
             log.error("job %s failed", job.id, exc_info=error)
-            job.settle(None, OpenScansError("The detection failed for a reason that was not foreseen."))
+            job.finish(None, OpenScansError("The detection failed for a reason that was not foreseen."))

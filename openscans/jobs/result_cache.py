@@ -13,9 +13,9 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from openscans.jobs.fingerprint import Identity, identity_of
-from openscans.progress import Report, unheard
-from openscans.types import Detection, ImageFacts, Notice, Vertebra
+from openscans.jobs.fingerprint import Fingerprint, take_fingerprint
+from openscans.progress import Report, ignore_progress
+from openscans.types import Detection, ImageFacts, ResultWarning, Vertebra
 
 RESULT_VERSION = "5"
 """To be raised with every change that may make the same weights find something else in the same image."""
@@ -33,7 +33,7 @@ log = logging.getLogger("openscans.results")
 
 
 @dataclass(frozen=True)
-class Passage:
+class UidLocation:
     """Where a UID stands: so many bytes from ``start`` of the image's ``file``, counted in the identity's order."""
 
     file: int
@@ -42,7 +42,7 @@ class Passage:
 
 
 @dataclass(frozen=True)
-class Kept:
+class CachedDetection:
     """A detection without what follows from the request. On disk, numbers of ``passages`` stand in the place of UIDs.
 
     ``weights`` are the digests of the networks, the one that labels first.
@@ -53,22 +53,22 @@ class Kept:
     device: str
     vertebrae: tuple[Vertebra, ...]
     image: ImageFacts
-    warnings: tuple[Notice, ...]
-    passages: tuple[Passage, ...] = ()
+    warnings: tuple[ResultWarning, ...]
+    passages: tuple[UidLocation, ...] = ()
 
 
-KEPT: TypeAdapter[Kept] = TypeAdapter(Kept)
+CACHED_DETECTION: TypeAdapter[CachedDetection] = TypeAdapter(CachedDetection)
 
 
 @dataclass(frozen=True)
-class Entry:
+class CacheEntry:
     """The place of one answer: to one question about one image."""
 
-    image: Identity
+    image: Fingerprint
     file: Path
     most: int
 
-    def recall(self) -> Kept | None:
+    def get(self) -> CachedDetection | None:
         """What was found, with its UIDs read from the image again; None where nothing whole is kept."""
         try:
             kept = _parsed(self.file.read_bytes())
@@ -79,9 +79,9 @@ class Entry:
             return None
         return found
 
-    def keep(self, detection: Detection) -> None:
+    def put(self, detection: Detection) -> None:
         """Write down what was found, unless the image has changed meanwhile. A full disk loses nothing but this."""
-        if FLEETING & {notice.code for notice in detection.warnings} or not self.image.is_still():
+        if FLEETING & {warning.code for warning in detection.warnings} or not self.image.is_still():
             return
         try:
             kept = _without_uids(_kept(detection), self.image.files)
@@ -92,7 +92,7 @@ class Entry:
             log.warning("What was found is not kept: %s", error.strerror)
 
 
-class Results:
+class ResultCache:
     """At most ``most`` answers in ``folder``. ``settings``: all that changes results and is no part of a question."""
 
     def __init__(self, folder: Path, *, settings: Sequence[str], most: int) -> None:
@@ -101,23 +101,23 @@ class Results:
         self._most = most
 
     def entry(
-        self, path: Path, series_uid: str | None, question: Sequence[str], report: Report = unheard
-    ) -> Entry | None:
+        self, path: Path, series_uid: str | None, question: Sequence[str], report: Report = ignore_progress
+    ) -> CacheEntry | None:
         """The place of the answer to ``question`` about the image at ``path``; None where none is kept of such.
 
         ``report`` is called while files are looked at, and may raise Cancelled.
         """
-        image = identity_of(path, series_uid, report) if self._most else None
+        image = take_fingerprint(path, series_uid, report) if self._most else None
         if image is None:
             return None
         parts = (RESULT_VERSION, image.digest, series_uid or "", *self._settings, *question)
         key = hashlib.sha256("\0".join(parts).encode()).hexdigest()
-        return Entry(image, self._folder / f"{key}.json", self._most)
+        return CacheEntry(image, self._folder / f"{key}.json", self._most)
 
 
-def _kept(detection: Detection) -> Kept:
+def _kept(detection: Detection) -> CachedDetection:
     order = detection.order
-    return Kept(
+    return CachedDetection(
         task=order.task,
         weights=tuple(network.sha256 for network in order.networks),
         device=detection.device,
@@ -127,7 +127,7 @@ def _kept(detection: Detection) -> Kept:
     )
 
 
-def _without_uids(kept: Kept, files: Sequence[str]) -> Kept | None:
+def _without_uids(kept: CachedDetection, files: Sequence[str]) -> CachedDetection | None:
     """``kept`` with numbers for UIDs; None where one does not stand in the image's files as it is, as in deflated ones,
     or would not be taken for a UID when it is read again.
 
@@ -143,13 +143,13 @@ def _without_uids(kept: Kept, files: Sequence[str]) -> Kept | None:
     return replace(_with_uids(kept, lambda uid: str(uids.index(uid))), passages=found)
 
 
-def _uids(kept: Kept) -> set[str]:
+def _uids(kept: CachedDetection) -> set[str]:
     series_uid = kept.image.series_instance_uid
     instances = {vertebra.slice.sop_instance_uid for vertebra in kept.vertebrae if vertebra.slice is not None}
     return instances | ({series_uid} if series_uid else set())
 
 
-def _with_uids(kept: Kept, changed: Callable[[str], str]) -> Kept:
+def _with_uids(kept: CachedDetection, changed: Callable[[str], str]) -> CachedDetection:
     """``kept`` with every UID ``changed``; what has none stays without."""
     series_uid = kept.image.series_instance_uid
     vertebrae = (
@@ -162,9 +162,9 @@ def _with_uids(kept: Kept, changed: Callable[[str], str]) -> Kept:
     return replace(kept, vertebrae=tuple(vertebrae), image=image)
 
 
-def _passage(uid: bytes, files: Sequence[str]) -> Passage | None:
+def _passage(uid: bytes, files: Sequence[str]) -> UidLocation | None:
     places = ((number, _start(uid, file)) for number, file in enumerate(files))
-    return next((Passage(number, start, len(uid)) for number, start in places if start >= 0), None)
+    return next((UidLocation(number, start, len(uid)) for number, start in places if start >= 0), None)
 
 
 def _start(uid: bytes, file: str) -> int:
@@ -172,7 +172,7 @@ def _start(uid: bytes, file: str) -> int:
         return stream.read(SEARCHED_BYTES).find(uid)
 
 
-def _read(file: str, passage: Passage) -> str:
+def _read(file: str, passage: UidLocation) -> str:
     with Path(file).open("rb", buffering=0) as stream:
         stream.seek(passage.start)
         return _uid(stream.read(passage.length))
@@ -186,18 +186,18 @@ def _uid(text: bytes) -> str:
     return uid
 
 
-def _text(kept: Kept) -> bytes:
+def _text(kept: CachedDetection) -> bytes:
     """A line with the digest of the rest, and the rest: a disk that fills or fails leaves what is told from it."""
-    content = KEPT.dump_json(kept)
+    content = CACHED_DETECTION.dump_json(kept)
     return hashlib.sha256(content).hexdigest().encode() + b"\n" + content
 
 
-def _parsed(text: bytes) -> Kept:
+def _parsed(text: bytes) -> CachedDetection:
     """Raises ValueError."""
     digest, _, content = text.partition(b"\n")
     if hashlib.sha256(content).hexdigest().encode() != digest:
         raise ValueError("not what was written")
-    return KEPT.validate_json(content)
+    return CACHED_DETECTION.validate_json(content)
 
 
 def _write(file: Path, text: bytes) -> None:

@@ -18,21 +18,21 @@ from typing import TypeGuard
 
 from openscans.errors import Cancelled, OutOfMemory, WorkerCrashed
 from openscans.jobs.worker_process import (
-    Answer,
     Call,
     Failure,
     LogPlan,
     MakePipeline,
-    ModalityQuestion,
+    ModalityRequest,
     Progress,
-    Question,
     Ready,
+    Reply,
+    Request,
     Stop,
     WarmUp,
-    live,
+    worker_main,
 )
 from openscans.progress import StageReport
-from openscans.types import Detection, Order
+from openscans.types import Detection, DetectionTask
 
 TICK_S = 0.1
 """How often a call that hears nothing asks whether it is still wanted."""
@@ -84,12 +84,12 @@ class Worker:
         return "busy" if self._asking else "ready"
 
     def modality(self, path: Path, series_uid: str | None, report: StageReport) -> str | None:
-        """`Pipeline.modality`, in the child. Raises what it raises, WorkerCrashed, and Cancelled."""
-        answer = self._ask(ModalityQuestion(path, series_uid), report, at_least_warm_s=DETECTION_FOLLOWS_S)
+        """`WorkerPipeline.modality`, in the child. Raises what it raises, WorkerCrashed, and Cancelled."""
+        answer = self._ask(ModalityRequest(path, series_uid), report, at_least_warm_s=DETECTION_FOLLOWS_S)
         return answer if isinstance(answer, str) else None
 
-    def detect(self, order: Order, report: StageReport) -> Detection:
-        """`Pipeline.detect`, in the child. Raises what it raises, WorkerCrashed, and Cancelled."""
+    def detect(self, order: DetectionTask, report: StageReport) -> Detection:
+        """`WorkerPipeline.detect`, in the child. Raises what it raises, WorkerCrashed, and Cancelled."""
         answer = self._ask(order, report)
         if not isinstance(answer, Detection):
             raise WorkerCrashed("The worker process gave an answer that makes no sense.")
@@ -114,8 +114,8 @@ class Worker:
         if child is not None:
             child.kill()
 
-    def _ask(self, question: Question, report: StageReport, *, at_least_warm_s: float = 0.0) -> object:
-        child = self._engaged()
+    def _ask(self, question: Request, report: StageReport, *, at_least_warm_s: float = 0.0) -> object:
+        child = self._engage()
         try:
             return child.ask(question, report, hang_s=self._hang_s)
         except OutOfMemory:
@@ -128,7 +128,7 @@ class Worker:
                 if not self._closed:
                     self._rest_later(None if self._keep_warm_s is None else max(self._keep_warm_s, at_least_warm_s))
 
-    def _engaged(self) -> "Child":
+    def _engage(self) -> "Child":
         with self._lock:
             if self._closed:
                 raise Cancelled
@@ -172,7 +172,7 @@ class Child:
         except OSError as error:
             raise WorkerCrashed(NOT_STARTED) from error
         self._process = context.Process(
-            target=live, args=(far_end, make_pipeline, log_plan), name="worker", daemon=True
+            target=worker_main, args=(far_end, make_pipeline, log_plan), name="worker", daemon=True
         )
         try:
             # With the far end open here too, the death of the child would not close the pipe.
@@ -207,7 +207,7 @@ class Child:
         """Let it build its pipeline before the first question; nobody waits for that."""
         self._send(Call(0, WarmUp()))
 
-    def ask(self, question: Question, report: StageReport, *, hang_s: float) -> object:
+    def ask(self, question: Request, report: StageReport, *, hang_s: float) -> object:
         """The pipeline's answer; its progress goes to ``report``, which may raise Cancelled.
 
         Raises WorkerCrashed when the process ends, or says nothing for ``hang_s``; then it is killed.
@@ -217,7 +217,7 @@ class Child:
         known = Progress("reading", 0, 1)
         silent_s = 0.0
         while True:
-            message = self._received(TICK_S)
+            message = self._receive(TICK_S)
             if self._is_outcome(message):
                 return _value(message)
             # Counted in waits, because a clock may run on while the whole machine sleeps.
@@ -253,7 +253,7 @@ class Child:
         self._send(Stop(self._calls))
         deadline_s = time.monotonic() + CANCEL_S
         while time.monotonic() < deadline_s:
-            if self._is_outcome(self._received(TICK_S)):
+            if self._is_outcome(self._receive(TICK_S)):
                 return
         log.warning("the worker did not stop in %.0f s and is killed", CANCEL_S)
         self.kill()
@@ -264,7 +264,7 @@ class Child:
         except OSError as error:
             raise self._death() from error
 
-    def _received(self, timeout_s: float) -> object:
+    def _receive(self, timeout_s: float) -> object:
         """The next message, None where there is none yet. Raises WorkerCrashed."""
         heard = wait([self._pipe, self._process.sentinel], timeout_s)
         if not heard:
@@ -278,9 +278,9 @@ class Child:
         self._ready = self._ready or isinstance(message, Ready)
         return message
 
-    def _is_outcome(self, message: object) -> TypeGuard[Answer | Failure]:
+    def _is_outcome(self, message: object) -> TypeGuard[Reply | Failure]:
         """Whether it ends the present call; that of a warm-up may come while a question waits behind it."""
-        return isinstance(message, Answer | Failure) and message.number == self._calls
+        return isinstance(message, Reply | Failure) and message.number == self._calls
 
     def _death(self) -> WorkerCrashed:
         self._process.join(END_S)
@@ -293,7 +293,7 @@ class Child:
         return WorkerCrashed("The worker process ended unexpectedly.")
 
 
-def _value(outcome: Answer | Failure) -> object:
+def _value(outcome: Reply | Failure) -> object:
     if isinstance(outcome, Failure):
         raise outcome.error
     return outcome.value

@@ -21,7 +21,7 @@ from typing import Protocol, TypeAlias
 from openscans.errors import Cancelled, OpenScansError, OutOfMemory
 from openscans.progress import StageReport
 from openscans.system import logs
-from openscans.types import Detection, EngineOptions, Order
+from openscans.types import Detection, DetectionTask
 
 NOT_ENOUGH = "There is not enough memory for this image."
 
@@ -36,22 +36,15 @@ thread's stack."""
 log = logging.getLogger("openscans.worker")
 
 
-class Pipeline(Protocol):
+class WorkerPipeline(Protocol):
     """What the child keeps warm."""
 
     def modality(self, path: Path, series_uid: str | None, report: StageReport) -> str | None: ...
-    def detect(self, order: Order, report: StageReport) -> Detection: ...
+    def detect(self, order: DetectionTask, report: StageReport) -> Detection: ...
 
 
-MakePipeline: TypeAlias = Callable[[], Pipeline]
+MakePipeline: TypeAlias = Callable[[], WorkerPipeline]
 """Called in the child, so it must be picklable: a function of a module, or a `functools.partial` of one."""
-
-
-def inference_pipeline(options: EngineOptions) -> Pipeline:
-    """The real pipeline, with all the libraries that only the child may load."""
-    import inference
-
-    return inference.Pipeline(options)
 
 
 @dataclass(frozen=True)
@@ -63,7 +56,7 @@ class LogPlan:
 
 
 @dataclass(frozen=True)
-class ModalityQuestion:
+class ModalityRequest:
     path: Path
     series_uid: str | None
 
@@ -73,13 +66,13 @@ class WarmUp:
     """To build the pipeline and do nothing with it yet."""
 
 
-Question: TypeAlias = ModalityQuestion | Order | WarmUp
+Request: TypeAlias = ModalityRequest | DetectionTask | WarmUp
 
 
 @dataclass(frozen=True)
 class Call:
     number: int
-    question: Question
+    question: Request
 
 
 @dataclass(frozen=True)
@@ -100,7 +93,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Reply:
     """``number`` is the call's."""
 
     number: int
@@ -113,23 +106,23 @@ class Failure:
     error: OpenScansError
 
 
-def live(pipe: Connection, make_pipeline: MakePipeline, log_plan: LogPlan) -> None:
+def worker_main(pipe: Connection, make_pipeline: MakePipeline, log_plan: LogPlan) -> None:
     """The child's whole life: answer calls until the pipe closes."""
     # Ctrl-C reaches the whole group of processes; the parent decides what becomes of the child.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Warnings of imaging libraries quote header values.
     warnings.simplefilter("ignore")
     logs.set_up(log_plan.folder, file_name="worker.log", debug=log_plan.debug)
-    Desk(pipe, make_pipeline).serve()
+    WorkerLoop(pipe, make_pipeline).serve()
 
 
-class Desk:
+class WorkerLoop:
     """The child's side of the pipe."""
 
     def __init__(self, pipe: Connection, make_pipeline: MakePipeline) -> None:
         self._pipe = pipe
         self._make_pipeline = make_pipeline
-        self._pipeline: Pipeline | None = None
+        self._pipeline: WorkerPipeline | None = None
         self._calls: queue.SimpleQueue[Call] = queue.SimpleQueue()
         self._stopped = 0
         threading.Thread(target=self._read, daemon=True).start()
@@ -151,9 +144,9 @@ class Desk:
             else:
                 self._calls.put(message)
 
-    def _outcome(self, call: Call) -> Answer | Failure:
+    def _outcome(self, call: Call) -> Reply | Failure:
         try:
-            return Answer(call.number, self._answer(call))
+            return Reply(call.number, self._answer(call))
         except OpenScansError as error:
             return Failure(call.number, error)
         except MemoryError:
@@ -173,7 +166,7 @@ class Desk:
         if isinstance(question, WarmUp):
             return None
         report = partial(self._report, call.number)
-        if isinstance(question, ModalityQuestion):
+        if isinstance(question, ModalityRequest):
             return self._pipeline.modality(question.path, question.series_uid, report)
         return self._pipeline.detect(question, report)
 

@@ -16,7 +16,7 @@ from openscans.networks.compiled_cache import tidy
 from openscans.networks.memory_estimate import patch_bytes
 from openscans.networks.plans import Plan, read_plan
 from openscans.system import devices
-from openscans.types import EngineOptions, Notice
+from openscans.types import InferenceOptions, ResultWarning
 
 __all__ = [
     "TORCH_ON_CPU",
@@ -24,7 +24,7 @@ __all__ = [
     "Network",
     "Plan",
     "choose_device",
-    "full",
+    "device_full_warning",
     "load",
     "patch_bytes",
     "read_plan",
@@ -56,10 +56,10 @@ class Network(Protocol):
 class Load(Protocol):
     """What makes a network of a training folder, as `load` does."""
 
-    def __call__(self, folder: Path, *, device: str, options: EngineOptions) -> Network: ...
+    def __call__(self, folder: Path, *, device: str, options: InferenceOptions) -> Network: ...
 
 
-def load(folder: Path, *, device: str, options: EngineOptions) -> Network:
+def load(folder: Path, *, device: str, options: InferenceOptions) -> Network:
     """The network of the training in ``folder`` on a ``device`` that `choose_device` gave.
 
     Raises DamagedWeights, and InvalidRequest where the device's library is not installed.
@@ -77,8 +77,8 @@ def load(folder: Path, *, device: str, options: EngineOptions) -> Network:
     return TorchNetwork(folder, "cpu" if device == TORCH_ON_CPU else device, options)
 
 
-def choose_device(wish: str) -> tuple[str, Notice | None]:
-    """The device for a ``wish`` (auto, cpu, cpu:torch, cuda, cuda:N, mps); a notice where it is another one.
+def choose_device(wish: str) -> tuple[str, ResultWarning | None]:
+    """The device for a ``wish`` (auto, cpu, cpu:torch, cuda, cuda:N, mps); a warning where it is another one.
 
     ``auto`` is CUDA where there is one, else the CPU.
     """
@@ -92,12 +92,12 @@ def choose_device(wish: str) -> tuple[str, Notice | None]:
     if _is_there(wish, kind):
         return wish, None
     why = "is not available here" if find_spec("torch") else "needs PyTorch, which is not installed here"
-    return "cpu", Notice("device_fallback", f"The device {wish} {why}; the CPU was used.")
+    return "cpu", ResultWarning("device_fallback", f"The device {wish} {why}; the CPU was used.")
 
 
-def full(device: str) -> Notice:
-    """The notice where a detection had to leave ``device`` for the CPU."""
-    return Notice("device_fallback", f"The memory of the device {device} did not suffice; the CPU was used.")
+def device_full_warning(device: str) -> ResultWarning:
+    """The warning where a detection had to leave ``device`` for the CPU."""
+    return ResultWarning("device_fallback", f"The memory of the device {device} did not suffice; the CPU was used.")
 
 
 def _is_there(wish: str, kind: str) -> bool:

@@ -106,19 +106,19 @@ class _Tensor(NamedTuple):
     strides: tuple[int, ...]
 
 
-def _described_tensor(storage: object, offset: int, shape: object, strides: object, *_rest: object) -> object:
+def _describe_tensor(storage: object, offset: int, shape: object, strides: object, *_rest: object) -> object:
     if not isinstance(storage, _Storage) or not isinstance(shape, tuple) or not isinstance(strides, tuple):
         return Placeholder()
     return _Tensor(storage, int(offset), tuple(map(int, shape)), tuple(map(int, strides)))
 
 
-def _described_parameter(tensor: object, *_rest: object) -> object:
+def _describe_parameter(tensor: object, *_rest: object) -> object:
     return tensor
 
 
 KNOWN: Mapping[tuple[str, str], Callable[..., object]] = {
-    ("torch._utils", "_rebuild_tensor_v2"): _described_tensor,
-    ("torch._utils", "_rebuild_parameter"): _described_parameter,
+    ("torch._utils", "_rebuild_tensor_v2"): _describe_tensor,
+    ("torch._utils", "_rebuild_parameter"): _describe_parameter,
     ("collections", "OrderedDict"): _Dictionary,
 }
 
@@ -161,7 +161,7 @@ def read_tensors(path: Path) -> Tensors:
 def _read(archive: zipfile.ZipFile) -> Tensors:
     root = _root(archive)
     _refuse_big_endian(archive, root)
-    content = _unpickled(archive, f"{root}/data.pkl")
+    content = _unpickle(archive, f"{root}/data.pkl")
     weights = content.get("network_weights") if isinstance(content, dict) else None
     if not isinstance(weights, dict):
         raise DamagedWeights("The checkpoint holds no network weights.")
@@ -210,7 +210,7 @@ def _content(archive: zipfile.ZipFile, name: str) -> bytes:
     return archive.read(entry)
 
 
-def _unpickled(archive: zipfile.ZipFile, name: str) -> object:
+def _unpickle(archive: zipfile.ZipFile, name: str) -> object:
     content = _content(archive, name)
     try:
         return cast("object", _Unpickler(io.BytesIO(content)).load())

@@ -33,7 +33,7 @@ def key_of(files: Iterable[Path], *facts: str) -> str:
     return digest.hexdigest()
 
 
-def recall(folder: Path, key: str) -> bytes | None:
+def get(folder: Path, key: str) -> bytes | None:
     """What `keep` kept under ``key``; None where there is nothing, or where it is not as it was written."""
     path = folder / f"{key}{SUFFIX}"
     try:
@@ -47,7 +47,7 @@ def recall(folder: Path, key: str) -> bytes | None:
     return content
 
 
-def keep(folder: Path, key: str, content: memoryview) -> None:
+def put(folder: Path, key: str, content: memoryview) -> None:
     """Write ``content`` for `recall`. A full or locked disk is no error: what is missing is made again."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

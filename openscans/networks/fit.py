@@ -12,7 +12,7 @@ NEEDLESS = ".conv.bias"
 """Biases in front of an instance norm, which change nothing; a network may be built without them."""
 
 
-def check(plan: Plan, tensors: Tensors) -> None:
+def check_tensors(plan: Plan, tensors: Tensors) -> None:
     """Raise DamagedWeights unless ``tensors`` are those of the network of ``plan``, neither more nor less."""
     expected = dict(_shapes(plan.architecture))
     for name in expected:

@@ -37,24 +37,24 @@ class ZScoreNormalisation:
 
     def __call__(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         if not self.nonzero_only:
-            return _standardised(image)
-        body = without_holes(image != 0)
+            return _standardise(image)
+        body = fill_holes(image != 0)
         result = np.zeros(image.shape, np.float32)
         if body.any():
-            result[body] = _standardised(image[body])
+            result[body] = _standardise(image[body])
         return result
 
 
 Normalisation: TypeAlias = CTNormalisation | ZScoreNormalisation
 
 
-def _standardised(values: NDArray[np.float32]) -> NDArray[np.float32]:
+def _standardise(values: NDArray[np.float32]) -> NDArray[np.float32]:
     mean = values.mean(dtype=np.float64)
     std = values.std(dtype=np.float64)
     return (values - np.float32(mean)) / np.float32(max(float(std), SMALLEST_STD))
 
 
-def without_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def fill_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """``mask`` and all that it encloses: what no path over faces leads out of, as in scipy's binary_fill_holes."""
     free = np.pad(~mask, 1, constant_values=True)
     outside = np.zeros_like(free)

@@ -12,7 +12,7 @@ from openscans.errors import DamagedWeights
 from openscans.networks import Network, compiled_cache, fit
 from openscans.networks.checkpoint import Tensors, read_tensors
 from openscans.networks.plans import Architecture, Plan, Triple, read_plan
-from openscans.types import EngineOptions
+from openscans.types import InferenceOptions
 
 # Importing openvino tells its makers of it, and writes to the user's home, unless this part of it cannot be found.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
@@ -37,9 +37,9 @@ class OpenVinoNetwork(Network):
 
     device = "cpu"
 
-    def __init__(self, folder: Path, options: EngineOptions) -> None:
+    def __init__(self, folder: Path, options: InferenceOptions) -> None:
         self.plan = read_plan(folder)
-        self._request = _compiled(folder, self.plan, options).create_infer_request()
+        self._request = _compile(folder, self.plan, options).create_infer_request()
 
     def logits(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
         """(class, z, y, x), float32, for a normalised ``patch`` (z, y, x); overwritten by the next call."""
@@ -48,7 +48,7 @@ class OpenVinoNetwork(Network):
         return output
 
 
-def _compiled(folder: Path, plan: Plan, options: EngineOptions) -> openvino.CompiledModel:
+def _compile(folder: Path, plan: Plan, options: InferenceOptions) -> openvino.CompiledModel:
     """The network of ``folder``: as it was compiled before where that was kept, else compiled, and kept.
 
     OpenVINO's own cache is keyed by node names too, which count on through the process: it finds a network only where
@@ -58,15 +58,15 @@ def _compiled(folder: Path, plan: Plan, options: EngineOptions) -> openvino.Comp
     settings = _settings(core, options)
     checkpoint = folder / "fold_0" / "checkpoint_final.pth"
     key = _key(core, (checkpoint, folder / "plans.json", folder / "dataset.json"), settings)
-    known = compiled_cache.recall(options.cache_folder, key)
+    known = compiled_cache.get(options.cache_folder, key)
     if known is not None:
         try:
             return core.import_model(known, "CPU", settings)
         except RuntimeError:
             log.warning("A compiled network was kept, but OpenVINO refuses it; it is compiled again.")
-    model = graph(plan, read_tensors(checkpoint), settings["INFERENCE_PRECISION_HINT"])
+    model = build_graph(plan, read_tensors(checkpoint), settings["INFERENCE_PRECISION_HINT"])
     compiled = core.compile_model(model, "CPU", settings)
-    compiled_cache.keep(options.cache_folder, key, compiled.export_model().getbuffer())
+    compiled_cache.put(options.cache_folder, key, compiled.export_model().getbuffer())
     return compiled
 
 
@@ -80,7 +80,7 @@ def _key(core: openvino.Core, files: tuple[Path, ...], settings: dict[str, objec
         raise DamagedWeights("The checkpoint is missing or cannot be read.") from error
 
 
-def _settings(core: openvino.Core, options: EngineOptions) -> dict[str, object]:
+def _settings(core: openvino.Core, options: InferenceOptions) -> dict[str, object]:
     settings: dict[str, object] = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": _precision(core, options.precision),
@@ -95,12 +95,12 @@ def _precision(core: openvino.Core, wish: str) -> openvino.Type:
     return openvino.Type.bf16 if wish == "auto" and has_bfloat16 else openvino.Type.f32
 
 
-def graph(plan: Plan, tensors: Tensors, precision: openvino.Type) -> openvino.Model:
+def build_graph(plan: Plan, tensors: Tensors, precision: openvino.Type) -> openvino.Model:
     """The PlainConvUNet of ``plan`` with the weights in ``tensors``, from one patch to the logits of all classes."""
-    fit.check(plan, tensors)
+    fit.check_tensors(plan, tensors)
     patch = ops.parameter([1, 1, *plan.patch_zyx], np.float32, name="patch")
     network = _Layers(plan.architecture, tensors, precision)
-    return openvino.Model([network.decoded(network.encoded(patch))], [patch], plan.dataset_name)
+    return openvino.Model([network.decode(network.encode(patch))], [patch], plan.dataset_name)
 
 
 @dataclass(frozen=True)
@@ -111,29 +111,29 @@ class _Layers:
     tensors: Tensors
     precision: openvino.Type
 
-    def encoded(self, node: openvino.Node) -> list[openvino.Node]:
+    def encode(self, node: openvino.Node) -> list[openvino.Node]:
         """The output of every stage, from the finest to the coarsest."""
         outputs = []
         for stage, stride in enumerate(self.architecture.strides):
             for index in range(self.architecture.encoder_convolutions[stage]):
                 name = f"encoder.stages.{stage}.0.convs.{index}"
-                node = self._convolved(node, name, stride if index == 0 else KEEP)
+                node = self._convolve(node, name, stride if index == 0 else KEEP)
             outputs.append(node)
         return outputs
 
-    def decoded(self, skips: list[openvino.Node]) -> openvino.Node:
+    def decode(self, skips: list[openvino.Node]) -> openvino.Node:
         """The logits, from the outputs of the encoder's stages."""
         node = skips[-1]
         for stage, convolutions in enumerate(self.architecture.decoder_convolutions):
-            up = self._enlarged(node, f"decoder.transpconvs.{stage}", self.architecture.strides[-1 - stage])
-            node = self._joined(up, skips[-2 - stage], f"decoder.stages.{stage}.convs.0")
+            up = self._upsample(node, f"decoder.transpconvs.{stage}", self.architecture.strides[-1 - stage])
+            node = self._join(up, skips[-2 - stage], f"decoder.stages.{stage}.convs.0")
             for index in range(1, convolutions):
-                node = self._convolved(node, f"decoder.stages.{stage}.convs.{index}", KEEP)
+                node = self._convolve(node, f"decoder.stages.{stage}.convs.{index}", KEEP)
         head = f"decoder.seg_layers.{len(self.architecture.decoder_convolutions) - 1}"
-        logits = _plain_convolution(node, self.tensors[f"{head}.weight"], KEEP)
+        logits = _convolution(node, self.tensors[f"{head}.weight"], KEEP)
         return ops.add(logits, _per_channel(self.tensors[f"{head}.bias"]))
 
-    def _enlarged(self, node: openvino.Node, name: str, stride: Triple) -> openvino.Node:
+    def _upsample(self, node: openvino.Node, name: str, stride: Triple) -> openvino.Node:
         """Transposed convolution."""
         none = [0] * 3
         weight = ops.constant(self.tensors[f"{name}.weight"])
@@ -142,28 +142,28 @@ class _Layers:
         )
         return ops.add(up, _per_channel(self.tensors[f"{name}.bias"]))
 
-    def _convolved(self, node: openvino.Node, name: str, stride: Triple) -> openvino.Node:
+    def _convolve(self, node: openvino.Node, name: str, stride: Triple) -> openvino.Node:
         """Convolution, instance norm, leaky ReLU. The norm takes any bias in front of it away, so that is left out."""
-        return self._activated(_plain_convolution(node, self.tensors[f"{name}.conv.weight"], stride), name)
+        return self._activate(_convolution(node, self.tensors[f"{name}.conv.weight"], stride), name)
 
-    def _joined(self, up: openvino.Node, skip: openvino.Node, name: str) -> openvino.Node:
+    def _join(self, up: openvino.Node, skip: openvino.Node, name: str) -> openvino.Node:
         """`_convolved` over the channels of ``up`` and then those of ``skip``.
 
         As the sum of two convolutions, which takes less time and memory than putting both inputs into one array.
         """
         weight = self.tensors[f"{name}.conv.weight"]
         first = up.get_output_shape(0)[1]
-        parts = (_plain_convolution(up, weight[:, :first], KEEP), _plain_convolution(skip, weight[:, first:], KEEP))
-        return self._activated(ops.add(*parts), name)
+        parts = (_convolution(up, weight[:, :first], KEEP), _convolution(skip, weight[:, first:], KEEP))
+        return self._activate(ops.add(*parts), name)
 
-    def _activated(self, node: openvino.Node, name: str) -> openvino.Node:
+    def _activate(self, node: openvino.Node, name: str) -> openvino.Node:
         """Instance norm, leaky ReLU."""
-        node = self._normalised(node)
+        node = self._normalise(node)
         node = ops.multiply(node, _per_channel(self.tensors[f"{name}.norm.weight"]))
         node = ops.add(node, _per_channel(self.tensors[f"{name}.norm.bias"]))
         return ops.prelu(node, np.array([self.architecture.leaky_slope], np.float32))
 
-    def _normalised(self, node: openvino.Node) -> openvino.Node:
+    def _normalise(self, node: openvino.Node) -> openvino.Node:
         """Instance norm, without its weights.
 
         OpenVINO's own sums up a channel's millions of voxels in one float32, which is off by 6e-5 and after twenty
@@ -185,7 +185,7 @@ def _mean(node: openvino.Node) -> openvino.Node:
     return node
 
 
-def _plain_convolution(node: openvino.Node, weight: NDArray[np.float32], stride: Triple) -> openvino.Node:
+def _convolution(node: openvino.Node, weight: NDArray[np.float32], stride: Triple) -> openvino.Node:
     pads = [(size - 1) // 2 for size in weight.shape[2:]]
     kernel = ops.constant(np.ascontiguousarray(weight))
     return ops.convolution(node, kernel, list(stride), pads_begin=pads, pads_end=pads, dilations=[1] * 3)

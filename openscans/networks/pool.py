@@ -7,13 +7,13 @@ it loads is seen only through its future.
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from openscans import networks
-from openscans.types import EngineOptions, TrainedModel
+from openscans.types import InferenceOptions, TrainedModel
 
 
-class Shelf:
+class NetworkPool:
     """Keeps every network it has loaded."""
 
-    def __init__(self, options: EngineOptions, load: networks.Load = networks.load) -> None:
+    def __init__(self, options: InferenceOptions, load: networks.Load = networks.load) -> None:
         self._options = options
         self._load = load
         self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loader")
@@ -22,7 +22,7 @@ class Shelf:
     def holds(self, model: TrainedModel, device: str) -> bool:
         """Whether the network of ``model`` is here or on its way."""
         loading = self._networks.get((model.sha256, device))
-        return loading is not None and not _failed(loading)
+        return loading is not None and not _has_failed(loading)
 
     def prepare(self, model: TrainedModel, device: str) -> None:
         """Begin to load ``model`` for ``device``, unless it is here or on its way."""
@@ -41,6 +41,6 @@ class Shelf:
         return loading.result()
 
 
-def _failed(loading: Future[networks.Network]) -> bool:
+def _has_failed(loading: Future[networks.Network]) -> bool:
     """What failed is tried again for the next image: the weights may be whole, or memory be free by then."""
     return loading.done() and loading.exception() is not None

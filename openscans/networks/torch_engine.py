@@ -15,7 +15,7 @@ from openscans.errors import OutOfMemory
 from openscans.networks import Network, fit
 from openscans.networks.checkpoint import Tensors, read_tensors
 from openscans.networks.plans import Plan, read_plan
-from openscans.types import EngineOptions
+from openscans.types import InferenceOptions
 
 MOST_AT_ONCE = 4
 """From two to four a patch gains 2 to 9 % on a large card (benchmarks/RESULTS.md); beyond that nothing was measured."""
@@ -32,7 +32,7 @@ HALF_BYTES, WHOLE_BYTES = 2, 4
 class TorchNetwork(Network):
     """A network on a PyTorch device; see `networks.Network`."""
 
-    def __init__(self, folder: Path, device: str, options: EngineOptions) -> None:
+    def __init__(self, folder: Path, device: str, options: InferenceOptions) -> None:
         self.plan = read_plan(folder)
         self.device = device
         self._device = torch.device(device)
@@ -97,7 +97,7 @@ def _out_of_memory_told(device: str) -> Iterator[None]:
 
 
 def _module(plan: Plan, tensors: Tensors) -> torch.nn.Module:
-    fit.check(plan, tensors)
+    fit.check_tensors(plan, tensors)
     architecture = plan.architecture
     module = PlainConvUNet(
         input_channels=1,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from openscans.system.parallel import share_out
+from openscans.system.parallel import parallel_for
 
 GAUSSIAN_PEAK = 10.0
 """nnU-Net scales its weights so, that small ones survive float16 (`predict_from_raw_data`)."""
@@ -62,7 +62,7 @@ def value_bytes(values: int) -> int:
 
 
 @dataclass(frozen=True)
-class Plane:
+class LogitPlane:
     """One plane of an image: ``sums`` (class, y, x) that, divided by ``weights`` (y, x), are logits; None: that are."""
 
     sums: NDArray[np.floating[Any]]
@@ -70,18 +70,18 @@ class Plane:
 
 
 @dataclass(frozen=True)
-class Summed(Plane):
+class SummedPlane(LogitPlane):
     """A plane that several patches see."""
 
     weights: Float32
 
 
-def planes_of(logits: Float32) -> list[Plane]:
+def planes_of(logits: Float32) -> list[LogitPlane]:
     """The planes of one patch's ``logits`` (class, z, y, x), as views."""
-    return [Plane(logits[:, z]) for z in range(logits.shape[1])]
+    return [LogitPlane(logits[:, z]) for z in range(logits.shape[1])]
 
 
-class Sums:
+class LogitAccumulator:
     """Weighted sums of logits over a band of planes as deep as a patch, which moves down the image.
 
     Where patches are as wide as the image, planes that only one of them saw need no sums, and none are made.
@@ -93,7 +93,7 @@ class Sums:
         self._shape = (classes, *image_shape[1:])
         self._kind = np.float32 if value_bytes(self.depth * math.prod(self._shape)) == 4 else np.float16
         self._covers = gaussian.shape[1:] == tuple(image_shape[1:])
-        self._held: list[Summed | None] = [None] * self.depth
+        self._held: list[SummedPlane | None] = [None] * self.depth
         self._alone: Float32 | None = None
 
     def add(self, logits: Float32, y: int, x: int) -> None:
@@ -110,11 +110,11 @@ class Sums:
         """Decide as many planes of the band as ``labels`` has, and move the band down by as many."""
         ready, alone = len(labels), self._alone
         if alone is None:
-            decide([plane for plane in self._held[:ready] if plane is not None], labels, probabilities)
+            argmax_softmax([plane for plane in self._held[:ready] if plane is not None], labels, probabilities)
         else:
             self._sum(alone, 0, 0, [z for z, plane in enumerate(self._held) if plane is not None])
             own = planes_of(alone[:, :ready])
-            decide([held or plane for held, plane in zip(self._held, own, strict=False)], labels, probabilities)
+            argmax_softmax([held or plane for held, plane in zip(self._held, own, strict=False)], labels, probabilities)
         self._held = [*self._held[ready:], *[None] * ready]
         if alone is not None:
             rest = range(self.depth - ready)
@@ -127,15 +127,17 @@ class Sums:
 
         def add_planes(part: slice) -> None:
             for z in planes[part]:
-                held = self._held[z] or Summed(np.zeros(self._shape, self._kind), np.zeros(self._shape[1:], np.float32))
+                held = self._held[z] or SummedPlane(
+                    np.zeros(self._shape, self._kind), np.zeros(self._shape[1:], np.float32)
+                )
                 held.sums[:, rows, columns] += logits[:, z] * weights[z]
                 held.weights[rows, columns] += weights[z]
                 self._held[z] = held
 
-        share_out(add_planes, len(planes))
+        parallel_for(add_planes, len(planes))
 
 
-def decide(planes: Sequence[Plane], labels: NDArray[np.uint8], probabilities: NDArray[np.float16]) -> None:
+def argmax_softmax(planes: Sequence[LogitPlane], labels: NDArray[np.uint8], probabilities: NDArray[np.float16]) -> None:
     """Write each voxel's class that has most in ``planes`` and, unless it is 0, its softmax probability, (z, y, x)."""
 
     def decide_planes(part: slice) -> None:
@@ -145,12 +147,14 @@ def decide(planes: Sequence[Plane], labels: NDArray[np.uint8], probabilities: ND
             for y in range(0, labels.shape[1], rows_at_once):
                 rows = slice(y, y + rows_at_once)
                 own_weights = None if weights is None else weights[rows]
-                labels[z, rows], probabilities[z, rows] = _decided(sums[:, rows], own_weights)
+                labels[z, rows], probabilities[z, rows] = _argmax_softmax(sums[:, rows], own_weights)
 
-    share_out(decide_planes, len(labels))
+    parallel_for(decide_planes, len(labels))
 
 
-def _decided(sums: NDArray[np.floating[Any]], weights: Float32 | None) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
+def _argmax_softmax(
+    sums: NDArray[np.floating[Any]], weights: Float32 | None
+) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
     """`decide` for some rows of a plane, (class, y, x)."""
     own = np.ascontiguousarray(sums, np.float32).reshape(len(sums), -1)
     best = own.max(axis=0)

@@ -1,4 +1,4 @@
-"""Where voxels lie: the client's grid, the grid a network sees, and patient millimetres.
+"""Where voxels lie: the volume's grid, the grid a network sees, and patient millimetres.
 
 Knows numpy and nothing of files or networks. An index is always given as (x, y, z), an array as (z, y, x).
 """
@@ -20,10 +20,10 @@ RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of a model grid: ``count`` samples from index ``first`` to ``last`` of the client's axis ``source``.
+    """One axis of a model grid: ``count`` samples from index ``first`` to ``last`` of the volume's axis ``source``.
 
     Corner-aligned: the first sample lies on ``first`` and the last on ``last``, as `scipy.ndimage.zoom` places them.
-    ``last`` < ``first`` where the two axes run against each other. ``source`` is 0, 1, 2 for the client's x, y, z.
+    ``last`` < ``first`` where the two axes run against each other. ``source`` is 0, 1, 2 for the volume's x, y, z.
     """
 
     source: int
@@ -37,16 +37,16 @@ class Axis:
 
     @property
     def length(self) -> int:
-        """Client voxels that the axis covers."""
+        """Volume voxels that the axis covers."""
         return abs(self.last - self.first) + 1
 
     @property
     def step(self) -> float:
-        """Client indices from one sample to the next, negative where the axes run against each other."""
+        """Volume indices from one sample to the next, negative where the axes run against each other."""
         return (self.last - self.first) / (self.count - 1) if self.count > 1 else 0.0
 
     def nearest(self) -> NDArray[np.intp]:
-        """For each client voxel, from ``first`` to ``last``, the sample nearest to it.
+        """For each volume voxel, from ``first`` to ``last``, the sample nearest to it.
 
         Halves are rounded up as `scipy.ndimage.zoom` rounds them for order 0.
         """
@@ -54,7 +54,7 @@ class Axis:
         return np.floor(np.arange(self.length) * scale + 0.5).astype(np.intp)
 
     def shares(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """For each sample: how many client voxels it is the nearest of, and the sum of their indices."""
+        """For each sample: how many volume voxels it is the nearest of, and the sum of their indices."""
         nearest = self.nearest()
         indices = np.linspace(self.first, self.last, self.length)
         return np.bincount(nearest, minlength=self.count).astype(float), np.bincount(nearest, indices, self.count)
@@ -88,12 +88,12 @@ def _nifti_spacing_mm(affine_lps: Affine) -> list[float]:
     return [float(np.float32(spacing)) for spacing in spacing_mm(affine_lps)]
 
 
-def whole(size: Voxel) -> Bounds:
+def whole_box(size: Voxel) -> Bounds:
     """The box of all voxels of an image."""
     return Bounds(min=Voxel(0, 0, 0), max=Voxel(size.x - 1, size.y - 1, size.z - 1))
 
 
-def grown(box: Bounds, affine_lps: Affine, *, margin_mm: float, size: Voxel) -> Bounds:
+def grow_box(box: Bounds, affine_lps: Affine, *, margin_mm: float, size: Voxel) -> Bounds:
     """``box`` with a margin on every side, clipped to the image.
 
     The margin is cut down to whole voxels as TotalSegmentator cuts it (`cropping.crop_to_mask`), whose spacings are
@@ -142,19 +142,19 @@ def _canonical_orientation(affine_ras: NDArray[np.float64]) -> list[tuple[int, b
     return [found[target] for target in range(3)]
 
 
-def sample(voxels: NDArray[np.generic], grid: ModelGrid, *, truncate: bool) -> NDArray[np.float32]:
-    """Linear interpolation of client ``voxels`` (z, y, x) on ``grid``: (z, y, x), float32, unit of the voxels.
+def resample(voxels: NDArray[np.generic], grid: ModelGrid, *, truncate: bool) -> NDArray[np.float32]:
+    """Linear interpolation of volume ``voxels`` (z, y, x) on ``grid``: (z, y, x), float32, unit of the voxels.
 
     ``truncate``: voxels with fractions lose them before the interpolation. Of the volume only the voxels beside a
     sample are read, a plane at a time, so that no second copy of it is made.
     """
-    view = _turned(voxels, grid)
+    view = _orient(voxels, grid)
     rows, columns, planes = _neighbours(grid.y), _neighbours(grid.x), _neighbours(grid.z)
     cut = truncate and not np.issubdtype(voxels.dtype, np.integer)
 
     @lru_cache(maxsize=2)  # Each plane is the upper neighbour of some samples and then the lower one of the next.
     def sampled(index: int) -> NDArray[np.float32]:
-        return _between(_between(view[index], rows, axis=0, truncate=cut), columns, axis=1)
+        return _interpolate(_interpolate(view[index], rows, axis=0, truncate=cut), columns, axis=1)
 
     result = np.empty(grid.shape_zyx, np.float32)
     for index, weight in enumerate(planes.weight):
@@ -163,8 +163,8 @@ def sample(voxels: NDArray[np.generic], grid: ModelGrid, *, truncate: bool) -> N
     return result
 
 
-def _turned(voxels: NDArray[np.generic], grid: ModelGrid) -> NDArray[np.generic]:
-    """The part of client ``voxels`` that ``grid`` covers, as a view whose axes run as the grid's do."""
+def _orient(voxels: NDArray[np.generic], grid: ModelGrid) -> NDArray[np.generic]:
+    """The part of volume ``voxels`` that ``grid`` covers, as a view whose axes run as the grid's do."""
     slices: list[slice] = [slice(None)] * 3
     for axis in grid.axes:
         low, high = min(axis.first, axis.last), max(axis.first, axis.last)
@@ -194,7 +194,7 @@ def _neighbours(axis: Axis) -> _Neighbours:
     return _Neighbours(before, np.minimum(before + 1, axis.length - 1), weight)
 
 
-def _between(
+def _interpolate(
     plane: NDArray[np.generic], neighbours: _Neighbours, *, axis: int, truncate: bool = False
 ) -> NDArray[np.float32]:
     def at(index: NDArray[np.intp]) -> NDArray[np.float32]:
@@ -214,16 +214,16 @@ def _between(
     return low
 
 
-def client_point(grid: ModelGrid, index_xyz: Sequence[float]) -> Point:
-    """Where a position on ``grid`` (sample indices, fractions allowed) lies among the client's voxels."""
+def volume_point(grid: ModelGrid, index_xyz: Sequence[float]) -> Point:
+    """Where a position on ``grid`` (sample indices, fractions allowed) lies among the volume's voxels."""
     position = [0.0, 0.0, 0.0]
     for axis, index in zip(grid.axes, index_xyz, strict=True):
         position[axis.source] = axis.first + index * axis.step
     return Point(*position)
 
 
-def client_centroid(grid: ModelGrid, mask: NDArray[np.bool_], low_xyz: Sequence[int]) -> Point:
-    """Centre of mass of the client's voxels whose nearest sample is set in ``mask`` (z, y, x) from ``low_xyz`` on.
+def volume_centroid(grid: ModelGrid, mask: NDArray[np.bool_], low_xyz: Sequence[int]) -> Point:
+    """Centre of mass of the volume's voxels whose nearest sample is set in ``mask`` (z, y, x) from ``low_xyz`` on.
 
     It is that of the label map that the client would see; the mean of the samples is up to half a voxel from it,
     because samples stand for different numbers of voxels. Where they stand for none, it is that mean.
@@ -238,7 +238,7 @@ def client_centroid(grid: ModelGrid, mask: NDArray[np.bool_], low_xyz: Sequence[
     voxels = z_counts @ rows @ y_counts
     if voxels == 0:
         middle = np.argwhere(mask).mean(axis=0)[::-1]
-        return client_point(grid, [low + float(offset) for low, offset in zip(low_xyz, middle, strict=True)])
+        return volume_point(grid, [low + float(offset) for low, offset in zip(low_xyz, middle, strict=True)])
     position = [0.0, 0.0, 0.0]
     totals = (z_counts @ (mask @ x_sums) @ y_counts, z_counts @ rows @ y_sums, z_sums @ rows @ y_counts)
     for axis, total in zip(grid.axes, totals, strict=True):
@@ -246,10 +246,10 @@ def client_centroid(grid: ModelGrid, mask: NDArray[np.bool_], low_xyz: Sequence[
     return Point(*position)
 
 
-def client_bounds(grid: ModelGrid, low_xyz: Sequence[int], high_xyz: Sequence[int]) -> Bounds:
-    """The client's voxels whose nearest sample lies in the inclusive box ``low_xyz`` … ``high_xyz`` of ``grid``.
+def volume_bounds(grid: ModelGrid, low_xyz: Sequence[int], high_xyz: Sequence[int]) -> Bounds:
+    """The volume's voxels whose nearest sample lies in the inclusive box ``low_xyz`` … ``high_xyz`` of ``grid``.
 
-    Where the client's voxels are so coarse that none is nearest to the box, the one nearest to its middle.
+    Where the volume's voxels are so coarse that none is nearest to the box, the one nearest to its middle.
     """
     low, high = [0, 0, 0], [0, 0, 0]
     for axis, lower, upper in zip(grid.axes, low_xyz, high_xyz, strict=True):
@@ -262,15 +262,15 @@ def client_bounds(grid: ModelGrid, low_xyz: Sequence[int], high_xyz: Sequence[in
     return Bounds(min=Voxel(*low), max=Voxel(*high))
 
 
-def client_labels(labels: NDArray[np.uint8], grid: ModelGrid, size: Voxel) -> NDArray[np.uint8]:
-    """The label map (z, y, x) of ``grid`` on the client's whole grid: nearest sample inside, 0 outside."""
+def volume_labels(labels: NDArray[np.uint8], grid: ModelGrid, size: Voxel) -> NDArray[np.uint8]:
+    """The label map (z, y, x) of ``grid`` on the volume's whole grid: nearest sample inside, 0 outside."""
     result = np.zeros((size.z, size.y, size.x), np.uint8)
-    _turned(result, grid)[:] = labels[np.ix_(grid.z.nearest(), grid.y.nearest(), grid.x.nearest())]
+    _orient(result, grid)[:] = labels[np.ix_(grid.z.nearest(), grid.y.nearest(), grid.x.nearest())]
     return result
 
 
 def lps_mm(affine_lps: Affine, position: Point) -> Point:
-    """A position among the client's voxels, in patient millimetres (LPS)."""
+    """A position among the volume's voxels, in patient millimetres (LPS)."""
     x, y, z = (affine_lps @ (position.x, position.y, position.z, 1.0))[:3]
     return Point(float(x), float(y), float(z))
 

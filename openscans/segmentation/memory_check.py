@@ -21,7 +21,7 @@ SAMPLE_BYTES = 4 + 4 + 1 + 2
 
 
 @dataclass(frozen=True)
-class Run:
+class NetworkRun:
     """One network's part in a detection. ``held``: it is loaded, or being loaded, and takes memory already."""
 
     plan: networks.Plan
@@ -30,31 +30,31 @@ class Run:
     held: bool
 
 
-def check_detection(extent: Extent, localiser: Run | None, segmenter: Run) -> None:
+def check_detection(extent: Extent, localiser: NetworkRun | None, segmenter: NetworkRun) -> None:
     """Raises OutOfMemory where an image of ``extent`` cannot be held and run through the networks.
 
     How much of it the segmenter will see is not known where a localiser goes first; then its one patch counts.
     """
     z, y, x = extent.shape_zyx
-    whole = grids.whole(Voxel(x, y, z))
+    whole = grids.whole_box(Voxel(x, y, z))
     need_bytes = math.prod(extent.shape_zyx) * VOXEL_BYTES
     need_bytes += _arrays_bytes(localiser or segmenter, whole, extent.affine_lps)
     need_bytes += sum(_network_bytes(run) for run in (localiser, segmenter) if run is not None)
     memory.check_free(need_bytes, "The detection")
 
 
-def check_run(run: Run, box: Bounds, affine_lps: grids.Affine) -> None:
+def check_run(run: NetworkRun, box: Bounds, affine_lps: grids.Affine) -> None:
     """Raises OutOfMemory where a network cannot run over ``box`` of an image that has been read."""
     # The network's own memory was reckoned before it was loaded; since then some of it is taken, and nobody tells how
     # much.
     memory.check_free(_arrays_bytes(run, box, affine_lps), "The detection")
 
 
-def _arrays_bytes(run: Run, box: Bounds, affine_lps: grids.Affine) -> int:
+def _arrays_bytes(run: NetworkRun, box: Bounds, affine_lps: grids.Affine) -> int:
     z_mm, y_mm, x_mm = run.plan.spacing_zyx_mm
     shape_zyx = grids.model_grid(affine_lps, box, (x_mm, y_mm, z_mm)).shape_zyx
-    return math.prod(shape_zyx) * SAMPLE_BYTES + sliding_window.room_bytes(shape_zyx, run.plan, step=run.step)
+    return math.prod(shape_zyx) * SAMPLE_BYTES + sliding_window.peak_bytes(shape_zyx, run.plan, step=run.step)
 
 
-def _network_bytes(run: Run) -> int:
+def _network_bytes(run: NetworkRun) -> int:
     return 0 if run.held else networks.patch_bytes(run.plan, run.device)

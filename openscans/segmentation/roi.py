@@ -22,8 +22,8 @@ whole vertebra that it misses is less than 40 mm high and closed by its neighbou
 
 
 @dataclass(frozen=True)
-class Course:
-    """A spine's ``box`` with its margin, in the client's voxels, and the ``mask`` (z, y, x) of its way on ``grid``.
+class SpineRoi:
+    """A spine's ``box`` with its margin, in the volume's voxels, and the ``mask`` (z, y, x) of its way on ``grid``.
 
     ``follow``: patches may be laid along it, where that takes fewer than nnU-Net's grid over the box.
     """
@@ -35,20 +35,20 @@ class Course:
 
     def on(self, grid: grids.ModelGrid) -> NDArray[np.bool_]:
         """The mask on another grid of the same image."""
-        return _carried(self.mask, self.grid, grid)
+        return _resample_mask(self.mask, self.grid, grid)
 
 
-def course_of(found: vertebrae.LabelMap, affine_lps: grids.Affine, size: Voxel) -> Course | None:
+def spine_roi(found: vertebrae.LabelMap, affine_lps: grids.Affine, size: Voxel) -> SpineRoi | None:
     """The course of the spine in a coarse label map of an image of ``size``; None where there is no vertebra."""
     extent = vertebrae.extent(found)
     if extent is None:
         return None
-    box = grids.grown(extent, affine_lps, margin_mm=BOX_MARGIN_MM, size=size)
+    box = grids.grow_box(extent, affine_lps, margin_mm=BOX_MARGIN_MM, size=size)
     reach = [ceil(COURSE_MARGIN_MM / spacing) for spacing in reversed(grids.sample_spacing_mm(found.grid, affine_lps))]
-    return Course(box, _thickened(found.spine, reach), found.grid)
+    return SpineRoi(box, _dilate(found.spine, reach), found.grid)
 
 
-def _carried(mask: NDArray[np.bool_], source: grids.ModelGrid, target: grids.ModelGrid) -> NDArray[np.bool_]:
+def _resample_mask(mask: NDArray[np.bool_], source: grids.ModelGrid, target: grids.ModelGrid) -> NDArray[np.bool_]:
     """``mask`` (z, y, x) on ``source``, seen on ``target``, another grid of the same image: the nearest sample's."""
     nearest = []
     for one, other in zip((source.z, source.y, source.x), (target.z, target.y, target.x), strict=True):
@@ -57,7 +57,7 @@ def _carried(mask: NDArray[np.bool_], source: grids.ModelGrid, target: grids.Mod
     return mask[np.ix_(*nearest)]
 
 
-def _thickened(mask: NDArray[np.bool_], reach_zyx: Sequence[int]) -> NDArray[np.bool_]:
+def _dilate(mask: NDArray[np.bool_], reach_zyx: Sequence[int]) -> NDArray[np.bool_]:
     """``mask`` grown by a box of ``reach_zyx`` samples on either side."""
     for axis, reach in enumerate(reach_zyx):
         along = np.moveaxis(mask, axis, 0)

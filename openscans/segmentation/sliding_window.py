@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from openscans.networks import Network, Plan
 from openscans.progress import Report
 from openscans.segmentation import blending
-from openscans.segmentation.blending import Float32, Sums, Window, decide, planes_of, window_of
+from openscans.segmentation.blending import Float32, LogitAccumulator, Window, argmax_softmax, planes_of, window_of
 
 FOUND_BYTES = 1 + 2
 """A voxel's label and probability."""
@@ -39,14 +39,14 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Row:
+class PatchRow:
     """Patches that begin at the plane ``top``; ``corners`` are their first rows and columns (y, x)."""
 
     top: int
     corners: tuple[tuple[int, int], ...]
 
 
-def starts(size: int, patch: int, step: float) -> list[int]:
+def patch_starts(size: int, patch: int, step: float) -> list[int]:
     """Where patches begin along an axis of ``size`` ≥ ``patch`` voxels: evenly, at most ``step`` · ``patch`` apart.
 
     nnU-Net's `compute_steps_for_sliding_window`.
@@ -56,7 +56,7 @@ def starts(size: int, patch: int, step: float) -> list[int]:
     return [int(np.round(distance * index)) for index in range(count)]
 
 
-def laid(wanted: Mask, patch: Sequence[int], step: float, *, follow: bool) -> list[Row]:
+def patch_layout(wanted: Mask, patch: Sequence[int], step: float, *, follow: bool) -> list[PatchRow]:
     """The patches over what is ``wanted`` (z, y, x), from the top down; nnU-Net's whole grid where all is wanted.
 
     A patch of the grid that holds nothing wanted is left out, which changes nothing in what is wanted. ``follow``:
@@ -72,20 +72,20 @@ def laid(wanted: Mask, patch: Sequence[int], step: float, *, follow: bool) -> li
             for x in _cover(below[y : y + patch[1]].any(axis=0), patch[2], step, follow=follow)
         ]
         if corners:
-            rows.append(Row(top, tuple(corners)))
+            rows.append(PatchRow(top, tuple(corners)))
     return rows
 
 
 def _cover(held: Mask, patch: int, step: float, *, follow: bool) -> list[int]:
     """Where patches along one axis begin that together cover all that is ``held``."""
-    grid = [start for start in starts(len(held), patch, step) if held[start : start + patch].any()]
+    grid = [start for start in patch_starts(len(held), patch, step) if held[start : start + patch].any()]
     if not follow or len(grid) < 2:
         return grid
     places, context = np.flatnonzero(held), round(patch * LEAST_CONTEXT)
     first = max(int(places[0]) - context, 0)
     extent = min(int(places[-1]) + 1 + context, len(held)) - first
     if extent > patch:
-        own = [first + start for start in starts(extent, patch, step)]
+        own = [first + start for start in patch_starts(extent, patch, step)]
     else:
         own = [min(max(first + (extent - patch) // 2, 0), len(held) - patch)]
     return own if len(own) < len(grid) else grid
@@ -109,11 +109,11 @@ def predict(
     grow with the number of planes.
     """
     patch = network.plan.patch_zyx
-    padded, seen = _padded(image, patch)
+    padded, seen = _pad(image, patch)
     if wanted is None:
-        rows = laid(np.broadcast_to(np.True_, padded.shape), patch, step, follow=False)
+        rows = patch_layout(np.broadcast_to(np.True_, padded.shape), patch, step, follow=False)
     else:
-        rows = laid(_padded(wanted.voxels, patch)[0], patch, step, follow=wanted.follow)
+        rows = patch_layout(_pad(wanted.voxels, patch)[0], patch, step, follow=wanted.follow)
     found = Prediction(np.zeros(image.shape, np.uint8), np.zeros(image.shape, np.float16))
     total = sum(len(row.corners) for row in rows)
     if total == 0:
@@ -122,10 +122,10 @@ def predict(
     corners = [(row.top, *corner) for row in rows for corner in row.corners]
     logits = network.logits_of_each(padded[window_of(corner, patch)] for corner in corners)
     if total == 1:
-        decide(planes_of(next(logits)[(slice(None), *seen)]), *_parts(found, corners[0], seen))
+        argmax_softmax(planes_of(next(logits)[(slice(None), *seen)]), *_parts(found, corners[0], seen))
         report(1, total)
         return found
-    held = Sums(network.plan.architecture.heads, blending.gaussian(patch)[seen], image.shape)
+    held = LogitAccumulator(network.plan.architecture.heads, blending.gaussian(patch)[seen], image.shape)
     done = 0
     for row, following in zip(rows, [*rows[1:], None], strict=True):
         for y, x in row.corners:
@@ -138,13 +138,13 @@ def predict(
     return found
 
 
-def room_bytes(shape_zyx: Sequence[int], plan: Plan, *, step: float) -> int:
+def peak_bytes(shape_zyx: Sequence[int], plan: Plan, *, step: float) -> int:
     """What `predict` takes for an image of ``shape_zyx`` of which all is wanted, beside the image and the network."""
     voxels = math.prod(shape_zyx)
     patch = plan.patch_zyx
     padded = [max(*both) for both in zip(shape_zyx, patch, strict=True)]
     need = voxels * FOUND_BYTES + (math.prod(padded) * 4 if math.prod(padded) > voxels else 0)
-    tops, *across = (starts(size, length, step) for size, length in zip(padded, patch, strict=True))
+    tops, *across = (patch_starts(size, length, step) for size, length in zip(padded, patch, strict=True))
     depth = min(shape_zyx[0], patch[0])
     plane_values = plan.architecture.heads * math.prod(shape_zyx[1:])
     plane_bytes = plane_values * blending.value_bytes(depth * plane_values) + math.prod(shape_zyx[1:]) * 4
@@ -160,7 +160,7 @@ def _parts(found: Prediction, corner: Sequence[int], seen: Window) -> tuple[NDAr
     return found.labels[window], found.probabilities[window]
 
 
-def _padded(image: NDArray[Any], patch: Sequence[int]) -> tuple[NDArray[Any], Window]:
+def _pad(image: NDArray[Any], patch: Sequence[int]) -> tuple[NDArray[Any], Window]:
     """``image`` in the middle of zeros where it is smaller than the patch; and the part of a patch that is no padding.
 
     Along an axis that is padded there is but one patch, so that part is the same for all.

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openscans.segmentation import grids
-from openscans.types import Bounds, Notice, Point, Vertebra, Voxel
+from openscans.types import Bounds, Point, ResultWarning, Vertebra, Voxel
 
 HEAD_TO_FOOT = (
     *(f"C{number}" for number in range(1, 8)),
@@ -31,7 +31,7 @@ VERTEBRA = re.compile(r"(?:vertebrae?_)?([CTLS]\d{1,2})")
 """How TotalSegmentator's label lists name a vertebra, as in ``vertebrae_L5``."""
 
 
-def names_of(labels: Mapping[int, str]) -> dict[int, str]:
+def vertebra_names(labels: Mapping[int, str]) -> dict[int, str]:
     """Of a network's ``labels`` those that are single vertebrae: label number → "C1" … "S1"."""
     found = {number: VERTEBRA.fullmatch(name) for number, name in labels.items()}
     return {number: match[1] for number, match in found.items() if match and match[1] in HEAD_TO_FOOT}
@@ -76,7 +76,7 @@ class _Component:
 
 
 def measure(found: LabelMap, affine_lps: grids.Affine, size: Voxel) -> list[Vertebra]:
-    """Every vertebra of a label map, from head to foot, in the voxels of the client's image of ``size``.
+    """Every vertebra of a label map, from head to foot, in the voxels of a volume of ``size``.
 
     Each is its label's largest connected component (26 neighbours): centre of mass, inclusive bounds, volume, and as
     confidence the mean probability of the label over the component.
@@ -84,7 +84,7 @@ def measure(found: LabelMap, affine_lps: grids.Affine, size: Voxel) -> list[Vert
     pieces, components = _largest_components(found)
     vertebrae = []
     for component in components:
-        center = grids.client_centroid(found.grid, component.mask(pieces), component.low_xyz)
+        center = grids.volume_centroid(found.grid, component.mask(pieces), component.low_xyz)
         vertebrae.append(_vertebra(component, found, center, affine_lps=affine_lps, size=size))
     return sorted(vertebrae, key=lambda vertebra: HEAD_TO_FOOT.index(vertebra.label))
 
@@ -123,7 +123,7 @@ def _largest_components(found: LabelMap) -> tuple[NDArray[np.unsignedinteger[Any
 def _vertebra(
     component: _Component, found: LabelMap, center: Point, *, affine_lps: grids.Affine, size: Voxel
 ) -> Vertebra:
-    bounds = grids.client_bounds(found.grid, component.low_xyz, component.high_xyz)
+    bounds = grids.volume_bounds(found.grid, component.low_xyz, component.high_xyz)
     return Vertebra(
         label=found.names[component.label],
         center=center,
@@ -135,14 +135,14 @@ def _vertebra(
     )
 
 
-def without_fragments(found: Sequence[Vertebra]) -> tuple[list[Vertebra], list[Notice]]:
-    """``found`` without specks that are too small for a vertebra, and a notice that names them."""
+def drop_fragments(found: Sequence[Vertebra]) -> tuple[list[Vertebra], list[ResultWarning]]:
+    """``found`` without specks that are too small for a vertebra, and a warning that names them."""
     specks = [vertebra.label for vertebra in found if vertebra.volume_ml < SMALLEST_VERTEBRA_ML]
     if not specks:
         return list(found), []
     text = f"Left out as too small for a vertebra (under {SMALLEST_VERTEBRA_ML} ml): {', '.join(specks)}."
     kept = [vertebra for vertebra in found if vertebra.volume_ml >= SMALLEST_VERTEBRA_ML]
-    return kept, [Notice("fragments_ignored", text)]
+    return kept, [ResultWarning("fragments_ignored", text)]
 
 
 def _touches_edge(bounds: Bounds, size: Voxel) -> bool:
@@ -151,7 +151,7 @@ def _touches_edge(bounds: Bounds, size: Voxel) -> bool:
 
 
 def extent(found: LabelMap) -> Bounds | None:
-    """The client's voxels that hold all vertebrae together, or None where there is none."""
+    """The volume's voxels that hold all vertebrae together, or None where there is none."""
     inside = found.spine
     low, high = [], []
     for axis in (2, 1, 0):
@@ -161,30 +161,32 @@ def extent(found: LabelMap) -> Bounds | None:
             return None
         low.append(int(planes[0]))
         high.append(int(planes[-1]))
-    return grids.client_bounds(found.grid, low, high)
+    return grids.volume_bounds(found.grid, low, high)
 
 
-def doubts(vertebrae: Sequence[Vertebra]) -> list[Notice]:
+def plausibility_warnings(vertebrae: Sequence[Vertebra]) -> list[ResultWarning]:
     """What is implausible about vertebrae that run from head to foot. Labels are never changed."""
     if not vertebrae:
-        return [Notice("no_vertebrae", "No vertebra was found in this image.")]
-    notices = []
+        return [ResultWarning("no_vertebrae", "No vertebra was found in this image.")]
+    warnings = []
     missing = _missing([vertebra.label for vertebra in vertebrae])
     if missing:
-        notices.append(
-            Notice("numbering_gap", f"Not found between its neighbours: {', '.join(missing)}. Check the numbering.")
+        warnings.append(
+            ResultWarning(
+                "numbering_gap", f"Not found between its neighbours: {', '.join(missing)}. Check the numbering."
+            )
         )
     for upper, lower in _out_of_order(vertebrae):
-        notices.append(Notice("out_of_order", f"{lower} lies above {upper}. Check the numbering."))
+        warnings.append(ResultWarning("out_of_order", f"{lower} lies above {upper}. Check the numbering."))
     cut = [vertebra.label for vertebra in vertebrae if vertebra.truncated]
     if cut:
-        notices.append(
-            Notice(
+        warnings.append(
+            ResultWarning(
                 "touching_border",
                 f"Cut by the edge of the image: {', '.join(cut)}. Their centres are those of the part that is seen.",
             )
         )
-    return notices
+    return warnings
 
 
 def _missing(labels: Sequence[str]) -> list[str]:

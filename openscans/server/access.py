@@ -10,6 +10,7 @@ import re
 import stat
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -24,7 +25,7 @@ from openscans.errors import (
     OpenScansError,
     Unauthorized,
 )
-from openscans.progress import Report, unheard
+from openscans.progress import Report, ignore_progress
 from openscans.system.folder_walk import FolderWalk
 
 OPEN_PATH = "/api/health"
@@ -46,6 +47,20 @@ RESERVED_NAME = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²
 """Windows opens a device for these names in every folder."""
 
 NO_DEVICES = "Copy the image into a folder of this machine's own disk and send that path."
+
+
+@dataclass(frozen=True)
+class AccessRules:
+    """Who may call, and which files may be read. ``host`` is the address that was asked for at the start.
+
+    ``token`` None: nobody has to show one. ``allowed_roots`` empty: any file that the user may read.
+    """
+
+    host: str = "127.0.0.1"
+    token: str | None = None
+    allowed_roots: tuple[Path, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
+
 
 Check = Callable[[Scope], None]
 """Looks at a request's head. Raises an OpenScansError to refuse it."""
@@ -136,7 +151,7 @@ def token_check(token: str) -> Check:
     return check
 
 
-def readable_path(text: str, roots: Sequence[Path], report: Report = unheard) -> Path:
+def readable_path(text: str, roots: Sequence[Path], report: Report = ignore_progress) -> Path:
     """The absolute path that ``text`` names, its links followed.
 
     Raises InvalidRequest, FolderTooLarge, ForbiddenPath, InputNotFound.

@@ -12,15 +12,9 @@ from http import HTTPStatus
 from fastapi import APIRouter, FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse
 
-from config import Settings
-from model_manager import Models
-from openscans.jobs.detector import DetectionRequest
-from openscans.jobs.queue import Jobs
 from openscans.server import detection_routes, error_responses, middleware, model_routes, openapi
 from openscans.server.schemas import HealthAnswer, IndexAnswer, JobCounts
-from openscans.server.state import Activity, House, HouseHere
-from openscans.system import devices
-from openscans.types import Detection
+from openscans.server.state import AppState, State
 from openscans.version import version
 
 TITLE = "OpenScans AI Backend"
@@ -28,13 +22,7 @@ TITLE = "OpenScans AI Backend"
 routes = APIRouter(tags=["service"])
 
 
-def create_app(
-    settings: Settings,
-    models: Models,
-    jobs: Jobs[DetectionRequest, Detection],
-    *,
-    activity: Activity,
-) -> FastAPI:
+def create_app(parts: AppState) -> FastAPI:
     """The application over what is given; it owns nothing that must be ended."""
     app = FastAPI(
         title=TITLE,
@@ -46,29 +34,28 @@ def create_app(
         # Newer versions of the framework can report to a collector that the environment names.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
-    device, cuda_available = devices.chosen(settings.device), devices.cuda_available()
-    app.state.house = House(settings, models, jobs, activity, device, cuda_available)
+    app.state.parts = parts
     for part in (routes, model_routes.routes, detection_routes.routes):
         app.include_router(part)
     error_responses.answer_errors(app)
-    middleware.protect(app, settings)
-    openapi.describe(app, settings)
+    middleware.protect(app, parts.access)
+    openapi.describe(app, with_token=parts.access.token is not None)
     return app
 
 
 @routes.get("/api/health")
-async def health(house: HouseHere) -> HealthAnswer:
+async def health(state: State) -> HealthAnswer:
     """Whether the server is up, and what it is doing."""
     return HealthAnswer(
         version=version(),
-        device=house.device,
-        cuda_available=house.cuda_available,
+        device=state.device,
+        cuda_available=state.cuda_available,
         python_version=platform.python_version(),
-        instance_id=house.instance_id,
+        instance_id=state.instance_id,
         pid=os.getpid(),
-        uptime_s=round(time.monotonic() - house.since_s, 1),
-        worker=house.activity.worker_state(),
-        jobs=JobCounts(**house.jobs.counts()),
+        uptime_s=round(time.monotonic() - state.since_s, 1),
+        worker=state.worker_state(),
+        jobs=JobCounts(**state.jobs.counts()),
     )
 
 

@@ -4,21 +4,21 @@ Knows requests and jobs by their public functions; nothing of images or networks
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from config import Settings
 from openscans.errors import OpenScansError
 from openscans.jobs.detector import DetectionRequest
 from openscans.jobs.queue import Job, Snapshot
 from openscans.progress import Report
 from openscans.server import access, error_responses
 from openscans.server.schemas import DetectBody, DetectionAnswer, JobAnswer, JobsAnswer
-from openscans.server.state import House, HouseHere
+from openscans.server.state import AppState, State
 from openscans.types import Detection
 
 DetectionJob: TypeAlias = Job[DetectionRequest, Detection]
@@ -28,10 +28,10 @@ routes = APIRouter(tags=["detection"])
 
 
 @routes.post("/api/detect-vertebrae", response_model=DetectionAnswer)
-async def detect_vertebrae(body: DetectBody, request: Request, house: HouseHere) -> DetectionAnswer | Response:
+async def detect_vertebrae(body: DetectBody, request: Request, state: State) -> DetectionAnswer | Response:
     """Find and label the vertebrae of one image; with Accept: text/event-stream, tell the progress on the way."""
-    job = await _job(body, request, house)
-    leave = partial(house.jobs.leave, job)
+    job = await _job(body, request, state)
+    leave = partial(state.jobs.release, job)
     if "text/event-stream" in request.headers.get("accept", ""):
         return error_responses.event_stream(_events(job), afterwards=leave)
     try:
@@ -41,35 +41,35 @@ async def detect_vertebrae(body: DetectBody, request: Request, house: HouseHere)
 
 
 @routes.get("/api/jobs", response_model_exclude_unset=True)
-async def list_jobs(house: HouseHere) -> JobsAnswer:
+async def list_jobs(state: State) -> JobsAnswer:
     """All detections that are remembered, oldest first, without their results."""
-    return JobsAnswer(jobs=[_job_answer(snapshot, with_result=False) for snapshot in house.jobs.snapshots()])
+    return JobsAnswer(jobs=[_job_answer(snapshot, with_result=False) for snapshot in state.jobs.snapshots()])
 
 
 @routes.get("/api/jobs/{job_id}", response_model_exclude_unset=True)
-async def show_job(job_id: str, house: HouseHere) -> JobAnswer:
+async def show_job(job_id: str, state: State) -> JobAnswer:
     """One detection as it stands, with its result once it has one."""
-    return _job_answer(house.jobs.get(job_id).snapshot())
+    return _job_answer(state.jobs.get(job_id).snapshot())
 
 
 @routes.delete("/api/jobs/{job_id}", response_model_exclude_unset=True)
-async def cancel_job(job_id: str, house: HouseHere) -> JobAnswer:
+async def cancel_job(job_id: str, state: State) -> JobAnswer:
     """Cancel a detection, whoever waits for it; the answer tells how it stands, and it ends soon after."""
-    return _job_answer(house.jobs.cancel(job_id).snapshot())
+    return _job_answer(state.jobs.cancel(job_id).snapshot())
 
 
-async def _job(body: DetectBody, request: Request, house: House) -> DetectionJob:
+async def _job(body: DetectBody, request: Request, state: AppState) -> DetectionJob:
     """Attend the job that answers ``request``. Raises Cancelled when its client leaves while the image is looked at."""
-    wanted = await error_responses.in_thread(partial(_wanted, body, house.settings), request, house.looks)
-    if (job := house.jobs.attend(wanted)) is not None:
+    wanted = await error_responses.in_thread(partial(_wanted, body, state.access.allowed_roots), request, state.looks)
+    if (job := state.jobs.find_running(wanted)) is not None:
         return job
     # Whether the answer is known takes a look at every file: not for what is being found just now.
-    known = await error_responses.in_thread(partial(house.jobs.recalled, wanted), request, house.looks)
-    return known or house.jobs.join(wanted)
+    known = await error_responses.in_thread(partial(state.jobs.from_cache, wanted), request, state.looks)
+    return known or state.jobs.submit(wanted)
 
 
-def _wanted(body: DetectBody, settings: Settings, report: Report) -> DetectionRequest:
-    path = access.readable_path(body.file_path, settings.allowed_roots, report)
+def _wanted(body: DetectBody, roots: Sequence[Path], report: Report) -> DetectionRequest:
+    path = access.readable_path(body.file_path, roots, report)
     return DetectionRequest(path, **body.model_dump(exclude={"file_path"}))
 
 
@@ -112,7 +112,7 @@ async def _last(job: DetectionJob) -> DetectionSnapshot:
 async def _snapshots(job: DetectionJob) -> AsyncIterator[DetectionSnapshot]:
     """Every state of ``job`` that the reader is in time for, and always the last."""
     loop, changed = asyncio.get_running_loop(), asyncio.Event()
-    with job.heard_by(lambda: loop.call_soon_threadsafe(changed.set)):
+    with job.subscribe(lambda: loop.call_soon_threadsafe(changed.set)):
         while not (snapshot := job.snapshot()).over:
             yield snapshot
             await changed.wait()

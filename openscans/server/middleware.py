@@ -11,7 +11,6 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from config import Settings
 from openscans.errors import Busy, InvalidRequest, OpenScansError
 from openscans.server import access, error_responses
 
@@ -28,23 +27,23 @@ METHODS = ["GET", "POST", "DELETE"]
 HEADERS = ["Authorization", "Content-Type"]
 
 
-def protect(app: FastAPI, settings: Settings) -> None:
+def protect(app: FastAPI, rules: access.AccessRules) -> None:
     """Put the gates before the routes. What is added last stands outermost and is asked first."""
     refuse = error_responses.error_response
     app.add_middleware(Limits, refuse=refuse)
-    if settings.token is not None:
-        app.add_middleware(access.Gate, check=access.token_check(settings.token), refuse=refuse)
+    if rules.token is not None:
+        app.add_middleware(access.Gate, check=access.token_check(rules.token), refuse=refuse)
     # Outside the gates above, so that an allowed page may read their refusals too.
     app.add_middleware(
         Cors,
-        allow_origin_regex=access.origins_pattern(settings.allowed_origins),
+        allow_origin_regex=access.origins_pattern(rules.allowed_origins),
         allow_methods=METHODS,
         allow_headers=HEADERS,
         # Browsers ask so before a page from elsewhere may call a server on this machine.
         allow_private_network=True,
     )
-    app.add_middleware(access.Gate, check=access.origin_check(settings.allowed_origins), refuse=refuse)
-    app.add_middleware(access.Gate, check=access.host_check(settings.host), refuse=refuse)
+    app.add_middleware(access.Gate, check=access.origin_check(rules.allowed_origins), refuse=refuse)
+    app.add_middleware(access.Gate, check=access.host_check(rules.host), refuse=refuse)
 
 
 class Cors(CORSMiddleware):

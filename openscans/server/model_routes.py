@@ -1,6 +1,6 @@
 """The models over HTTP: what is there, downloads as streams, import, verify, delete.
 
-Knows `model_manager` by its public functions; nothing of zips or folders. Plain functions, because each touches disk.
+Knows the models by their public functions; nothing of zips or folders. Plain functions, because each touches disk.
 """
 
 import asyncio
@@ -11,7 +11,6 @@ from fastapi import APIRouter
 from sse_starlette import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
-from model_manager import Deletion, Download
 from openscans.server import access, error_responses
 from openscans.server.schemas import (
     CacheStatsAnswer,
@@ -21,7 +20,9 @@ from openscans.server.schemas import (
     ModelStatusAnswer,
     SuccessAnswer,
 )
-from openscans.server.state import House, HouseHere
+from openscans.server.state import AppState, State
+from openscans.weights.download_task import DownloadTask
+from openscans.weights.status import Deletion
 
 EVENT_GAP_S = 0.2
 """Five events a second at most; a download takes minutes, and its state is read again at each."""
@@ -30,37 +31,37 @@ routes = APIRouter(prefix="/api/models", tags=["models"])
 
 
 @routes.get("/status")
-def status(house: HouseHere, task: str | None = None) -> dict[str, ModelStatusAnswer] | ModelStatusAnswer:
+def status(state: State, task: str | None = None) -> dict[str, ModelStatusAnswer] | ModelStatusAnswer:
     """Every task's models, or those of one task."""
     if task is not None:
-        return status_of(house, task)
-    return every_status(house)
+        return status_of(state, task)
+    return every_status(state)
 
 
 @routes.get("/all")
-def every_status(house: HouseHere) -> dict[str, ModelStatusAnswer]:
+def every_status(state: State) -> dict[str, ModelStatusAnswer]:
     """Every task's models."""
-    return {task: ModelStatusAnswer.model_validate(found) for task, found in house.models.statuses().items()}
+    return {task: ModelStatusAnswer.model_validate(found) for task, found in state.models.statuses().items()}
 
 
 @routes.get("/cache-stats")
-def cache_stats(house: HouseHere) -> CacheStatsAnswer:
+def cache_stats(state: State) -> CacheStatsAnswer:
     """How much room the models take on disk."""
-    return CacheStatsAnswer.model_validate(house.models.cache_stats())
+    return CacheStatsAnswer.model_validate(state.models.cache_stats())
 
 
 @routes.get("/download/{task}")
 @routes.post("/download/{task}")
-async def download(task: str, house: HouseHere) -> EventSourceResponse:
+async def download(task: str, state: State) -> EventSourceResponse:
     """Fetch what the task needs and tell the progress; everybody who asks shares one download."""
-    shared = await run_in_threadpool(house.models.download, task)
+    shared = await run_in_threadpool(state.models.download, task)
     return error_responses.event_stream(_events(shared))
 
 
 @routes.delete("/download/{task}")
-def cancel_download(task: str, house: HouseHere) -> SuccessAnswer:
+def cancel_download(task: str, state: State) -> SuccessAnswer:
     """Stop the task's download and keep the bytes for the next."""
-    stopped = house.models.cancel(task)
+    stopped = state.models.cancel(task)
     return SuccessAnswer(
         success=stopped,
         message="The download was cancelled; what is there is kept." if stopped else "Nothing was being downloaded.",
@@ -68,9 +69,9 @@ def cancel_download(task: str, house: HouseHere) -> SuccessAnswer:
 
 
 @routes.delete("/{task}")
-def delete(task: str, house: HouseHere) -> DeletedAnswer:
+def delete(task: str, state: State) -> DeletedAnswer:
     """Remove the task's models from disk."""
-    deletion = house.models.delete(task)
+    deletion = state.models.delete(task)
     return DeletedAnswer(
         success=deletion.removed,
         message=_deletion_message(deletion),
@@ -79,22 +80,22 @@ def delete(task: str, house: HouseHere) -> DeletedAnswer:
 
 
 @routes.post("/import/{task}")
-def import_weights(task: str, body: ImportBody, house: HouseHere) -> ModelStatusAnswer:
+def import_weights(task: str, body: ImportBody, state: State) -> ModelStatusAnswer:
     """Install weights that came by other means, verified like a download."""
-    path = access.readable_path(body.file_path, house.settings.allowed_roots)
-    house.models.import_from(task, path)
-    return status_of(house, task)
+    path = access.readable_path(body.file_path, state.access.allowed_roots)
+    state.models.import_from(task, path)
+    return status_of(state, task)
 
 
 @routes.post("/verify/{task}")
-def verify(task: str, house: HouseHere) -> ModelStatusAnswer:
+def verify(task: str, state: State) -> ModelStatusAnswer:
     """Compute every file's digest anew."""
-    house.models.verify(task)
-    return status_of(house, task)
+    state.models.verify(task)
+    return status_of(state, task)
 
 
-def status_of(house: House, task: str) -> ModelStatusAnswer:
-    return ModelStatusAnswer.model_validate(house.models.status(task))
+def status_of(state: AppState, task: str) -> ModelStatusAnswer:
+    return ModelStatusAnswer.model_validate(state.models.status(task))
 
 
 def _deletion_message(deletion: Deletion) -> str:
@@ -105,7 +106,7 @@ def _deletion_message(deletion: Deletion) -> str:
     return f"{done}: {needed_by} needs what stays. Delete {needed_by} first to free that too."
 
 
-async def _events(shared: Download) -> AsyncIterator[dict[str, Any]]:
+async def _events(shared: DownloadTask) -> AsyncIterator[dict[str, Any]]:
     """Every state of the download that the reader is in time for, and always the last."""
     told = None
     while True:

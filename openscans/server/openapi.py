@@ -11,7 +11,6 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from config import Settings
 from openscans.jobs.detector import RECIPES
 from openscans.server import access, error_responses
 from openscans.server.schemas import DownloadEvent, ErrorAnswer, JobAnswer
@@ -61,12 +60,12 @@ UNUSED = ("HTTPValidationError", "ValidationError")
 """The framework's own form of a refusal, which never leaves this server."""
 
 
-def describe(app: FastAPI, settings: Settings) -> None:
+def describe(app: FastAPI, *, with_token: bool) -> None:
     """Make ``app`` describe itself completely from now on."""
 
     def described() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _description(app, with_token=settings.token is not None)
+            app.openapi_schema = _description(app, with_token=with_token)
         return app.openapi_schema
 
     # The framework's documented place for it.

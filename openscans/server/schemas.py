@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from openscans.system import devices
-from openscans.types import Detection, Order
+from openscans.types import Detection, DetectionTask
 
 LONGEST_PATH = 32_767
 """Characters; Windows' limit, the largest of any system."""
@@ -147,7 +147,7 @@ class ModelAnswer(Answer):
     weights_sha256: list[str]
 
     @classmethod
-    def of(cls, order: Order) -> "ModelAnswer":
+    def of(cls, order: DetectionTask) -> "ModelAnswer":
         return cls(
             task=order.task,
             datasets=[network.dataset for network in order.networks],
@@ -181,7 +181,7 @@ class DetectionAnswer(BaseModel):
             fast_mode=detection.order.fast_mode,
             cached=detection.cached,
             job_id=job_id,
-            warnings=[WarningAnswer.model_validate(notice) for notice in detection.warnings],
+            warnings=[WarningAnswer.model_validate(warning) for warning in detection.warnings],
             image=ImageAnswer.model_validate(detection.image),
             model=ModelAnswer.of(detection.order),
             timings_ms=dict(detection.timings_ms),

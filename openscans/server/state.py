@@ -2,42 +2,50 @@
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, TypeAlias
+from pathlib import Path
+from typing import Annotated, Protocol, TypeAlias
 
 from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
-from config import Settings
-from model_manager import Models
 from openscans.jobs.detector import DetectionRequest
-from openscans.jobs.queue import Jobs
+from openscans.jobs.queue import JobQueue
+from openscans.server.access import AccessRules
 from openscans.types import Detection
+from openscans.weights.download_task import DownloadTask
+from openscans.weights.status import CacheStats, Deletion, ModelStatus
 
 LOOKS_AT_ONCE = 4
 """Requests whose images are looked at, in threads that no other route needs. A disk is read no faster by more, and
 where one hangs, as that of a server that is gone does, so do all that ask for its files."""
 
 
+class ModelStore(Protocol):
+    """Which models are on disk, and who changes that. Errors as `openscans.errors.ModelError` and its kinds."""
+
+    def status(self, key: str) -> ModelStatus: ...
+    def statuses(self) -> Mapping[str, ModelStatus]: ...
+    def cache_stats(self) -> CacheStats: ...
+    def download(self, key: str) -> DownloadTask: ...
+    def cancel(self, key: str) -> bool: ...
+    def delete(self, key: str) -> Deletion: ...
+    def import_from(self, key: str, path: Path) -> None: ...
+    def verify(self, key: str) -> None: ...
+
+
 @dataclass(frozen=True)
-class Activity:
-    """What goes on behind the queue: the worker's state."""
-
-    worker_state: Callable[[], str]
-
-
-@dataclass(frozen=True)
-class House:
+class AppState:
     """The rooms behind the routes. ``device`` and ``cuda_available`` are found out before the first request.
 
     Who looks at an image asks ``looks`` for a thread.
     """
 
-    settings: Settings
-    models: Models
-    jobs: Jobs[DetectionRequest, Detection]
-    activity: Activity
+    access: AccessRules
+    models: ModelStore
+    jobs: JobQueue[DetectionRequest, Detection]
+    worker_state: Callable[[], str]
     device: str
     cuda_available: bool
     instance_id: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -45,11 +53,11 @@ class House:
     looks: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(LOOKS_AT_ONCE))
 
 
-async def _of(request: Request) -> House:
+async def _app_state(request: Request) -> AppState:
     # Not a plain function: every route would wait for a thread of the pool first.
-    house: House = request.app.state.house
-    return house
+    found: AppState = request.app.state.parts
+    return found
 
 
-HouseHere: TypeAlias = Annotated[House, Depends(_of)]
-"""A route's parameter of this type is the house of the application that serves it."""
+State: TypeAlias = Annotated[AppState, Depends(_app_state)]
+"""A route's parameter of this type is the state of the application that serves it."""

@@ -26,7 +26,7 @@ def cuda_available() -> bool:
     return torch is not None and any((torch / "lib" / name).is_file() for name in TORCH_CUDA) and _cuda_devices() > 0
 
 
-def chosen(wish: str) -> str:
+def resolve_device(wish: str) -> str:
     """The device that ``wish`` (auto, cpu, cuda, cuda:N, mps) comes down to on this machine."""
     if wish == "auto":
         return "cuda" if cuda_available() else "cpu"

@@ -20,7 +20,7 @@ READERS = 64
 
 
 @contextmanager
-def held(path: Path, *, shared: bool) -> Iterator[bool]:
+def hold_lock(path: Path, *, shared: bool) -> Iterator[bool]:
     """Whether nobody stood in the way; then the lock is held to the end of the block.
 
     Many may share it; who does not share it holds it alone. Raises OSError where the file cannot be opened or its

@@ -63,10 +63,10 @@ def shorten_address(record: logging.LogRecord) -> bool:
 
 def never_block_on_output() -> None:
     """Let writes to a pipe that nobody reads be dropped, rather than stop the process when the pipe is full."""
-    sys.stdout, sys.stderr = _unblocked(sys.stdout), _unblocked(sys.stderr)
+    sys.stdout, sys.stderr = _unblock(sys.stdout), _unblock(sys.stderr)
 
 
-def _unblocked(stream: TextIO) -> TextIO:
+def _unblock(stream: TextIO) -> TextIO:
     try:
         descriptor = stream.fileno()
         mode = os.fstat(descriptor).st_mode
@@ -109,7 +109,7 @@ def _stderr() -> logging.Handler | None:
 def _file(path: Path) -> logging.Handler | None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        own = next(filter(_made_ours, _names_beside(path)), None)
+        own = next(filter(_claim, _names_beside(path)), None)
         if own is None:
             return None
         handler = RotatingFileHandler(own, maxBytes=FILE_SIZE_BYTES, backupCount=FILES_KEPT, encoding="utf-8")
@@ -126,7 +126,7 @@ def _names_beside(path: Path) -> Iterator[Path]:
         yield path.with_stem(f"{path.stem}-{number}")
 
 
-def _made_ours(path: Path) -> bool:
+def _claim(path: Path) -> bool:
     """Whether no other living process writes this file: one that did would lose lines whenever the other rotates it."""
     descriptor = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
     try:

@@ -12,7 +12,7 @@ PARTS_PER_CORE = 2
 """So that a core that other programs slow down leaves some of its share to the others."""
 
 
-def share_out(work: Callable[[slice], None], count: int) -> None:
+def parallel_for(work: Callable[[slice], None], count: int) -> None:
     """Call ``work`` for parts of range(``count``) that together are all of it, on all cores. Raises what it raises."""
     cores = os.cpu_count() or 1
     parts = min(count, cores * PARTS_PER_CORE)

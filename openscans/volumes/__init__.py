@@ -6,20 +6,20 @@ It knows nothing of labels, networks or HTTP.
 from pathlib import Path
 
 from openscans.errors import InputNotFound, OutOfMemory, UnsupportedFile
-from openscans.progress import Report, unheard
-from openscans.volumes.assembly import volume_of
+from openscans.progress import Report, ignore_progress
+from openscans.volumes.assembly import assemble
 from openscans.volumes.elements import begins_like_dicom
 from openscans.volumes.headers import Header
 from openscans.volumes.itk import SUFFIXES, read_itk
 from openscans.volumes.nifti import is_nifti, read_nifti
 from openscans.volumes.series import Series, image_header, series_around, series_in_folder
-from openscans.volumes.volume import Extent, Foresee, Instance, Volume, unforeseen
+from openscans.volumes.volume import Extent, Foresee, Instance, Volume, accept_any
 
 __all__ = ["Extent", "Instance", "Volume", "modality_of", "read"]
 
 
 def read(
-    path: Path, *, series_uid: str | None = None, report: Report = unheard, foresee: Foresee = unforeseen
+    path: Path, *, series_uid: str | None = None, report: Report = ignore_progress, foresee: Foresee = accept_any
 ) -> Volume:
     """The volume at ``path``: a DICOM file (with its series), a folder, NIfTI, NRRD or MetaImage.
 
@@ -30,12 +30,12 @@ def read(
         if _is_single_image(path):
             read_one = read_itk if path.suffix.lower() in SUFFIXES else read_nifti
             return read_one(path, report, foresee)
-        return volume_of(_series(path, series_uid, report), report, foresee)
+        return assemble(_series(path, series_uid, report), report, foresee)
     except MemoryError as error:
         raise OutOfMemory("The image does not fit into the memory that is free.") from error
 
 
-def modality_of(path: Path, *, series_uid: str | None = None, report: Report = unheard) -> str | None:
+def modality_of(path: Path, *, series_uid: str | None = None, report: Report = ignore_progress) -> str | None:
     """CT or MR as the headers say, None where the format does not tell. Raises as `read` does.
 
     ``report`` is called for every file that is looked at, and stays at nothing done.

@@ -9,44 +9,44 @@ from itertools import groupby, islice, repeat
 
 from openscans.errors import CorruptFile, TooFewSlices
 from openscans.progress import Report
-from openscans.types import Notice
-from openscans.volumes.geometry import Stack, stacked
+from openscans.types import ResultWarning
+from openscans.volumes.geometry import Stack, stack_slices
 from openscans.volumes.headers import Slice
-from openscans.volumes.memory_estimate import check_room
-from openscans.volumes.phases import of_one_phase
+from openscans.volumes.memory_estimate import check_memory
+from openscans.volumes.phases import select_phase
 from openscans.volumes.pixels import PixelFile
 from openscans.volumes.series import Series
 from openscans.volumes.stored import AIR
-from openscans.volumes.values import Plane, Voxels, room_for, roomy
-from openscans.volumes.volume import Extent, Foresee, Instance, Volume, notices_for, unforeseen
+from openscans.volumes.values import Plane, Voxels, allocate, widen
+from openscans.volumes.volume import Extent, Foresee, Instance, Volume, accept_any, slice_count_warnings
 
 SLICES_AT_ONCE = 16
 """Decoded slices that may wait for their place: some megabytes, and enough for every core to have work."""
 
 
-def volume_of(series: Series, report: Report, foresee: Foresee = unforeseen) -> Volume:
+def assemble(series: Series, report: Report, foresee: Foresee = accept_any) -> Volume:
     """Sort, check and read ``series``. ``report`` counts slices; ``foresee`` is told before the first is decoded.
 
     Raises TooFewSlices, InconsistentGeometry, SeveralVolumes, CorruptFile, UnsupportedTransferSyntax, OutOfMemory.
     """
     if any(header.cut for header in series.headers):
         raise CorruptFile("The header of one file of the series is incomplete or malformed.")
-    slices, chosen = of_one_phase(_without_copies(series.slices), series.named)
+    slices, chosen = select_phase(_without_copies(series.slices), series.named)
     if not slices:
         raise TooFewSlices("The series holds no slice.")
-    stack = stacked(slices)
-    check_room(stack, at_once=SLICES_AT_ONCE)
+    stack = stack_slices(slices)
+    check_memory(stack, at_once=SLICES_AT_ONCE)
     foresee(Extent(stack.shape_zyx if stack.stored is None else stack.stored.shape_zyx, stack.affine_lps))
     voxels = _voxels(stack, report)
     return Volume(
-        voxels=voxels if stack.stored is None else stack.stored.resampled(voxels, AIR.get(series.modality, 0)),
+        voxels=voxels if stack.stored is None else stack.stored.resample(voxels, AIR.get(series.modality, 0)),
         affine_lps=stack.affine_lps,
         modality=series.modality,
         series_instance_uid=series.uid or None,
         instances=tuple(
             Instance(one.sop_instance_uid, one.instance_number, one.file, one.frame) for one in stack.slices
         ),
-        notices=(*notices_for(len(stack.slices)), *stack.notices, *chosen, *_notices_of(series)),
+        warnings=(*slice_count_warnings(len(stack.slices)), *stack.warnings, *chosen, *_warnings_of(series)),
         stored=stack.stored,
     )
 
@@ -66,24 +66,26 @@ def _identity(one: Slice) -> object:
     return one.sop_instance_uid, one.frame, None if one.place is None else tuple(one.place.position)
 
 
-def _notices_of(series: Series) -> Iterator[Notice]:
+def _warnings_of(series: Series) -> Iterator[ResultWarning]:
     if series.damaged:
-        yield Notice("missing_slices", "A damaged DICOM file lies beside the series; it may be a slice of it.")
+        yield ResultWarning("missing_slices", "A damaged DICOM file lies beside the series; it may be a slice of it.")
     if series.unread:
-        yield Notice("slices_left_out", f"{series.unread} could not be read; slices of this series may be missing.")
+        yield ResultWarning(
+            "slices_left_out", f"{series.unread} could not be read; slices of this series may be missing."
+        )
 
 
 def _voxels(stack: Stack, report: Report) -> Voxels:
     """Every slice decoded into one array (z, y, x): int16 where the values are whole and fit, else wider."""
     slices = stack.slices
-    voxels = room_for(stack.shape_zyx)
+    voxels = allocate(stack.shape_zyx)
     report(0, len(slices))
     readings, done = _readings(slices), 0
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         while batch := list(islice(readings, SLICES_AT_ONCE)):
             planes = []
             for plane in pool.map(operator.call, batch):
-                voxels = roomy(voxels, plane)
+                voxels = widen(voxels, plane)
                 planes.append(plane)
                 report(done + len(planes), len(slices))
             # The first write to each piece of memory costs as much as reading it did.
@@ -96,16 +98,16 @@ def _readings(slices: Sequence[Slice]) -> Iterator[Callable[[], Plane]]:
     """One piece of work for each slice; a file of many frames is opened once for all of them."""
     for _, frames in groupby(slices, key=lambda one: one.file):
         together = list(frames)
-        opened = _opened(together[0]) if len(together) > 1 else None
+        opened = _open(together[0]) if len(together) > 1 else None
         yield from (partial(_plane, one, opened) for one in together)
 
 
-def _opened(one: Slice) -> PixelFile:
+def _open(one: Slice) -> PixelFile:
     if one.storage is None:
         raise CorruptFile("The DICOM header does not tell how the pixels are stored.")
     return PixelFile(one.storage)
 
 
 def _plane(one: Slice, opened: PixelFile | None) -> Plane:
-    file = _opened(one) if opened is None else opened
-    return one.rescale.applied(file.frame(one.frame))
+    file = _open(one) if opened is None else opened
+    return one.rescale.apply(file.frame(one.frame))

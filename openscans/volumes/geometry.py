@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openscans.errors import InconsistentGeometry, SeveralVolumes, TooFewSlices
-from openscans.types import Notice, Voxel
+from openscans.types import ResultWarning, Voxel
 from openscans.volumes.headers import Place, Slice
 from openscans.volumes.stored import StoredSlices
 from openscans.volumes.volume import FEWEST_SLICES, Affine
@@ -53,7 +53,7 @@ class Stack:
     slices: tuple[Slice, ...]
     affine_lps: Affine
     stored: StoredSlices | None = None
-    notices: tuple[Notice, ...] = ()
+    warnings: tuple[ResultWarning, ...] = ()
 
     @property
     def shape_zyx(self) -> tuple[int, int, int]:
@@ -61,7 +61,7 @@ class Stack:
         return len(self.slices), self.slices[0].rows, self.slices[0].columns
 
 
-def stacked(slices: Sequence[Slice]) -> Stack:
+def stack_slices(slices: Sequence[Slice]) -> Stack:
     """Sort ``slices`` and check that they make one volume, if need be resampled.
 
     Raises TooFewSlices, InconsistentGeometry, SeveralVolumes.
@@ -92,10 +92,10 @@ def _placed_stack(
     travel = (positions_mm[-1] - positions_mm[0]) / heights_mm[-1]
     _check_line(positions_mm, heights_mm, travel, place)
     tilt_deg = _tilt_deg(travel, normal)
-    notices = [] if tilt_deg == 0 else [_tilt_notice(tilt_deg)]
+    warnings = [] if tilt_deg == 0 else [_tilt_warning(tilt_deg)]
     planes = len(ordered)
     if not _is_even(heights_mm):
-        notices.append(_gap_notice(heights_mm))
+        warnings.append(_gap_warning(heights_mm))
         planes = _planes_over(heights_mm)
     step_mm = heights_mm[-1] / (planes - 1)
     affine = np.eye(4)
@@ -103,10 +103,10 @@ def _placed_stack(
     affine[:3, 1] = place.along_column * place.row_mm
     affine[:3, 2] = (travel if tilt_deg == 0 else normal) * step_mm
     affine[:3, 3] = positions_mm[0]
-    if not notices:
+    if not warnings:
         return Stack(ordered, affine)
     stored, affine = _resampling(ordered, positions_mm, affine, planes)
-    return Stack(ordered, affine, stored, tuple(notices))
+    return Stack(ordered, affine, stored, tuple(warnings))
 
 
 def _resampling(
@@ -187,9 +187,9 @@ def _tilt_deg(travel: NDArray[np.float64], normal: NDArray[np.float64]) -> float
     return angle_deg
 
 
-def _tilt_notice(angle_deg: float) -> Notice:
+def _tilt_warning(angle_deg: float) -> ResultWarning:
     text = f"The slices are sheared by {angle_deg:.1f}°, as a tilted gantry shears them; they were set upright."
-    return Notice("gantry_tilt_corrected", f"{text} Positions are given on the slices as stored.")
+    return ResultWarning("gantry_tilt_corrected", f"{text} Positions are given on the slices as stored.")
 
 
 def _is_even(heights_mm: NDArray[np.float64]) -> bool:
@@ -202,7 +202,7 @@ def _is_even(heights_mm: NDArray[np.float64]) -> bool:
     return bool(alike.all() and off_voxels.max() <= LARGEST_OFFSET_VOXELS)
 
 
-def _gap_notice(heights_mm: NDArray[np.float64]) -> Notice:
+def _gap_warning(heights_mm: NDArray[np.float64]) -> ResultWarning:
     """What is odd about the gaps. Raises InconsistentGeometry where one is too wide to be filled."""
     gaps = np.diff(heights_mm)
     typical, narrowest, widest = float(np.median(gaps)), float(gaps.min()), float(gaps.max())
@@ -215,9 +215,9 @@ def _gap_notice(heights_mm: NDArray[np.float64]) -> Notice:
     if whole.all() and widest > 1.5 * typical:
         lost = int((steps - 1).sum())
         text = f"{lost} slice{'s' * (lost != 1)} missing, the widest gap is {widest:.1f} mm; filled by interpolation."
-        return Notice("missing_slices", text)
+        return ResultWarning("missing_slices", text)
     text = f"The slices are unevenly spaced, {narrowest:.2f} to {widest:.2f} mm apart; they were resampled evenly."
-    return Notice("uneven_spacing", text)
+    return ResultWarning("uneven_spacing", text)
 
 
 def _planes_over(heights_mm: NDArray[np.float64]) -> int:

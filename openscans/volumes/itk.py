@@ -9,8 +9,8 @@ import numpy as np
 from openscans.errors import CorruptFile, SeveralVolumes, TooFewSlices, UnsupportedFile
 from openscans.progress import Report
 from openscans.system import memory
-from openscans.volumes.values import narrowed
-from openscans.volumes.volume import FEWEST_SLICES, Extent, Foresee, Volume, notices_for, unforeseen
+from openscans.volumes.values import narrow
+from openscans.volumes.volume import FEWEST_SLICES, Extent, Foresee, Volume, accept_any, slice_count_warnings
 
 SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
 
@@ -18,7 +18,7 @@ VOXEL_BYTES = 2 * 8
 """At most 8 as they are stored, and a copy of them as an array."""
 
 
-def read_itk(file: Path, report: Report, foresee: Foresee = unforeseen) -> Volume:
+def read_itk(file: Path, report: Report, foresee: Foresee = accept_any) -> Volume:
     """The image in ``file``; ``foresee`` is told before its voxels are read.
 
     Raises UnsupportedFile where SimpleITK is not installed, and the kinds of VolumeError.
@@ -37,11 +37,11 @@ def read_itk(file: Path, report: Report, foresee: Foresee = unforeseen) -> Volum
         reader.ReadImageInformation()
         extent = _extent(reader)
         foresee(extent)
-        voxels = narrowed(sitk.GetArrayFromImage(reader.Execute()))
+        voxels = narrow(sitk.GetArrayFromImage(reader.Execute()))
     except RuntimeError as error:
         raise CorruptFile(f"The {file.suffix} file is incomplete or damaged.") from error
     report(1, 1)
-    return Volume(voxels=voxels, affine_lps=extent.affine_lps, notices=notices_for(min(extent.shape_zyx)))
+    return Volume(voxels=voxels, affine_lps=extent.affine_lps, warnings=slice_count_warnings(min(extent.shape_zyx)))
 
 
 def _extent(reader: Any) -> Extent:  # noqa: ANN401 - SimpleITK has no types

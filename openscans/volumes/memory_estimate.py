@@ -14,7 +14,7 @@ WAY_BYTES = 2 + 8
 """Of a pixel on its way: as it is stored, and rescaled in float64 where slopes have fractions."""
 
 
-def check_room(stack: Stack, *, at_once: int) -> None:
+def check_memory(stack: Stack, *, at_once: int) -> None:
     """Raises OutOfMemory where the volume of ``stack`` does not fit. ``at_once``: slices on their way together."""
     narrow = all(one.rescale.stays_narrow for one in stack.slices)
     # Where a later slice needs a wider type, the image is there twice for a moment.

@@ -23,9 +23,9 @@ from openscans.errors import (
 )
 from openscans.progress import Report
 from openscans.system import memory
-from openscans.types import Notice
-from openscans.volumes.values import KINDS, Rescale, Voxels, narrowed, room_for, roomy
-from openscans.volumes.volume import FEWEST_SLICES, Extent, Foresee, Volume, notices_for, unforeseen
+from openscans.types import ResultWarning
+from openscans.volumes.values import KINDS, Rescale, Voxels, allocate, narrow, widen
+from openscans.volumes.volume import FEWEST_SLICES, Extent, Foresee, Volume, accept_any, slice_count_warnings
 
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -46,7 +46,7 @@ PIECE_BYTES = 2**22
 DEFLATE_MOST = 1032
 """Deflate never makes anything smaller than by this factor, so a larger claim is a lie."""
 
-FORMS_DIFFER = Notice(
+FORMS_DIFFER = ResultWarning(
     "sform_qform_differ", "The NIfTI header places the image twice, and differently; its sform was used."
 )
 
@@ -71,7 +71,7 @@ def is_nifti(file: Path) -> bool:
     return start[344:348] in MAGIC or start[4:8] in MAGIC
 
 
-def read_nifti(file: Path, report: Report, foresee: Foresee = unforeseen) -> Volume:
+def read_nifti(file: Path, report: Report, foresee: Foresee = accept_any) -> Volume:
     """The image in ``file``; ``foresee`` is told before its voxels are read. Raises the kinds of VolumeError."""
     report(0, 1)
     _check_header(file)
@@ -92,8 +92,8 @@ def read_nifti(file: Path, report: Report, foresee: Foresee = unforeseen) -> Vol
     foresee(Extent((shape[2], shape[1], shape[0]), affine))
     voxels = _voxels(image, shape, report)
     report(1, 1)
-    notices = (*notices_for(min(shape[:3])), *_notices_of(image))
-    return Volume(voxels=voxels, affine_lps=affine, notices=notices)
+    warnings = (*slice_count_warnings(min(shape[:3])), *_warnings_of(image))
+    return Volume(voxels=voxels, affine_lps=affine, warnings=warnings)
 
 
 def _check_header(file: Path) -> None:
@@ -139,8 +139,8 @@ def _affine(image: Any) -> NDArray[np.float64]:  # noqa: ANN401 - nibabel has no
     return affine
 
 
-def _notices_of(image: Any) -> tuple[Notice, ...]:  # noqa: ANN401
-    """A notice where the header's two placements differ; nibabel, as most programs, goes by the sform."""
+def _warnings_of(image: Any) -> tuple[ResultWarning, ...]:  # noqa: ANN401
+    """A warning where the header's two placements differ; nibabel, as most programs, goes by the sform."""
     header = image.header
     if min(int(header["sform_code"]), int(header["qform_code"])) < 1:
         return ()
@@ -163,7 +163,7 @@ def _voxels(image: Any, shape: tuple[int, ...], report: Report) -> Voxels:  # no
         raise CorruptFile("The NIfTI file is incomplete or damaged.") from error
     rescale = Rescale(float(image.dataobj.slope), float(image.dataobj.inter))
     values = stored.reshape(shape[:3], order="F").T
-    return narrowed(values) if rescale == Rescale() else _rescaled(values, rescale)
+    return narrow(values) if rescale == Rescale() else _rescale(values, rescale)
 
 
 def _stored(image: Any, report: Report) -> Voxels | None:  # noqa: ANN401
@@ -199,11 +199,11 @@ def _read(file: Path, size_bytes: int, report: Report) -> NDArray[np.uint8]:
     return room[:done]
 
 
-def _rescaled(stored: Voxels, rescale: Rescale) -> Voxels:
+def _rescale(stored: Voxels, rescale: Rescale) -> Voxels:
     """Plane by plane, because nibabel would make the whole image float64 at once."""
-    voxels = room_for(stored.shape)
+    voxels = allocate(stored.shape)
     for z, plane in enumerate(stored):
-        values = rescale.applied(plane)
-        voxels = roomy(voxels, values)
+        values = rescale.apply(plane)
+        voxels = widen(voxels, values)
         voxels[z] = values
     return voxels

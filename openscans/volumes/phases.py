@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from openscans.types import Notice
+from openscans.types import ResultWarning
 from openscans.volumes.headers import PHASES, Slice
 from openscans.volumes.volume import FEWEST_SLICES
 
-ONE_OF_SEVERAL = Notice("one_of_several_volumes", "The series holds several volumes; the given file's own was read.")
+ONE_OF_SEVERAL = ResultWarning(
+    "one_of_several_volumes", "The series holds several volumes; the given file's own was read."
+)
 
 
-def of_one_phase(slices: Sequence[Slice], named: Path | None) -> tuple[list[Slice], tuple[Notice, ...]]:
+def select_phase(slices: Sequence[Slice], named: Path | None) -> tuple[list[Slice], tuple[ResultWarning, ...]]:
     """``slices`` that share the first of `headers.PHASES` that tells several volumes at one place apart.
 
     The value is that of the file ``named``; without one, or where nothing tells them apart, all ``slices``.

@@ -69,12 +69,12 @@ class PixelFile:
         if storage.high_bit != storage.bits_stored - 1 or storage.bits_stored < 1:
             raise UnsupportedTransferSyntax("Pixels that do not lie in the lowest bits of their words are not read.")
         try:
-            values = self._decoded(index) if storage.syntax.is_compressed else self._native(index)
+            values = self._decode(index) if storage.syntax.is_compressed else self._native(index)
         except (*BROKEN_HEADER, RuntimeError) as error:
             raise CorruptFile("The pixels of a slice are incomplete or damaged.") from error
         if values.shape != self._shape:
             raise CorruptFile("A slice's pixels have another size than its header says.")
-        return self._cleaned(values)
+        return self._clean(values)
 
     def _native(self, index: int) -> NDArray[Any]:
         order = "<" if self._storage.little_endian else ">"
@@ -83,7 +83,7 @@ class PixelFile:
         values = np.frombuffer(self._pixels, kind, count=count, offset=index * count * kind.itemsize)
         return values.reshape(self._shape)
 
-    def _decoded(self, index: int) -> NDArray[Any]:
+    def _decode(self, index: int) -> NDArray[Any]:
         storage = self._storage
         if storage.syntax == RLELossless:
             return self._run_lengths(index)
@@ -114,7 +114,7 @@ class PixelFile:
         )[0]
         return values
 
-    def _cleaned(self, values: NDArray[Any]) -> Stored:
+    def _clean(self, values: NDArray[Any]) -> Stored:
         """Without what lies in the bits above BitsStored, and with the sign that the highest stored bit means."""
         allocated, stored = values.dtype.itemsize * 8, self._storage.bits_stored
         if stored >= allocated:

@@ -72,7 +72,7 @@ def series_around(own: Header, report: Report) -> Series:
     """The whole series that ``own`` belongs to, gathered from its folder. Raises InputNotFound, FolderTooLarge."""
     beside, unread = _gathered(FolderWalk(own.file.parent, deep=False), report, known=own.file)
     # Groups keep the order of what they are made of.
-    series = _grouped([own, *beside])[0]
+    series = _group([own, *beside])[0]
     return replace(series, named=own.file, unread=_unread_of(series, [own, *beside], unread))
 
 
@@ -86,7 +86,7 @@ def series_in_folder(folder: Path, series_uid: str | None, report: Report) -> Se
     if not headers:
         which = "no DICOM file that may be read" if unread else "no DICOM file"
         raise InputNotFound(f"The folder holds {which}.", hint=ONE_DISK if walk.mounts and not unread else None)
-    found = _grouped(headers)
+    found = _group(headers)
     if series_uid is not None:
         found = [series for series in found if series.uid == series_uid]
         if not found:
@@ -119,7 +119,7 @@ def _unread_of(series: Series, headers: Sequence[Header], unread: Unread) -> Unr
     return replace(unread, files=tuple(file for file in unread.files if file.parent in own or file.parent not in told))
 
 
-def _grouped(headers: list[Header]) -> list[Series]:
+def _group(headers: list[Header]) -> list[Series]:
     groups: dict[tuple[str, ...], list[Header]] = defaultdict(list)
     for header in headers:
         groups[header.key].append(header)

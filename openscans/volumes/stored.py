@@ -54,7 +54,7 @@ class StoredSlices:
         )
         return Bounds(min=Voxel(x[0], y[0], z[0]), max=Voxel(x[1], y[1], z[1]))
 
-    def resampled(self, stored: Voxels, outside: int) -> Voxels:
+    def resample(self, stored: Voxels, outside: int) -> Voxels:
         """The volume (z, y, x) in the type of ``stored`` (slice, row, column): linear, and ``outside`` beyond edges."""
         volume = np.empty(self.shape_zyx, stored.dtype)
         whole = np.issubdtype(stored.dtype, np.integer)
@@ -70,19 +70,19 @@ class StoredSlices:
         # Interpolation leaves rounding errors; a plane on a slice must not be mixed with the next.
         before = min(int(position + 1e-6), len(stored) - 1)
         weight = max(position - before, 0.0)
-        low = self._moved(stored[before], before)
+        low = self._move(stored[before], before)
         if weight <= 1e-6:
             return low
-        high = self._moved(stored[before + 1], before + 1)
+        high = self._move(stored[before + 1], before + 1)
         mixed: Plane = low + weight * (high - low)
         # Where only one of two sheared slices reaches, it speaks alone.
         return np.where(np.isnan(low), high, np.where(np.isnan(high), low, mixed))
 
-    def _moved(self, plane: Plane, index: int) -> Plane:
+    def _move(self, plane: Plane, index: int) -> Plane:
         """One slice, (row, column), on the volume's rows and columns, in float64."""
         _, rows, columns = self.shape_zyx
         x, y, _ = self.origins_xyz[index]
-        return _shifted(_shifted(plane.astype(np.float64), y, rows).T, x, columns).T
+        return _shift(_shift(plane.astype(np.float64), y, rows).T, x, columns).T
 
     def _slice_at(self, z: float) -> float:
         return float(np.interp(z, self.origins_xyz[:, 2], np.arange(self.size.z)))
@@ -98,7 +98,7 @@ class StoredSlices:
         return int(inside[0]), int(inside[-1])
 
 
-def _shifted(lines: Plane, by: float, count: int) -> Plane:
+def _shift(lines: Plane, by: float, count: int) -> Plane:
     """``lines`` moved along their first axis to begin at the index ``by`` of ``count``: linear, NaN beyond them."""
     start = math.floor(by + 1e-6)
     weight = max(by - start, 0.0)

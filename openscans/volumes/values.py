@@ -34,7 +34,7 @@ class Rescale:
     slope: float = 1.0
     intercept: float = 0.0
 
-    def applied(self, stored: Plane) -> Plane:
+    def apply(self, stored: Plane) -> Plane:
         """The values that ``stored`` means: whole numbers where that is sure, else float64. Raises CorruptFile."""
         if self.slope == 0:
             raise CorruptFile("The header multiplies all values by zero.")
@@ -70,7 +70,7 @@ class Rescale:
         )
 
 
-def room_for(shape_zyx: tuple[int, ...]) -> Voxels:
+def allocate(shape_zyx: tuple[int, ...]) -> Voxels:
     """An array to read into, of the narrowest kind. Raises OutOfMemory with the figures."""
     try:
         return np.empty(shape_zyx, KINDS[0])
@@ -79,12 +79,12 @@ def room_for(shape_zyx: tuple[int, ...]) -> Voxels:
         raise OutOfMemory(f"The image alone needs {size_gb:.1f} GB, which are not free.") from error
 
 
-def roomy(voxels: Voxels, plane: Plane) -> Voxels:
+def widen(voxels: Voxels, plane: Plane) -> Voxels:
     """``voxels``, widened where they cannot hold ``plane``. Raises CorruptFile where it holds NaN or infinity."""
     return voxels.astype(_kind_for(plane, at_least=KINDS.index(voxels.dtype.type)), copy=False)
 
 
-def narrowed(values: Voxels) -> Voxels:
+def narrow(values: Voxels) -> Voxels:
     """``values`` in the narrowest of the kinds; not copied where they are. Raises CorruptFile as `roomy`."""
     narrowest = 0
     for plane in values:

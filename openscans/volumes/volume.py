@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openscans.errors import InconsistentGeometry
-from openscans.types import Bounds, Notice, Point, Voxel
+from openscans.types import Bounds, Point, ResultWarning, Voxel
 from openscans.volumes.stored import StoredSlices
 from openscans.volumes.values import Voxels
 
@@ -53,7 +53,7 @@ Foresee: TypeAlias = Callable[[Extent], None]
 """Is told of a volume once, before its voxels are read; whatever it raises ends the reading."""
 
 
-def unforeseen(extent: Extent) -> None:
+def accept_any(extent: Extent) -> None:
     """For readers who want any volume."""
 
 
@@ -67,7 +67,7 @@ class Volume:
 
     The client counts columns, rows and slices as they are stored. ``stored`` is None where ``voxels`` are those;
     where the volume had to be resampled (gantry tilt, missing or unevenly spaced slices) it tells where they lie in
-    it. Whatever is told to a client in voxels goes through `client_point` and `client_bounds`; millimetres do not.
+    it. Whatever is told to a client in voxels goes through `volume_point` and `volume_bounds`; millimetres do not.
     """
 
     voxels: Voxels
@@ -75,30 +75,30 @@ class Volume:
     modality: str | None = None
     series_instance_uid: str | None = None
     instances: tuple[Instance, ...] = ()
-    notices: tuple[Notice, ...] = ()
+    warnings: tuple[ResultWarning, ...] = ()
     stored: StoredSlices | None = None
 
     def __post_init__(self) -> None:
         _check_place(self.affine_lps)
 
     @property
-    def client_size(self) -> Voxel:
+    def image_size(self) -> Voxel:
         """Columns, rows and slices of the image as the client sees it."""
         z, y, x = self.voxels.shape
         return Voxel(x, y, z) if self.stored is None else self.stored.size
 
     @property
-    def client_spacing_mm(self) -> Point:
+    def image_spacing_mm(self) -> Point:
         """Between the client's columns, rows and slices; where these are unevenly spaced, the median."""
         x_mm, y_mm, z_mm = np.linalg.norm(self.affine_lps[:3, :3], axis=0)
         steps = 1.0 if self.stored is None else self.stored.typical_step
         return Point(float(x_mm), float(y_mm), float(z_mm) * steps)
 
-    def client_point(self, position: Point) -> Point:
+    def image_point(self, position: Point) -> Point:
         """A position among ``voxels``, in the client's columns, rows and slices (index into ``instances``)."""
         return position if self.stored is None else self.stored.point(position)
 
-    def client_bounds(self, box: Bounds) -> Bounds:
+    def image_bounds(self, box: Bounds) -> Bounds:
         """The client's voxels that hold a box of ``voxels``: the box around it where slices are sheared."""
         return box if self.stored is None else self.stored.bounds(box)
 
@@ -110,8 +110,8 @@ def _check_place(affine_lps: Affine) -> None:
         raise InconsistentGeometry("The header puts the image farther away than any patient, or makes it larger.")
 
 
-def notices_for(slices: int) -> tuple[Notice, ...]:
-    """A notice where an image has so few slices that vertebrae are hardly seen whole."""
+def slice_count_warnings(slices: int) -> tuple[ResultWarning, ...]:
+    """A warning where an image has so few slices that vertebrae are hardly seen whole."""
     if slices >= FEW_SLICES:
         return ()
-    return (Notice("few_slices", f"The image has only {slices} slices; hardly a vertebra is seen whole."),)
+    return (ResultWarning("few_slices", f"The image has only {slices} slices; hardly a vertebra is seen whole."),)

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from openscans.errors import DamagedWeights
-from openscans.progress import Report, unheard
+from openscans.progress import Report, ignore_progress
 from openscans.system.files import CHUNK_BYTES, KeptFile, copy
 
 MOST_BYTES = 4_000_000_000
@@ -36,8 +36,8 @@ def is_junk(path: PurePosixPath) -> bool:
 
 def find_folder(zip_path: Path, folder: PurePosixPath) -> PurePosixPath | None:
     """Where in the zip ``folder`` lies: at the top, or inside other folders. Raises DamagedWeights."""
-    with _opened(zip_path) as archive:
-        for entry in _files(archive):
+    with _open(zip_path) as archive:
+        for entry in _file_entries(archive):
             path = PurePosixPath(entry.filename)
             for parent in path.parents:
                 if not is_junk(path) and parent.parts[-len(folder.parts) :] == folder.parts:
@@ -45,15 +45,17 @@ def find_folder(zip_path: Path, folder: PurePosixPath) -> PurePosixPath | None:
     return None
 
 
-def unpack(zip_path: Path, folder: PurePosixPath, target: Path, *, report: Report = unheard) -> dict[str, KeptFile]:
+def unpack(
+    zip_path: Path, folder: PurePosixPath, target: Path, *, report: Report = ignore_progress
+) -> dict[str, KeptFile]:
     """Write what lies in the zip's ``folder`` to ``target``: relative path → what was written.
 
     Every entry of the zip is read and its checksum compared, also those that are not written. ``report`` counts bytes.
     Raises DamagedWeights; then ``target`` may hold a part.
     """
     written: dict[str, KeptFile] = {}
-    with _opened(zip_path) as archive:
-        entries = _files(archive)
+    with _open(zip_path) as archive:
+        entries = _file_entries(archive)
         total_bytes = sum(entry.file_size for entry in entries)
         done_bytes = 0
         for entry in entries:
@@ -71,8 +73,8 @@ def unpack(zip_path: Path, folder: PurePosixPath, target: Path, *, report: Repor
 
 def unpacked_bytes(zip_path: Path) -> int:
     """Room that the zip's files take. Raises DamagedWeights."""
-    with _opened(zip_path) as archive:
-        return sum(entry.file_size for entry in _files(archive))
+    with _open(zip_path) as archive:
+        return sum(entry.file_size for entry in _file_entries(archive))
 
 
 def _read_through(source: IO[bytes]) -> None:
@@ -81,7 +83,7 @@ def _read_through(source: IO[bytes]) -> None:
 
 
 @contextmanager
-def _opened(zip_path: Path) -> Iterator[zipfile.ZipFile]:
+def _open(zip_path: Path) -> Iterator[zipfile.ZipFile]:
     """Raises DamagedWeights for whatever is wrong with the zip's inside."""
     try:
         with zipfile.ZipFile(zip_path) as archive:
@@ -90,16 +92,16 @@ def _opened(zip_path: Path) -> Iterator[zipfile.ZipFile]:
         raise DamagedWeights(f"{zip_path.name} is damaged or not a zip file.", hint=RESTORE_HINT) from error
 
 
-def _files(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+def _file_entries(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     """All entries that are files, none of them dangerous. Raises DamagedWeights."""
     entries = archive.infolist()
     for entry in entries:
         _refuse_tricks(entry)
     names = {entry.filename.casefold() for entry in entries}
     if len(names) != len(entries):
-        raise _refused("two files of the same name")
+        raise _refusal("two files of the same name")
     if len(entries) > MOST_ENTRIES or sum(entry.file_size for entry in entries) > MOST_BYTES:
-        raise _refused("more than any released model")
+        raise _refusal("more than any released model")
     return [entry for entry in entries if not entry.is_dir()]
 
 
@@ -107,17 +109,17 @@ def _refuse_tricks(entry: zipfile.ZipInfo) -> None:
     path = PurePosixPath(entry.filename)
     # Backslashes and colons are separators and drives on Windows; no released model has any.
     if path.is_absolute() or ".." in path.parts or set("\\:") & set(entry.orig_filename):
-        raise _refused("a file that would land outside its folder")
+        raise _refusal("a file that would land outside its folder")
     kind = stat.S_IFMT(entry.external_attr >> 16)
     if kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
-        raise _refused("a link or device instead of a file")
+        raise _refusal("a link or device instead of a file")
     if entry.flag_bits & ENCRYPTED:
-        raise _refused("a file under a password")
+        raise _refusal("a file under a password")
     if entry.compress_type not in USUAL_COMPRESSION:
-        raise _refused("a file in a compression that no release uses")
+        raise _refusal("a file in a compression that no release uses")
     if entry.header_offset < 0:
-        raise _refused("a file that lies outside the zip")
+        raise _refusal("a file that lies outside the zip")
 
 
-def _refused(what: str) -> DamagedWeights:
+def _refusal(what: str) -> DamagedWeights:
     return DamagedWeights(f"The zip holds {what}; it is not used.", hint=RESTORE_HINT)

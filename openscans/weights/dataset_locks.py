@@ -19,14 +19,14 @@ GLANCE_S = 0.2
 """Whoever only asks holds a lock for microseconds; one that is held for longer is meant."""
 
 
-class Claims:
+class DatasetLocks:
     """Claims by name, each a lock file in ``folder``."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     @contextmanager
-    def at_once(self, names: Collection[str]) -> Iterator[None]:
+    def try_exclusive(self, names: Collection[str]) -> Iterator[None]:
         """Hold all of them alone. Raises ModelInUse when somebody changes or uses one of them."""
         with ExitStack() as stack:
             for name in names:
@@ -34,7 +34,7 @@ class Claims:
             yield
 
     @contextmanager
-    def when_free(self, name: str, go_on: Callable[[], None]) -> Iterator[None]:
+    def exclusive(self, name: str, go_on: Callable[[], None]) -> Iterator[None]:
         """Hold it alone once nobody else does; ``go_on`` is called while waiting and raises to give up."""
         with ExitStack() as stack:
             while not self._enter(stack, name, shared=False):
@@ -73,8 +73,8 @@ class Claims:
     def _enter(self, stack: ExitStack, name: str, *, shared: bool) -> bool:
         """Whether it was free; then ``stack`` holds it."""
         with ExitStack() as tried:
-            with disk.errors_translated():
-                free = tried.enter_context(locks.held(self._path(name), shared=shared))
+            with disk.translate_os_errors():
+                free = tried.enter_context(locks.hold_lock(self._path(name), shared=shared))
             if free:
                 stack.push(tried.pop_all())
             return free

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from openscans.errors import DownloadFailed
-from openscans.progress import Report, unheard
+from openscans.progress import Report, ignore_progress
 from openscans.system import disk
-from openscans.weights.http_errors import NOTHING_MORE, Passing, host_of, without_login
-from openscans.weights.http_stream import TICK_S, Line, Wire
-from openscans.weights.partial_file import CHUNK_BYTES, Partial, paths_beside
-from openscans.weights.retry_policy import PATIENT, Patience
+from openscans.weights.http_errors import NOTHING_MORE, TransientError, host_of, strip_login
+from openscans.weights.http_stream import TICK_S, BackgroundResponse, HttpClient
+from openscans.weights.partial_file import CHUNK_BYTES, PartialFile, paths_beside
+from openscans.weights.retry_policy import DEFAULT_POLICY, RetryPolicy
 
 LOOK_EVERY_BYTES = 16_000_000
 """How often the disk's free space is looked at: a fast line needs a tenth of a second for as much."""
@@ -25,7 +25,7 @@ log = logging.getLogger("openscans.downloads")
 
 
 @dataclass(frozen=True)
-class Fetched:
+class DownloadedFile:
     """A complete file, and the address that it came from, without a login ("" if that is no longer known)."""
 
     path: Path
@@ -37,10 +37,10 @@ def fetch(
     urls: Sequence[str],
     target: Path,
     *,
-    report: Report = unheard,
-    patience: Patience = PATIENT,
+    report: Report = ignore_progress,
+    patience: RetryPolicy = DEFAULT_POLICY,
     room_after: float = 0.0,
-) -> Fetched:
+) -> DownloadedFile:
     """``target`` from the first of ``urls`` (mirrors of one file) that gives it whole.
 
     ``report`` counts bytes, also while nothing comes. ``room_after`` is how much room will be needed besides when the
@@ -48,49 +48,49 @@ def fetch(
     that came are kept.
     """
     failures = []
-    with disk.errors_translated():
-        part = Partial(target)
+    with disk.translate_os_errors():
+        part = PartialFile(target)
         if target.exists():
-            return Fetched(target, sha256_of(target, report=report), part.url)
+            return DownloadedFile(target, sha256_of(target, report=report), part.url)
         target.parent.mkdir(parents=True, exist_ok=True)
-        wire = Wire(patience)
+        wire = HttpClient(patience)
         for url in urls:
             try:
-                digest = _Errand(url, wire, part, report, patience, room_after).run()
+                digest = _Transfer(url, wire, part, report, patience, room_after).run()
             except DownloadFailed as error:
-                log.warning("%s: %s", without_login(url), error.message)
+                log.warning("%s: %s", strip_login(url), error.message)
                 failures.append(error)
             else:
                 part.complete()
-                return Fetched(target, digest, without_login(url))
-    raise _all_failed(failures)
+                return DownloadedFile(target, digest, strip_login(url))
+    raise _join_failures(failures)
 
 
 def part_bytes(target: Path) -> int:
     """How much of ``target`` an interrupted download has left behind."""
-    return Partial(target).size_bytes
+    return PartialFile(target).size_bytes
 
 
 def announced_bytes(target: Path) -> int:
     """How large ``target`` is, as the server said whose bytes lie there; 0 as long as that is unknown."""
     try:
-        return Partial(target).total_bytes
+        return PartialFile(target).total_bytes
     except OSError:
         return 0
 
 
-def paths_of(target: Path) -> tuple[Path, ...]:
+def partial_paths(target: Path) -> tuple[Path, ...]:
     """Every file that a download of ``target`` may leave, ``target`` among them."""
     return (target, *paths_beside(target))
 
 
 def discard(target: Path) -> None:
     """Forget what was downloaded of ``target``, and ``target``."""
-    for path in paths_of(target):
+    for path in partial_paths(target):
         path.unlink(missing_ok=True)
 
 
-def sha256_of(path: Path, *, report: Report = unheard) -> str:
+def sha256_of(path: Path, *, report: Report = ignore_progress) -> str:
     """Raises OSError, and what ``report`` raises, which is told that all bytes are here."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
@@ -102,14 +102,14 @@ def sha256_of(path: Path, *, report: Report = unheard) -> str:
 
 
 @dataclass(frozen=True)
-class _Errand:
+class _Transfer:
     """Bringing the rest of ``part`` from one address."""
 
     url: str
-    wire: Wire
-    part: Partial
+    wire: HttpClient
+    part: PartialFile
     report: Report
-    patience: Patience
+    patience: RetryPolicy
     room_after: float
 
     def run(self) -> str:
@@ -118,14 +118,14 @@ class _Errand:
         while True:
             try:
                 return self._attempt()
-            except Passing as error:
+            except TransientError as error:
                 if self.part.size_bytes > most_bytes:
                     most_bytes, failures = self.part.size_bytes, 0
                 failures += 1
                 if failures > self.patience.retries:
                     raise DownloadFailed(f"{error.message} Asked {failures} times.", hint=error.hint) from error
-                log.info("%s: %s Trying again.", without_login(self.url), error.message)
-                self._pause(self.patience.pause_s(failures, error.asked_s))
+                log.info("%s: %s Trying again.", strip_login(self.url), error.message)
+                self._pause(self.patience.pause_s(failures, error.retry_after_s))
 
     def _attempt(self) -> str:
         """One request for what is missing; the whole file's SHA-256."""
@@ -133,12 +133,12 @@ class _Errand:
         with self.wire.ask(self.url, self.part.wanted(), idle=self._tell) as line:
             answer = line.answer()
             if not self.part.accept(self.url, answer):
-                raise Passing(f"{host_of(self.url)} has another file or piece than the one that was begun.")
+                raise TransientError(f"{host_of(self.url)} has another file or piece than the one that was begun.")
             if answer.status != NOTHING_MORE:
                 self._receive(line, answer.total_bytes or self.part.total_bytes)
         return self.part.digest(self._tell)
 
-    def _receive(self, line: Line, total_bytes: int) -> None:
+    def _receive(self, line: BackgroundResponse, total_bytes: int) -> None:
         next_look_bytes = 0
 
         def heard(size_bytes: int) -> None:
@@ -147,19 +147,19 @@ class _Errand:
                 disk.require_room(self.part.path.parent, self._needed_bytes(total_bytes))
                 next_look_bytes = size_bytes + LOOK_EVERY_BYTES
             if 0 < total_bytes < size_bytes:
-                raise Passing(f"{host_of(self.url)} sent more than the {total_bytes} bytes that it announced.")
+                raise TransientError(f"{host_of(self.url)} sent more than the {total_bytes} bytes that it announced.")
             self.report(size_bytes, total_bytes)
 
         heard(self.part.size_bytes)
         try:
             self.part.append(line.pieces(), heard)
         except OSError as error:
-            if disk.is_full(error):
-                raise disk.full(self.part.path.parent, self._needed_bytes(total_bytes)) from error
+            if disk.is_disk_full(error):
+                raise disk.disk_full_error(self.part.path.parent, self._needed_bytes(total_bytes)) from error
             raise
         if total_bytes > self.part.size_bytes:
             sizes = f"announced {total_bytes} bytes and sent {self.part.size_bytes}"
-            raise Passing(f"{host_of(self.url)} {sizes}.")
+            raise TransientError(f"{host_of(self.url)} {sizes}.")
 
     def _needed_bytes(self, total_bytes: int) -> int:
         return max(total_bytes - self.part.size_bytes, 0) + int(total_bytes * self.room_after)
@@ -174,7 +174,7 @@ class _Errand:
             time.sleep(min(TICK_S, left_s))
 
 
-def _all_failed(failures: Sequence[DownloadFailed]) -> DownloadFailed:
+def _join_failures(failures: Sequence[DownloadFailed]) -> DownloadFailed:
     if not failures:
         return DownloadFailed("No address to download from is set.")
     # Mirrors fail alike where the fault is ours, and saying it once is enough.

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from openscans.errors import Cancelled, OpenScansError
-from openscans.types import Notice
+from openscans.types import ResultWarning
 from openscans.weights.catalogue import Dataset
 
 SPANS = {"downloading": (0.0, 0.95), "verifying": (0.95, 0.97), "extracting": (0.97, 1.0)}
@@ -46,7 +46,7 @@ class DownloadSnapshot:
     speed_mb_s: float | None = None
     eta_s: float | None = None
     failure: OpenScansError | None = None
-    warnings: tuple[Notice, ...] = ()
+    warnings: tuple[ResultWarning, ...] = ()
 
     @property
     def over(self) -> bool:
@@ -90,10 +90,10 @@ class Speedometer:
         return (self._came_bytes - before_bytes) / (now_s - since_s) if now_s > since_s else None
 
 
-class Download:
+class DownloadTask:
     """Brings ``datasets`` by calling ``work(self)``, which reports here."""
 
-    def __init__(self, datasets: Sequence[Dataset], work: Callable[["Download"], None]) -> None:
+    def __init__(self, datasets: Sequence[Dataset], work: Callable[["DownloadTask"], None]) -> None:
         self._work = work
         self._changed = threading.Condition()
         self._version = 0
@@ -163,10 +163,10 @@ class Download:
         self._expected_bytes[dataset.folder] = total_bytes or max(done_bytes, dataset.zip_bytes)
         return self._expected_bytes[dataset.folder]
 
-    def warn(self, notice: Notice) -> None:
+    def warn(self, warning: ResultWarning) -> None:
         """Tell everybody something that does not stop the download; it stays to the last state."""
         known = self.snapshot()
-        self._change(replace(known, warnings=(*known.warnings, notice)))
+        self._change(replace(known, warnings=(*known.warnings, warning)))
 
     def finish(self, dataset: Dataset) -> None:
         """The dataset is in its place, whoever brought it."""

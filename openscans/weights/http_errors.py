@@ -13,7 +13,7 @@ from urllib.request import getproxies, proxy_bypass
 import httpx
 
 from openscans.errors import DownloadFailed
-from openscans.weights.retry_policy import asked_pause_s
+from openscans.weights.retry_policy import parse_retry_after
 
 WHOLE = httpx.codes.OK
 REST = httpx.codes.PARTIAL_CONTENT
@@ -37,15 +37,15 @@ CERTIFICATE_HINT = (
 PROXY_HINT = "Check HTTPS_PROXY (http://name:password@host:port) and NO_PROXY, or ask who runs the proxy."
 
 
-class Passing(DownloadFailed):
+class TransientError(DownloadFailed):
     """A failure that may be gone when asked again, after ``asked_s`` if the server said so."""
 
-    def __init__(self, message: str, *, asked_s: float = 0.0) -> None:
+    def __init__(self, message: str, *, retry_after_s: float = 0.0) -> None:
         super().__init__(message)
-        self.asked_s = asked_s
+        self.retry_after_s = retry_after_s
 
 
-def without_login(url: str) -> str:
+def strip_login(url: str) -> str:
     """A mirror's address may hold a name and password, which belong into no log and no manifest."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
@@ -55,12 +55,12 @@ def host_of(url: str) -> str:
     return urlsplit(url).hostname or "The server"
 
 
-def broken(url: str) -> Passing:
-    return Passing(f"The connection to {host_of(url)} broke off.")
+def connection_broken(url: str) -> TransientError:
+    return TransientError(f"The connection to {host_of(url)} broke off.")
 
 
 @contextmanager
-def settings_translated() -> Iterator[None]:
+def translate_setting_errors() -> Iterator[None]:
     try:
         yield
     except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:
@@ -70,13 +70,13 @@ def settings_translated() -> Iterator[None]:
         ) from error
 
 
-def refuse_all_but_files(url: str, response: httpx.Response) -> None:
+def check_response(url: str, response: httpx.Response) -> None:
     """Raises DownloadFailed. It names the file that was asked for, and the host that a redirect may have led to."""
     status = response.status_code
     host, file = response.url.host, urlsplit(url).path.rpartition("/")[2]
     if status in PASSING or status >= httpx.codes.INTERNAL_SERVER_ERROR:
-        asked_s = asked_pause_s(response.headers.get("retry-after", ""), response.headers.get("date", ""))
-        raise Passing(f"{host} cannot give out the file at the moment ({status}).", asked_s=asked_s)
+        retry_after_s = parse_retry_after(response.headers.get("retry-after", ""), response.headers.get("date", ""))
+        raise TransientError(f"{host} cannot give out the file at the moment ({status}).", retry_after_s=retry_after_s)
     if status not in {WHOLE, REST, NOTHING_MORE}:
         sentence = REFUSALS.get(status, "{host} answered {status} instead of {file}.")
         raise DownloadFailed(sentence.format(host=host, file=file, status=status))
@@ -88,23 +88,23 @@ def refuse_all_but_files(url: str, response: httpx.Response) -> None:
 
 
 @contextmanager
-def translated(url: str) -> Iterator[None]:
+def translate_http_errors(url: str) -> Iterator[None]:
     """Raises DownloadFailed for any of httpx's errors inside the block, where ``url`` is asked for."""
     try:
         yield
     except httpx.ReadTimeout as error:
-        raise Passing(f"{host_of(_asked(error, url))} stopped sending.") from error
+        raise TransientError(f"{host_of(_asked_url(error, url))} stopped sending.") from error
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-        raise _unreachable(_asked(error, url), error) from error
+        raise _connect_failure(_asked_url(error, url), error) from error
     except httpx.ProxyError as error:
-        raise _stopped_by_proxy(_asked(error, url), error) from error
+        raise _proxy_refusal(_asked_url(error, url), error) from error
     except (httpx.UnsupportedProtocol, httpx.TooManyRedirects, httpx.InvalidURL) as error:
         raise DownloadFailed(f"{host_of(url)} cannot be asked: {type(error).__name__}.") from error
     except httpx.HTTPError as error:
-        raise broken(_asked(error, url)) from error
+        raise connection_broken(_asked_url(error, url)) from error
 
 
-def _asked(error: httpx.HTTPError, url: str) -> str:
+def _asked_url(error: httpx.HTTPError, url: str) -> str:
     """Where a redirect may have led; that is what a firewall has to let through."""
     try:
         return str(error.request.url)
@@ -112,23 +112,23 @@ def _asked(error: httpx.HTTPError, url: str) -> str:
         return url
 
 
-def _unreachable(url: str, error: httpx.TransportError) -> DownloadFailed:
+def _connect_failure(url: str, error: httpx.TransportError) -> DownloadFailed:
     causes = list(_causes(error))
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
         return DownloadFailed(f"The certificate of {host_of(url)} is not trusted.", hint=CERTIFICATE_HINT)
     proxy = _proxy_for(url)
     if proxy is None:
-        return Passing(f"{host_of(url)} cannot be reached (no connection).")
+        return TransientError(f"{host_of(url)} cannot be reached (no connection).")
     if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
         return DownloadFailed(f"Nothing answers at the proxy's address, {proxy}.", hint=PROXY_HINT)
-    return Passing(f"{host_of(url)} cannot be reached through the proxy {proxy}.")
+    return TransientError(f"{host_of(url)} cannot be reached through the proxy {proxy}.")
 
 
-def _stopped_by_proxy(url: str, error: httpx.ProxyError) -> DownloadFailed:
+def _proxy_refusal(url: str, error: httpx.ProxyError) -> DownloadFailed:
     """The error's text begins with the status that the proxy gave, if it gave one."""
     status = re.match(r"[0-9]{3}\b", str(error))
     if status is None or status[0].startswith("5"):
-        return Passing(f"The proxy cannot connect to {host_of(url)} at the moment.")
+        return TransientError(f"The proxy cannot connect to {host_of(url)} at the moment.")
     return DownloadFailed(f"The proxy refuses to connect to {host_of(url)} ({status[0]}).", hint=PROXY_HINT)
 
 
@@ -138,7 +138,7 @@ def _proxy_for(url: str) -> str | None:
     proxy = proxies.get(urlsplit(url).scheme) or proxies.get("all")
     if not proxy or proxy_bypass(host_of(url)):
         return None
-    return urlsplit(without_login(proxy)).netloc or None
+    return urlsplit(strip_login(proxy)).netloc or None
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

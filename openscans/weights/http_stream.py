@@ -19,8 +19,14 @@ from functools import lru_cache
 import httpx
 
 from openscans.errors import DownloadFailed
-from openscans.weights.http_errors import WHOLE, broken, refuse_all_but_files, settings_translated, translated
-from openscans.weights.retry_policy import Patience
+from openscans.weights.http_errors import (
+    WHOLE,
+    check_response,
+    connection_broken,
+    translate_http_errors,
+    translate_setting_errors,
+)
+from openscans.weights.retry_policy import RetryPolicy
 
 AHEAD_BYTES = 1 << 20
 """What the line may be ahead of the disk. More leaves the processor's cache and is slower; less makes threads wait."""
@@ -30,7 +36,7 @@ TICK_S = 0.1
 
 
 @dataclass(frozen=True)
-class Answer:
+class ResponseHead:
     """What the headers of a good answer tell of the file. ``total_bytes``: of the whole of it; 0 if that is not told.
 
     ``validator`` changes with the file's bytes; "" if the server gives none. ``first_byte`` is where the body begins.
@@ -42,7 +48,7 @@ class Answer:
     first_byte: int | None
 
     @classmethod
-    def of(cls, response: httpx.Response) -> "Answer":
+    def of(cls, response: httpx.Response) -> "ResponseHead":
         tag = response.headers.get("etag", "")
         # A weak tag promises the same meaning, not the same bytes.
         validator = tag if tag.startswith('"') else response.headers.get("last-modified", "")
@@ -57,28 +63,28 @@ class Answer:
         )
 
 
-class Line:
+class BackgroundResponse:
     """A running request. While it waits, ``idle`` is called, which may raise to give up."""
 
     def __init__(self, url: str, *, idle: Callable[[], None]) -> None:
         self._url = url
         self._idle = idle
         self._changed = threading.Condition()
-        self._answer: Answer | None = None
+        self._answer: ResponseHead | None = None
         self._pieces: list[bytes] = []
         self._held_bytes = 0
         self._over = False
         self._left = False
-        self._failure: DownloadFailed | None = broken(url)
+        self._failure: DownloadFailed | None = connection_broken(url)
 
     def start(self, make_client: Callable[[], httpx.Client], headers: Mapping[str, str]) -> None:
         threading.Thread(target=self._run, args=(make_client, headers), name="wire", daemon=True).start()
 
-    def answer(self) -> Answer:
+    def answer(self) -> ResponseHead:
         """Raises DownloadFailed, and what ``idle`` raises."""
         self._await(lambda: self._answer is not None)
         if self._answer is None:
-            raise self._failure or broken(self._url)
+            raise self._failure or connection_broken(self._url)
         return self._answer
 
     def pieces(self) -> Iterator[bytes]:
@@ -111,7 +117,7 @@ class Line:
 
     def _run(self, make_client: Callable[[], httpx.Client], headers: Mapping[str, str]) -> None:
         try:
-            with translated(self._url), make_client() as client:
+            with translate_http_errors(self._url), make_client() as client:
                 self._ask(client, headers)
             self._failure = None
         except DownloadFailed as error:
@@ -124,14 +130,14 @@ class Line:
     def _ask(self, client: httpx.Client, headers: Mapping[str, str]) -> None:
         # Compressed on the way, a file's ranges would be those of the compressed one.
         with client.stream("GET", self._url, headers={"Accept-Encoding": "identity", **headers}) as response:
-            refuse_all_but_files(self._url, response)
-            self._take_answer(Answer.of(response))
+            check_response(self._url, response)
+            self._take_answer(ResponseHead.of(response))
             # As they come: a chunk size would keep back bytes that a broken connection then loses.
             for piece in response.iter_raw():
                 if not self._take(piece):
                     return
 
-    def _take_answer(self, answer: Answer) -> None:
+    def _take_answer(self, answer: ResponseHead) -> None:
         with self._changed:
             self._answer = answer
             self._changed.notify_all()
@@ -147,18 +153,18 @@ class Line:
             return not self._left
 
 
-class Wire:
+class HttpClient:
     """What the requests of one download share. Raises DownloadFailed where the environment's settings are unusable."""
 
-    def __init__(self, patience: Patience) -> None:
+    def __init__(self, patience: RetryPolicy) -> None:
         self._timeout = httpx.Timeout(patience.stall_s, connect=min(patience.connect_s, patience.stall_s))
-        with settings_translated():
-            self._trusted = _trusted(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+        with translate_setting_errors():
+            self._trusted = _trusted_certificates(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
 
     @contextmanager
-    def ask(self, url: str, headers: Mapping[str, str], *, idle: Callable[[], None]) -> Iterator[Line]:
+    def ask(self, url: str, headers: Mapping[str, str], *, idle: Callable[[], None]) -> Iterator[BackgroundResponse]:
         """Ask for ``url`` with these headers besides the usual ones; leaving the block leaves the request."""
-        line = Line(url, idle=idle)
+        line = BackgroundResponse(url, idle=idle)
         line.start(self._client, headers)
         try:
             yield line
@@ -166,11 +172,11 @@ class Wire:
             line.leave()
 
     def _client(self) -> httpx.Client:
-        with settings_translated():
+        with translate_setting_errors():
             return httpx.Client(timeout=self._timeout, follow_redirects=True, verify=self._trusted)
 
 
 @lru_cache(maxsize=1)
-def _trusted(file: str | None, folder: str | None) -> ssl.SSLContext:
+def _trusted_certificates(file: str | None, folder: str | None) -> ssl.SSLContext:
     """The certificates that the environment names, else those that come with httpx. Reading them takes a while."""
     return httpx.create_ssl_context()

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from openscans.errors import DamagedWeights, ModelMissing
-from openscans.progress import Report, unheard
+from openscans.progress import Report, ignore_progress
 from openscans.system import disk
 from openscans.system.files import KeptFile, copied_bytes, link_or_copy, sync_folder, sync_folders, unfinished
 from openscans.types import TrainedModel
@@ -30,7 +30,7 @@ LAYOUTS = ("", "results", "nnunet/results")
 
 
 @dataclass(frozen=True)
-class Condition:
+class DatasetCondition:
     """A dataset at one moment: absent, partial (a download can go on), ready or damaged, as names and sizes tell."""
 
     state: str
@@ -62,7 +62,7 @@ class Installation:
     def _old(self) -> Path:
         return self.parent / f"{self.dataset.folder}.old"
 
-    def condition(self) -> Condition:
+    def condition(self) -> DatasetCondition:
         """What is there now; also while somebody else installs or deletes."""
         found = self._look()
         # Damage counts when it is seen twice: a folder may be put in place, or go, while its files are looked at.
@@ -95,17 +95,17 @@ class Installation:
             self.dataset.folder, self.folder / self.dataset.training, digest, spacing_mm=self.dataset.spacing_mm
         )
 
-    def verify(self, *, report: Report = unheard) -> None:
+    def verify(self, *, report: Report = ignore_progress) -> None:
         """Compute every digest anew and remember which files differ. ``report`` counts files."""
         known = Manifest.read(self.folder)
         if known is not None:
-            with disk.errors_translated():
-                known.verified(self.folder, report=report).write(self.folder)
+            with disk.translate_os_errors():
+                known.verify(self.folder, report=report).write(self.folder)
 
-    def install_zip(self, zip_path: Path, *, source: str, sha256: str, report: Report = unheard) -> None:
+    def install_zip(self, zip_path: Path, *, source: str, sha256: str, report: Report = ignore_progress) -> None:
         """Raises DamagedWeights, DiskFull, and what ``report`` raises; then all is as it was before."""
         training = PurePosixPath(self.dataset.folder, self.dataset.training)
-        with disk.errors_translated():
+        with disk.translate_os_errors():
             found = archive.find_folder(zip_path, training)
             if found is None:
                 raise DamagedWeights(f"{zip_path.name} does not hold the folder {training}.", hint=RESTORE_HINT)
@@ -117,13 +117,13 @@ class Installation:
             finally:
                 _remove(self._beside)
 
-    def install_folder(self, dataset_folder: Path, *, report: Report = unheard) -> None:
+    def install_folder(self, dataset_folder: Path, *, report: Report = ignore_progress) -> None:
         """Link or copy the training from ``dataset_folder``, which stays as it is; ``report`` counts files.
 
         Raises as above.
         """
         training = dataset_folder / self.dataset.training
-        with disk.errors_translated():
+        with disk.translate_os_errors():
             names = _names(training)
             self._start_beside()
             disk.require_room(self.parent, sum(copied_bytes(training / name, self.parent) for name in names))
@@ -153,7 +153,7 @@ class Installation:
         """Delete everything that belongs to the dataset; how many bytes that frees."""
         # A file that was linked on import stays where it came from, and its bytes with it.
         freed_bytes = sum(found.st_size for found in self._files() if found.st_nlink == 1)
-        with disk.errors_translated():
+        with disk.translate_os_errors():
             _remove(self._beside)
             if self.folder.exists():
                 # Renamed first, so that a half deleted folder is never taken for a model.
@@ -170,7 +170,7 @@ class Installation:
         """Whether somebody was, or is, in the middle of something here that `tidy` would finish or undo."""
         if any(path.exists() for path in (self._beside, self._old, self._unfinished_manifest)):
             return True
-        fetched = any(path.exists() for path in download.paths_of(self.zip_path))
+        fetched = any(path.exists() for path in download.partial_paths(self.zip_path))
         return fetched and self.condition().state == "ready"
 
     def tidy(self) -> None:
@@ -178,7 +178,7 @@ class Installation:
 
         What was downloaded of a model that is not there yet is kept.
         """
-        with disk.errors_translated():
+        with disk.translate_os_errors():
             begun = Manifest.read(self._beside)
             if begun is not None and not begun.faults(self._beside):
                 self._swap()
@@ -192,22 +192,22 @@ class Installation:
     def _unfinished_manifest(self) -> Path:
         return unfinished(self.folder / manifest.NAME)
 
-    def _look(self) -> Condition:
+    def _look(self) -> DatasetCondition:
         known = Manifest.read(self.folder)
         if known is not None:
             faults = known.faults(self.folder)
-            return Condition("damaged" if faults else "ready", known, faults)
+            return DatasetCondition("damaged" if faults else "ready", known, faults)
         if self.folder.exists():
-            return Condition("damaged", damaged_files=(manifest.NAME,))
+            return DatasetCondition("damaged", damaged_files=(manifest.NAME,))
         begun = self.zip_path.exists() or download.part_bytes(self.zip_path)
-        return Condition("partial" if begun else "absent")
+        return DatasetCondition("partial" if begun else "absent")
 
     def _announced_bytes(self) -> int:
         """The zip's size as its server told whoever downloads it; before that, what is known of the release."""
         return download.announced_bytes(self.zip_path) or self.dataset.zip_bytes
 
     def _files(self) -> list[os.stat_result]:
-        paths = (self.folder, self._beside, self._old, *download.paths_of(self.zip_path))
+        paths = (self.folder, self._beside, self._old, *download.partial_paths(self.zip_path))
         return [found for path in paths for found in _files_at(path)]
 
     def _start_beside(self) -> None:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from openscans.progress import Report, unheard
+from openscans.progress import Report, ignore_progress
 from openscans.system.files import KeptFile, write_text
 
 NAME = "manifest.json"
@@ -46,7 +46,7 @@ class Manifest:
         changed = (name for name, kept in self.files.items() if not kept.is_still(folder / name))
         return tuple(dict.fromkeys((*changed, *self.damaged)))
 
-    def verified(self, folder: Path, *, report: Report = unheard) -> Self:
+    def verify(self, folder: Path, *, report: Report = ignore_progress) -> Self:
         """The same after every file was read: its present time, and which differ. ``report`` counts files."""
         files, damaged = dict(self.files), []
         for done, (name, kept) in enumerate(self.files.items()):

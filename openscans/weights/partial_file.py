@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from io import FileIO
 from pathlib import Path
 
-from openscans.weights.http_errors import NOTHING_MORE, REST, WHOLE, without_login
-from openscans.weights.http_stream import Answer
+from openscans.weights.http_errors import NOTHING_MORE, REST, WHOLE, strip_login
+from openscans.weights.http_stream import ResponseHead
 
 CHUNK_BYTES = 1 << 20
 """A read of this size takes about a millisecond, and then somebody who wants to stop is heard."""
@@ -44,7 +44,7 @@ class Origin:
             os.fsync(file.fileno())
 
 
-class Partial:
+class PartialFile:
     """The beginning of ``target``."""
 
     def __init__(self, target: Path) -> None:
@@ -91,10 +91,10 @@ class Partial:
             return {}
         return {"Range": f"bytes={size_bytes}-", "If-Range": self._origin.validator}
 
-    def accept(self, url: str, answer: Answer) -> bool:
+    def accept(self, url: str, answer: ResponseHead) -> bool:
         """Make ready for the body of ``answer``; False if it cannot be used, and nothing that is here either."""
         if answer.status == WHOLE:
-            self.restart(Origin(without_login(url), answer.validator, answer.total_bytes))
+            self.restart(Origin(strip_login(url), answer.validator, answer.total_bytes))
             return True
         if answer.status == REST and answer.first_byte == self.size_bytes and self._same_file(answer):
             return True
@@ -122,14 +122,14 @@ class Partial:
         """It is whole: give it its name. Where it came from stays known until it is discarded."""
         self.path.replace(self._target)
 
-    def _same_file(self, answer: Answer) -> bool:
+    def _same_file(self, answer: ResponseHead) -> bool:
         known_total, known_validator = self._origin.total_bytes, self._origin.validator
         return answer.total_bytes in {0, known_total or answer.total_bytes} and answer.validator in {
             "",
             known_validator,
         }
 
-    def _is_whole(self, answer: Answer) -> bool:
+    def _is_whole(self, answer: ResponseHead) -> bool:
         return self._same_file(answer) and self.size_bytes in {answer.total_bytes or self.total_bytes} - {0}
 
     def _count(self, piece: bytes) -> None:

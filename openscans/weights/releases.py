@@ -10,14 +10,14 @@ from pathlib import Path, PurePosixPath
 
 from openscans.errors import DamagedWeights, DownloadFailed, InputNotFound, ModelMissing, UnusableImport
 from openscans.system import disk
-from openscans.types import Notice
+from openscans.types import ResultWarning
 from openscans.weights import archive, catalogue
 from openscans.weights.catalogue import Dataset
-from openscans.weights.download import Fetched, discard, fetch, sha256_of
-from openscans.weights.download_task import Download
+from openscans.weights.download import DownloadedFile, discard, fetch, sha256_of
+from openscans.weights.download_task import DownloadTask
 from openscans.weights.installation import Installation
-from openscans.weights.retry_policy import PATIENT, Patience
-from openscans.weights.status import digest_notices
+from openscans.weights.retry_policy import DEFAULT_POLICY, RetryPolicy
+from openscans.weights.status import digest_warnings
 
 OFFLINE_HINT = "Import the model with POST /api/models/import/{task}, or unset OPENSCANS_OFFLINE."
 
@@ -26,19 +26,19 @@ CHOOSE_HINT = "Choose a zip of the release, or the folder that holds the model's
 log = logging.getLogger("openscans.models")
 
 
-class Arrivals:
+class Installer:
     """``mirrors`` are base addresses of `{base}/{version}/{folder}.zip`, in order."""
 
     def __init__(
-        self, mirrors: Sequence[str], *, offline: bool, strict_digests: bool, patience: Patience = PATIENT
+        self, mirrors: Sequence[str], *, offline: bool, strict_digests: bool, patience: RetryPolicy = DEFAULT_POLICY
     ) -> None:
         self._mirrors = tuple(mirrors)
         self._offline = offline
         self._strict_digests = strict_digests
         self._patience = patience
 
-    def bring(self, place: Installation, download: Download) -> None:
-        """Download and install. Raises ModelMissing, DownloadFailed, DiskFull, Cancelled."""
+    def download(self, place: Installation, download: DownloadTask) -> None:
+        """DownloadTask and install. Raises ModelMissing, DownloadFailed, DiskFull, Cancelled."""
         was_there = place.zip_path.exists()
         try:
             self._bring(place, download)
@@ -46,14 +46,14 @@ class Arrivals:
             discard(place.zip_path)
             if was_there:
                 # What a crash left behind may be torn; what comes from the mirror now is not.
-                self.bring(place, download)
+                self.download(place, download)
                 return
             raise DownloadFailed(
                 f"What was downloaded as {place.dataset.folder} is unusable: {error.message}",
                 hint="Start the download again; nothing was installed.",
             ) from error
 
-    def take_in(self, places: Sequence[Installation], path: Path) -> None:
+    def import_from(self, places: Sequence[Installation], path: Path) -> None:
         """Install those of ``places`` that ``path`` (a zip, or a folder) holds; it stays as it is.
 
         Raises InputNotFound, UnusableImport, DiskFull.
@@ -69,17 +69,17 @@ class Arrivals:
             names = " or ".join(place.dataset.folder for place in places)
             raise UnusableImport(f"Nothing of the name {names} was found there.", hint=CHOOSE_HINT)
 
-    def _bring(self, place: Installation, download: Download) -> None:
+    def _bring(self, place: Installation, download: DownloadTask) -> None:
         fetched = self._fetched(place, partial(download.report, place.dataset, "downloading"))
         download.report(place.dataset, "verifying", 0, 1)
-        for notice in self._digest_notices(place.dataset, fetched.sha256):
-            download.warn(notice)
+        for warning in self._check_digest(place.dataset, fetched.sha256):
+            download.warn(warning)
         extracting = partial(download.report, place.dataset, "extracting")
         source = fetched.url or place.zip_path.name
         place.install_zip(place.zip_path, source=source, sha256=fetched.sha256, report=extracting)
         discard(place.zip_path)
 
-    def _fetched(self, place: Installation, report: Callable[[int, int], None]) -> Fetched:
+    def _fetched(self, place: Installation, report: Callable[[int, int], None]) -> DownloadedFile:
         dataset = place.dataset
         if self._offline and not place.zip_path.exists():
             raise ModelMissing(f"{dataset.folder} is not on disk, and the server works offline.", hint=OFFLINE_HINT)
@@ -91,11 +91,11 @@ class Arrivals:
     def _take_zip(self, places: Sequence[Installation], path: Path) -> int:
         """How many of ``places`` were filled."""
         filled = 0
-        with disk.errors_translated():
+        with disk.translate_os_errors():
             digest = sha256_of(path)
         for place in places:
             if archive.find_folder(path, PurePosixPath(place.dataset.folder)) is not None:
-                self._digest_notices(place.dataset, digest)
+                self._check_digest(place.dataset, digest)
                 place.install_zip(path, source=path.name, sha256=digest)
                 discard(place.zip_path)
                 filled += 1
@@ -109,11 +109,11 @@ class Arrivals:
             discard(place.zip_path)
         return len(found)
 
-    def _digest_notices(self, dataset: Dataset, sha256: str) -> Sequence[Notice]:
+    def _check_digest(self, dataset: Dataset, sha256: str) -> Sequence[ResultWarning]:
         """Raises DamagedWeights where the digest is known and differs, if the settings want that."""
-        notices = digest_notices(dataset, sha256)
-        if notices and self._strict_digests:
+        warnings = digest_warnings(dataset, sha256)
+        if warnings and self._strict_digests:
             raise DamagedWeights(f"The zip of {dataset.folder} has another SHA-256 than the one that is known.")
-        for notice in notices:
-            log.warning("%s It is %s; known is %s.", notice.message, sha256, dataset.zip_sha256)
-        return notices
+        for warning in warnings:
+            log.warning("%s It is %s; known is %s.", warning.message, sha256, dataset.zip_sha256)
+        return warnings

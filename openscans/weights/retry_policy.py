@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """The limits of one download. There is none for the whole of it: slow lines may take hours.
 
     ``stall_s`` is the silence after which a connection counts as dead. ``retries`` counts the failures in a row without
@@ -26,29 +26,29 @@ class Patience:
     longest_pause_s: float = 30.0
     longest_asked_s: float = 120.0
 
-    def pause_s(self, failures: int, asked_s: float) -> float:
+    def pause_s(self, failures: int, retry_after_s: float) -> float:
         """The pause after so many failures in a row (from 1); ``asked_s`` is what the server wants at least."""
         doubled_s = min(self.first_pause_s * 2.0 ** (failures - 1), self.longest_pause_s)
         # Spread, so that all who were cut off together do not come back together.
-        return max(doubled_s * random.uniform(0.5, 1.0), min(asked_s, self.longest_asked_s))
+        return max(doubled_s * random.uniform(0.5, 1.0), min(retry_after_s, self.longest_asked_s))
 
 
-PATIENT = Patience()
+DEFAULT_POLICY = RetryPolicy()
 
 
-def asked_pause_s(retry_after: str, server_date: str) -> float:
+def parse_retry_after(retry_after: str, server_date: str) -> float:
     """The headers Retry-After (seconds, or a date) and Date as a pause; 0 where they say nothing usable."""
     if re.fullmatch(r"[0-9]{1,9}", retry_after):
         return float(retry_after)
-    until = _moment(retry_after)
+    until = _parse_http_date(retry_after)
     if until is None:
         return 0.0
     # By the server's own clock, where it tells: ours may be wrong.
-    now = _moment(server_date) or datetime.now(UTC)
+    now = _parse_http_date(server_date) or datetime.now(UTC)
     return max((until - now).total_seconds(), 0.0)
 
 
-def _moment(http_date: str) -> datetime | None:
+def _parse_http_date(http_date: str) -> datetime | None:
     try:
         found = parsedate_to_datetime(http_date)
     except ValueError:

@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from openscans.types import Notice
+from openscans.types import ResultWarning
 from openscans.weights import catalogue
 from openscans.weights.catalogue import Dataset, Task
-from openscans.weights.installation import Condition, Installation
+from openscans.weights.installation import DatasetCondition, Installation
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class ModelStatus:
     structures: tuple[str, ...]
     needs: tuple[str, ...]
     importable: str | None = None
-    warnings: tuple[Notice, ...] = ()
+    warnings: tuple[ResultWarning, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,22 @@ class CacheStats:
     models: dict[str, dict[str, float]]
 
 
+@dataclass(frozen=True)
+class Deletion:
+    """Whether anything was there to remove; ``needed_by`` are downloaded tasks for whose sake whole models stayed."""
+
+    removed: bool
+    freed_bytes: int
+    needed_by: tuple[str, ...] = ()
+
+
 def places_of(task: Task, root: Path) -> list[Installation]:
     """Where the task's datasets lie, or would lie, below ``root``."""
     return [Installation(dataset, root / task.key) for dataset in task.datasets]
 
 
 def status_of(
-    task: Task, root: Path, *, state: str, found: Mapping[Installation, Condition], neighbour: Path | None
+    task: Task, root: Path, *, state: str, found: Mapping[Installation, DatasetCondition], neighbour: Path | None
 ) -> ModelStatus:
     """``neighbour`` is where TotalSegmentator keeps weights of its own."""
     ready = state == "ready"
@@ -70,7 +79,7 @@ def status_of(
         structures=task.structures,
         needs=task.needs,
         importable=None if neighbour is None else _importable(missing, neighbour),
-        warnings=tuple(notice for place in found for notice in _warnings(place.dataset, found[place])),
+        warnings=tuple(warning for place in found for warning in _warnings(place.dataset, found[place])),
     )
 
 
@@ -85,18 +94,18 @@ def cache_stats(root: Path) -> CacheStats:
     return CacheStats(str(root), total_mb, count, models)
 
 
-def digest_notices(dataset: Dataset, sha256: str | None) -> Sequence[Notice]:
+def digest_warnings(dataset: Dataset, sha256: str | None) -> Sequence[ResultWarning]:
     """What is to be said of a dataset that came from a zip with this digest."""
     if None in {sha256, dataset.zip_sha256} or sha256 == dataset.zip_sha256:
         return ()
-    return (Notice("unexpected_digest", f"{dataset.folder} came from a zip with an unknown SHA-256."),)
+    return (ResultWarning("unexpected_digest", f"{dataset.folder} came from a zip with an unknown SHA-256."),)
 
 
-def _warnings(dataset: Dataset, found: Condition) -> Iterator[Notice]:
+def _warnings(dataset: Dataset, found: DatasetCondition) -> Iterator[ResultWarning]:
     if found.manifest is not None:
-        yield from digest_notices(dataset, found.manifest.zip_sha256)
+        yield from digest_warnings(dataset, found.manifest.zip_sha256)
     for name in found.damaged_files:
-        yield Notice("damaged_file", f"{dataset.folder}/{name} is missing or not what was installed.")
+        yield ResultWarning("damaged_file", f"{dataset.folder}/{name} is missing or not what was installed.")
 
 
 def _importable(missing: Collection[Installation], neighbour: Path) -> str | None:

@@ -10,7 +10,7 @@ import pytest
 from openscans.errors import ModelMissing, UnknownTask, UnsupportedModality
 from openscans.jobs.detector import DetectionRequest, Detector
 from openscans.progress import Report, StageReport
-from openscans.types import Detection, Order, TrainedModel
+from openscans.types import Detection, DetectionTask, TrainedModel
 from tests import pipelines
 
 IMAGE = Path("/images/fine")
@@ -28,7 +28,7 @@ class Diary:
         self.asked.append(f"modality of {path.name}, {series_uid}")
         return self.found
 
-    def detect(self, order: Order, report: StageReport) -> Detection:
+    def detect(self, order: DetectionTask, report: StageReport) -> Detection:
         self.asked.append(f"detect {order.task}")
         return pipelines.detection_of(order)
 

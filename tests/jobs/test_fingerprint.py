@@ -7,7 +7,7 @@ import pytest
 
 from openscans.errors import Cancelled
 from openscans.jobs import fingerprint
-from openscans.jobs.fingerprint import identity_of
+from openscans.jobs.fingerprint import take_fingerprint
 
 
 @pytest.fixture
@@ -18,17 +18,17 @@ def series(tmp_path: Path) -> Path:
 
 
 def test_a_file_that_is_named_is_another_question_than_its_folder(series: Path) -> None:
-    digests = {found.digest for name in (".", "0.dcm", "1.dcm") if (found := identity_of(series / name, None))}
+    digests = {found.digest for name in (".", "0.dcm", "1.dcm") if (found := take_fingerprint(series / name, None))}
     assert len(digests) == 3
 
 
 def test_a_file_whose_spelling_the_folder_does_not_list_has_no_identity(series: Path) -> None:
-    assert identity_of(series / "0.dcm", None) is not None
-    assert identity_of(series / "0.DCM", None) is None
+    assert take_fingerprint(series / "0.dcm", None) is not None
+    assert take_fingerprint(series / "0.DCM", None) is None
 
 
 def test_an_image_that_is_written_meanwhile_is_not_still_the_same(series: Path) -> None:
-    found = identity_of(series, None)
+    found = take_fingerprint(series, None)
     assert found is not None
     assert found.is_still()
     os.utime(series / "3.dcm", ns=(0, 0))
@@ -36,7 +36,7 @@ def test_an_image_that_is_written_meanwhile_is_not_still_the_same(series: Path) 
 
 
 def test_a_file_that_comes_meanwhile_changes_it_too(series: Path) -> None:
-    found = identity_of(series, None)
+    found = take_fingerprint(series, None)
     assert found is not None
     (series / "new.dcm").write_bytes(b"")
     assert not found.is_still()
@@ -44,7 +44,7 @@ def test_a_file_that_comes_meanwhile_changes_it_too(series: Path) -> None:
 
 def test_of_too_many_files_no_more_are_listed_than_tell_it(series: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fingerprint, "MOST_FILES", 3)
-    assert identity_of(series, None) is None
+    assert take_fingerprint(series, None) is None
     assert len(fingerprint.Listing.of(series, deep=True).stamps) == 4
 
 
@@ -59,4 +59,4 @@ def test_digesting_a_large_file_can_be_cancelled(tmp_path: Path) -> None:
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        identity_of(path, None, report)
+        take_fingerprint(path, None, report)

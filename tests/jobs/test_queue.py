@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from openscans.errors import Busy, Cancelled, OpenScansError, TooFewSlices, UnknownJob
-from openscans.jobs.queue import JOBS_REMEMBERED, Job, Jobs, Snapshot, Track
+from openscans.jobs.queue import JOBS_REMEMBERED, Job, JobQueue, ProgressTracker, Snapshot
 from openscans.progress import StageReport
 
 WEIGHTS = {"downloading": 4.0, "reading": 1.0, "segmenting": 3.0}
@@ -46,7 +46,7 @@ class Workshop:
 def until(job: Job[str, str], wanted: Callable[[Snapshot[str]], bool]) -> Snapshot[str]:
     """The first snapshot of ``job`` that is ``wanted``, awaited as a reader does it."""
     changed = threading.Event()
-    with job.heard_by(changed.set):
+    with job.subscribe(changed.set):
         while not wanted(snapshot := job.snapshot()):
             assert changed.wait(SOON_S), snapshot
             changed.clear()
@@ -67,32 +67,32 @@ def workshop() -> Workshop:
 
 
 @pytest.fixture
-def jobs(workshop: Workshop) -> Iterator[Jobs[str, str]]:
-    made = Jobs(workshop, weights=WEIGHTS, queue=2)
+def jobs(workshop: Workshop) -> Iterator[JobQueue[str, str]]:
+    made = JobQueue(workshop, weights=WEIGHTS, queue=2)
     yield made
     made.close()
 
 
-def test_a_job_ends_complete_with_its_result(jobs: Jobs[str, str]) -> None:
-    snapshot = end_of(jobs.join("a"))
+def test_a_job_ends_complete_with_its_result(jobs: JobQueue[str, str]) -> None:
+    snapshot = end_of(jobs.submit("a"))
     assert (snapshot.status, snapshot.progress, snapshot.result, snapshot.error) == ("complete", 1.0, "A", None)
 
 
-def test_an_error_of_ours_is_the_jobs_error(jobs: Jobs[str, str]) -> None:
-    snapshot = end_of(jobs.join("bad"))
+def test_an_error_of_ours_is_the_jobs_error(jobs: JobQueue[str, str]) -> None:
+    snapshot = end_of(jobs.submit("bad"))
     assert snapshot.status == "error"
     assert isinstance(snapshot.error, TooFewSlices)
 
 
-def test_any_other_error_becomes_a_general_one_and_the_next_job_runs(jobs: Jobs[str, str]) -> None:
-    snapshot = end_of(jobs.join("bug"))
+def test_any_other_error_becomes_a_general_one_and_the_next_job_runs(jobs: JobQueue[str, str]) -> None:
+    snapshot = end_of(jobs.submit("bug"))
     assert type(snapshot.error) is OpenScansError
     assert "Doe" not in snapshot.error.message
-    assert end_of(jobs.join("b")).result == "B"
+    assert end_of(jobs.submit("b")).result == "B"
 
 
-def test_only_one_job_runs_at_a_time_in_the_order_of_asking(jobs: Jobs[str, str], workshop: Workshop) -> None:
-    asked = [jobs.join(name) for name in ("wait a", "b", "c")]
+def test_only_one_job_runs_at_a_time_in_the_order_of_asking(jobs: JobQueue[str, str], workshop: Workshop) -> None:
+    asked = [jobs.submit(name) for name in ("wait a", "b", "c")]
     running(asked[0])
     assert jobs.counts() == {"running": 1, "queued": 2}
     workshop.open.set()
@@ -101,45 +101,45 @@ def test_only_one_job_runs_at_a_time_in_the_order_of_asking(jobs: Jobs[str, str]
     assert workshop.most_at_once == 1
 
 
-def test_beyond_the_queue_the_answer_is_busy(jobs: Jobs[str, str], workshop: Workshop) -> None:
-    running(jobs.join("wait a"))
-    waiting = [jobs.join(name) for name in ("b", "c")]
+def test_beyond_the_queue_the_answer_is_busy(jobs: JobQueue[str, str], workshop: Workshop) -> None:
+    running(jobs.submit("wait a"))
+    waiting = [jobs.submit(name) for name in ("b", "c")]
     with pytest.raises(Busy):
-        jobs.join("d")
+        jobs.submit("d")
     workshop.open.set()
     assert [end_of(job).result for job in waiting] == ["B", "C"]
-    assert end_of(jobs.join("d")).result == "D"
+    assert end_of(jobs.submit("d")).result == "D"
 
 
-def test_equal_requests_share_one_job_even_when_the_queue_is_full(jobs: Jobs[str, str], workshop: Workshop) -> None:
-    first = jobs.join("wait a")
+def test_equal_requests_share_one_job_even_when_the_queue_is_full(jobs: JobQueue[str, str], workshop: Workshop) -> None:
+    first = jobs.submit("wait a")
     for name in ("b", "c"):
-        jobs.join(name)
-    assert jobs.join("wait a") is first
+        jobs.submit(name)
+    assert jobs.submit("wait a") is first
     workshop.open.set()
     end_of(first)
     assert workshop.begun.count("wait a") == 1
 
 
-def test_a_live_job_can_be_attended_without_beginning_one(jobs: Jobs[str, str], workshop: Workshop) -> None:
-    assert jobs.attend("wait") is None
-    first = jobs.join("wait")
-    assert jobs.attend("wait") is first
-    jobs.leave(first)
+def test_a_live_job_can_be_attended_without_beginning_one(jobs: JobQueue[str, str], workshop: Workshop) -> None:
+    assert jobs.find_running("wait") is None
+    first = jobs.submit("wait")
+    assert jobs.find_running("wait") is first
+    jobs.release(first)
     assert not first.stopped
     workshop.open.set()
     assert end_of(first).result == "WAIT"
-    assert jobs.attend("wait") is None
+    assert jobs.find_running("wait") is None
 
 
-def test_a_request_after_the_end_of_an_equal_one_runs_again(jobs: Jobs[str, str], workshop: Workshop) -> None:
-    end_of(jobs.join("a"))
-    end_of(jobs.join("a"))
+def test_a_request_after_the_end_of_an_equal_one_runs_again(jobs: JobQueue[str, str], workshop: Workshop) -> None:
+    end_of(jobs.submit("a"))
+    end_of(jobs.submit("a"))
     assert workshop.begun == ["a", "a"]
 
 
-def test_cancelling_a_running_job_stops_it(jobs: Jobs[str, str]) -> None:
-    job = jobs.join("wait a")
+def test_cancelling_a_running_job_stops_it(jobs: JobQueue[str, str]) -> None:
+    job = jobs.submit("wait a")
     running(job)
     jobs.cancel(job.id)
     snapshot = end_of(job)
@@ -147,73 +147,75 @@ def test_cancelling_a_running_job_stops_it(jobs: Jobs[str, str]) -> None:
     assert isinstance(snapshot.error, Cancelled)
 
 
-def test_cancelling_a_waiting_job_ends_it_at_once_and_frees_its_place(jobs: Jobs[str, str], workshop: Workshop) -> None:
-    running(jobs.join("wait a"))
-    waiting = [jobs.join(name) for name in ("b", "c")]
+def test_cancelling_a_waiting_job_ends_it_at_once_and_frees_its_place(
+    jobs: JobQueue[str, str], workshop: Workshop
+) -> None:
+    running(jobs.submit("wait a"))
+    waiting = [jobs.submit(name) for name in ("b", "c")]
     jobs.cancel(waiting[0].id)
     assert waiting[0].snapshot().status == "cancelled"
-    late = jobs.join("d")
+    late = jobs.submit("d")
     workshop.open.set()
     assert end_of(late).result == "D"
     assert workshop.begun == ["wait a", "c", "d"]
 
 
-def test_cancelling_a_job_that_is_over_changes_nothing(jobs: Jobs[str, str]) -> None:
-    job = jobs.join("a")
+def test_cancelling_a_job_that_is_over_changes_nothing(jobs: JobQueue[str, str]) -> None:
+    job = jobs.submit("a")
     before = end_of(job)
     assert jobs.cancel(job.id).snapshot() == before
 
 
-def test_the_last_to_leave_cancels_and_nobody_before(jobs: Jobs[str, str]) -> None:
-    job = jobs.join("wait a")
-    jobs.join("wait a")
+def test_the_last_to_leave_cancels_and_nobody_before(jobs: JobQueue[str, str]) -> None:
+    job = jobs.submit("wait a")
+    jobs.submit("wait a")
     running(job)
-    jobs.leave(job)
+    jobs.release(job)
     assert not job.stopped
-    jobs.leave(job)
+    jobs.release(job)
     assert end_of(job).status == "cancelled"
 
 
 def test_a_request_equal_to_a_job_that_is_being_cancelled_gets_its_own(
-    jobs: Jobs[str, str], workshop: Workshop
+    jobs: JobQueue[str, str], workshop: Workshop
 ) -> None:
-    first = jobs.join("wait a")
+    first = jobs.submit("wait a")
     running(first)
-    jobs.leave(first)
-    second = jobs.join("wait a")
+    jobs.release(first)
+    second = jobs.submit("wait a")
     workshop.open.set()
     assert second is not first
     assert end_of(second).result == "WAIT A"
 
 
-def test_closing_cancels_everything_and_takes_no_more(jobs: Jobs[str, str]) -> None:
-    asked = [jobs.join(name) for name in ("wait a", "b")]
+def test_closing_cancels_everything_and_takes_no_more(jobs: JobQueue[str, str]) -> None:
+    asked = [jobs.submit(name) for name in ("wait a", "b")]
     running(asked[0])
     jobs.close()
     assert [end_of(job).status for job in asked] == ["cancelled", "cancelled"]
     with pytest.raises(Busy):
-        jobs.join("c")
+        jobs.submit("c")
 
 
-def test_a_job_is_found_by_its_id_and_forgotten_after_many_others(jobs: Jobs[str, str]) -> None:
-    first = jobs.join("a")
+def test_a_job_is_found_by_its_id_and_forgotten_after_many_others(jobs: JobQueue[str, str]) -> None:
+    first = jobs.submit("a")
     end_of(first)
     assert jobs.get(first.id) is first
     for number in range(JOBS_REMEMBERED):
-        end_of(jobs.join(f"b{number}"))
+        end_of(jobs.submit(f"b{number}"))
     with pytest.raises(UnknownJob):
         jobs.get(first.id)
     assert len(jobs.snapshots()) == JOBS_REMEMBERED
 
 
-def test_twenty_requests_at_once_are_each_answered_or_refused(jobs: Jobs[str, str], workshop: Workshop) -> None:
+def test_twenty_requests_at_once_are_each_answered_or_refused(jobs: JobQueue[str, str], workshop: Workshop) -> None:
     answers: queue.SimpleQueue[str] = queue.SimpleQueue()
     start = threading.Barrier(20)
 
     def ask(name: str) -> None:
         start.wait()
         try:
-            answers.put(end_of(jobs.join(name)).result or "")
+            answers.put(end_of(jobs.submit(name)).result or "")
         except Busy:
             answers.put("busy")
 
@@ -225,7 +227,7 @@ def test_twenty_requests_at_once_are_each_answered_or_refused(jobs: Jobs[str, st
 
 
 def progress_of(*steps: tuple[str, int, int]) -> list[float]:
-    track = Track(WEIGHTS)
+    track = ProgressTracker(WEIGHTS)
     return [track.advance(*step)[0] for step in steps]
 
 
@@ -252,7 +254,7 @@ def test_progress_never_falls_whatever_is_reported() -> None:
 
 
 def test_the_time_that_remains_follows_the_pace_of_the_stage() -> None:
-    track = Track({"segmenting": 1.0})
+    track = ProgressTracker({"segmenting": 1.0})
     assert track.advance("segmenting", 0, 4)[1] is None
     time.sleep(0.1)
     # A report that tells nothing new, as one comes while a patch takes long, changes nothing.
@@ -262,7 +264,7 @@ def test_the_time_that_remains_follows_the_pace_of_the_stage() -> None:
 
 
 def test_the_time_that_remains_counts_later_stages_but_not_what_came_before_the_units() -> None:
-    track = Track(WEIGHTS)
+    track = ProgressTracker(WEIGHTS)
     track.advance("reading", 0, 1)
     time.sleep(0.2)
     track.advance("reading", 0, 10)

@@ -25,13 +25,13 @@ compiled_cache.keep(Path(sys.argv[2]), "key", memoryview(b"content"))
 
 
 def keep(folder: Path, key: str = KEY, content: bytes = CONTENT) -> Path:
-    compiled_cache.keep(folder, key, memoryview(content))
+    compiled_cache.put(folder, key, memoryview(content))
     return folder / f"{key}{compiled_cache.SUFFIX}"
 
 
 def test_what_was_kept_comes_back(tmp_path: Path) -> None:
     keep(tmp_path / "not" / "made" / "yet")
-    assert compiled_cache.recall(tmp_path / "not" / "made" / "yet", KEY) == CONTENT
+    assert compiled_cache.get(tmp_path / "not" / "made" / "yet", KEY) == CONTENT
 
 
 def test_only_the_blob_is_left_in_the_folder(tmp_path: Path) -> None:
@@ -41,13 +41,13 @@ def test_only_the_blob_is_left_in_the_folder(tmp_path: Path) -> None:
 
 def test_what_was_never_kept_is_not_there(tmp_path: Path) -> None:
     keep(tmp_path)
-    assert compiled_cache.recall(tmp_path, "b" * 64) is None
+    assert compiled_cache.get(tmp_path, "b" * 64) is None
 
 
 @pytest.mark.parametrize("size_bytes", [0, 10, compiled_cache.DIGEST_BYTES, compiled_cache.DIGEST_BYTES + 100])
 def test_a_blob_that_was_cut_short_is_not_used(tmp_path: Path, size_bytes: int) -> None:
     os.truncate(keep(tmp_path), size_bytes)
-    assert compiled_cache.recall(tmp_path, KEY) is None
+    assert compiled_cache.get(tmp_path, KEY) is None
 
 
 def test_a_blob_with_a_flipped_bit_is_not_used(tmp_path: Path) -> None:
@@ -55,19 +55,19 @@ def test_a_blob_with_a_flipped_bit_is_not_used(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    assert compiled_cache.recall(tmp_path, KEY) is None
+    assert compiled_cache.get(tmp_path, KEY) is None
 
 
 def test_keeping_again_replaces_what_was_damaged(tmp_path: Path) -> None:
     os.truncate(keep(tmp_path), 10)
     keep(tmp_path)
-    assert compiled_cache.recall(tmp_path, KEY) == CONTENT
+    assert compiled_cache.get(tmp_path, KEY) == CONTENT
 
 
 def test_a_folder_that_cannot_be_made_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     keep(tmp_path / "file" / "folder")
-    assert compiled_cache.recall(tmp_path / "file" / "folder", KEY) is None
+    assert compiled_cache.get(tmp_path / "file" / "folder", KEY) is None
 
 
 def test_a_blob_that_cannot_be_written_leaves_a_line_in_the_log(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_blob_that_cannot_be_written_leaves_a_line_in_the_log(tmp_path: Path) 
 def test_the_longest_unused_are_given_up(tmp_path: Path) -> None:
     for index in range(compiled_cache.MOST_BLOBS):
         os.utime(keep(tmp_path, f"{index}"), (index, index))
-    compiled_cache.recall(tmp_path, "0")
+    compiled_cache.get(tmp_path, "0")
     keep(tmp_path, "new")
     assert {path.stem for path in tmp_path.iterdir()} == {"0", "new", *map(str, range(2, compiled_cache.MOST_BLOBS))}
 

@@ -17,7 +17,7 @@ from openscans import networks
 from openscans.errors import DamagedWeights, InvalidRequest
 from openscans.networks import TORCH_ON_CPU
 from openscans.networks.torch_engine import TorchNetwork
-from openscans.types import EngineOptions
+from openscans.types import InferenceOptions
 from phantom import drawing, layout, specs, spine
 from tests import small_networks
 
@@ -26,8 +26,8 @@ Float32 = NDArray[np.float32]
 
 
 @pytest.fixture
-def options(tmp_path: Path) -> EngineOptions:
-    return EngineOptions(threads=None, precision="float32", cache_folder=tmp_path / "compiled")
+def options(tmp_path: Path) -> InferenceOptions:
+    return InferenceOptions(threads=None, precision="float32", cache_folder=tmp_path / "compiled")
 
 
 def patch_for(spec: specs.NetworkSpec) -> Float32:
@@ -39,7 +39,7 @@ def patch_for(spec: specs.NetworkSpec) -> Float32:
     return drawing.render(body, spec.patch_zyx, affine)[0].astype(np.float32)
 
 
-def logits(folder: Path, device: str, options: EngineOptions, patch_hu: Float32) -> Float32:
+def logits(folder: Path, device: str, options: InferenceOptions, patch_hu: Float32) -> Float32:
     network = networks.load(folder, device=device, options=options)
     return network.logits(network.plan.normalise(patch_hu)).copy()
 
@@ -47,7 +47,7 @@ def logits(folder: Path, device: str, options: EngineOptions, patch_hu: Float32)
 @pytest.mark.parametrize("spec", [small_networks.CT, small_networks.VERTEBRAE, small_networks.MR])
 @pytest.mark.parametrize("new_plans", [False, True])
 def test_engines_give_the_same_logits(
-    tmp_path: Path, options: EngineOptions, spec: specs.NetworkSpec, new_plans: bool
+    tmp_path: Path, options: InferenceOptions, spec: specs.NetworkSpec, new_plans: bool
 ) -> None:
     folder = small_networks.write(tmp_path, spec, new_plans=new_plans)
     patch = patch_for(spec)
@@ -59,7 +59,7 @@ def test_engines_give_the_same_logits(
 @pytest.mark.slow
 @pytest.mark.parametrize("dataset", specs.SPECS)
 def test_engines_give_the_same_labels_with_full_size_networks(
-    tmp_path: Path, options: EngineOptions, dataset: int
+    tmp_path: Path, options: InferenceOptions, dataset: int
 ) -> None:
     folder = layout.write_random(tmp_path, dataset)
     patch = patch_for(specs.SPECS[dataset])
@@ -70,7 +70,7 @@ def test_engines_give_the_same_labels_with_full_size_networks(
     assert np.mean(ours == theirs) >= 0.999
 
 
-def test_the_slope_of_the_plan_reaches_both_engines(tmp_path: Path, options: EngineOptions) -> None:
+def test_the_slope_of_the_plan_reaches_both_engines(tmp_path: Path, options: InferenceOptions) -> None:
     folder = small_networks.write(tmp_path, small_networks.MR, new_plans=True)
     patch = patch_for(small_networks.MR)
     usual = logits(folder, "cpu", options, patch)
@@ -82,7 +82,7 @@ def test_the_slope_of_the_plan_reaches_both_engines(tmp_path: Path, options: Eng
 
 
 def test_bfloat16_where_the_processor_has_it_gives_nearly_the_same_logits(
-    tmp_path: Path, options: EngineOptions
+    tmp_path: Path, options: InferenceOptions
 ) -> None:
     folder = small_networks.write(tmp_path, small_networks.VERTEBRAE)
     patch = patch_for(small_networks.VERTEBRAE)
@@ -93,7 +93,7 @@ def test_bfloat16_where_the_processor_has_it_gives_nearly_the_same_logits(
     assert np.abs(quick - exact).mean() < 0.05 * exact.std()
 
 
-def test_a_patch_that_does_not_lie_contiguously_gives_the_same(tmp_path: Path, options: EngineOptions) -> None:
+def test_a_patch_that_does_not_lie_contiguously_gives_the_same(tmp_path: Path, options: InferenceOptions) -> None:
     folder = small_networks.write(tmp_path, small_networks.MR)
     network = networks.load(folder, device="cpu", options=options)
     patch = network.plan.normalise(patch_for(small_networks.MR))
@@ -104,11 +104,11 @@ def test_a_patch_that_does_not_lie_contiguously_gives_the_same(tmp_path: Path, o
     np.testing.assert_array_equal(network.logits(inside), expected)
 
 
-def cached(options: EngineOptions) -> set[str]:
+def cached(options: InferenceOptions) -> set[str]:
     return {path.name for path in options.cache_folder.rglob("*") if path.is_file()}
 
 
-def test_the_compiled_network_is_kept_and_used_again(tmp_path: Path, options: EngineOptions) -> None:
+def test_the_compiled_network_is_kept_and_used_again(tmp_path: Path, options: InferenceOptions) -> None:
     folder = small_networks.write(tmp_path, small_networks.CT)
     patch = patch_for(small_networks.CT)
     first = logits(folder, "cpu", options, patch)
@@ -118,7 +118,7 @@ def test_the_compiled_network_is_kept_and_used_again(tmp_path: Path, options: En
     assert cached(options) == kept
 
 
-def test_a_kept_network_that_was_damaged_is_compiled_again(tmp_path: Path, options: EngineOptions) -> None:
+def test_a_kept_network_that_was_damaged_is_compiled_again(tmp_path: Path, options: InferenceOptions) -> None:
     folder = small_networks.write(tmp_path, small_networks.CT)
     patch = patch_for(small_networks.CT)
     first = logits(folder, "cpu", options, patch)
@@ -128,7 +128,7 @@ def test_a_kept_network_that_was_damaged_is_compiled_again(tmp_path: Path, optio
     np.testing.assert_array_equal(logits(folder, "cpu", options, patch), first)
 
 
-def test_a_cache_folder_that_cannot_be_made_is_done_without(tmp_path: Path, options: EngineOptions) -> None:
+def test_a_cache_folder_that_cannot_be_made_is_done_without(tmp_path: Path, options: InferenceOptions) -> None:
     folder = small_networks.write(tmp_path, small_networks.MR)
     (tmp_path / "file").touch()
     nowhere = replace(options, cache_folder=tmp_path / "file" / "compiled")
@@ -137,7 +137,7 @@ def test_a_cache_folder_that_cannot_be_made_is_done_without(tmp_path: Path, opti
 
 @pytest.mark.parametrize("name", ["decoder.seg_layers.3.bias", "encoder.stages.0.0.convs.0.conv.weight"])
 def test_weights_that_differ_in_one_number_do_not_use_each_others_compiled_network(
-    tmp_path: Path, options: EngineOptions, name: str
+    tmp_path: Path, options: InferenceOptions, name: str
 ) -> None:
     state = layout.random_state_dict(small_networks.CT, 0)
     patch = patch_for(small_networks.CT)
@@ -166,7 +166,7 @@ ENGINES = pytest.mark.parametrize("device", ["cpu", TORCH_ON_CPU])
     ids="+".join,
 )
 def test_a_checkpoint_that_does_not_fit_its_plan_is_refused(
-    tmp_path: Path, options: EngineOptions, device: str, wrong: dict[str, object]
+    tmp_path: Path, options: InferenceOptions, device: str, wrong: dict[str, object]
 ) -> None:
     state = layout.random_state_dict(replace(small_networks.CT, **wrong), 0)
     folder = small_networks.write_state(tmp_path, small_networks.CT, state)
@@ -177,7 +177,7 @@ def test_a_checkpoint_that_does_not_fit_its_plan_is_refused(
 @ENGINES
 @pytest.mark.parametrize("name", ["encoder.stages.1.0.convs.0.norm.weight", "decoder.transpconvs.0.bias"])
 def test_a_checkpoint_that_lacks_a_tensor_is_refused(
-    tmp_path: Path, options: EngineOptions, device: str, name: str
+    tmp_path: Path, options: InferenceOptions, device: str, name: str
 ) -> None:
     state = layout.random_state_dict(small_networks.CT, 0)
     del state[name]
@@ -188,13 +188,15 @@ def test_a_checkpoint_that_lacks_a_tensor_is_refused(
 
 
 @ENGINES
-def test_a_patch_that_the_strides_do_not_divide_is_refused(tmp_path: Path, options: EngineOptions, device: str) -> None:
+def test_a_patch_that_the_strides_do_not_divide_is_refused(
+    tmp_path: Path, options: InferenceOptions, device: str
+) -> None:
     spec = replace(small_networks.CT, patch_zyx=(36, 16, 32))
     with pytest.raises(DamagedWeights):
         networks.load(small_networks.write(tmp_path, spec), device=device, options=options)
 
 
-def test_weights_in_half_precision_are_run_like_others(tmp_path: Path, options: EngineOptions) -> None:
+def test_weights_in_half_precision_are_run_like_others(tmp_path: Path, options: InferenceOptions) -> None:
     state = {name: tensor.half() for name, tensor in layout.random_state_dict(small_networks.MR, 0).items()}
     folder = small_networks.write_state(tmp_path, small_networks.MR, state)
     patch = patch_for(small_networks.MR)
@@ -211,7 +213,7 @@ class TwoAtOnce(TorchNetwork):
 
 
 def test_patches_that_are_computed_together_have_the_logits_that_each_has_alone(
-    tmp_path: Path, options: EngineOptions
+    tmp_path: Path, options: InferenceOptions
 ) -> None:
     network = TwoAtOnce(small_networks.write(tmp_path, small_networks.MR), "cpu", options)
     random = np.random.default_rng(0)
@@ -254,7 +256,7 @@ def test_importing_loads_neither_torch_nor_openvino(module: str) -> None:
     assert run.stdout.strip() == "[]"
 
 
-def test_running_on_the_cpu_loads_no_torch(tmp_path: Path, options: EngineOptions) -> None:
+def test_running_on_the_cpu_loads_no_torch(tmp_path: Path, options: InferenceOptions) -> None:
     folder = small_networks.write(tmp_path, small_networks.MR)
     code = (
         "import sys\nfrom pathlib import Path\nfrom openscans import networks\n"

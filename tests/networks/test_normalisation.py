@@ -14,7 +14,7 @@ from nnunetv2.preprocessing.normalization.default_normalization_schemes import Z
 from scipy import ndimage
 
 from openscans import networks
-from openscans.networks.normalisation import ZScoreNormalisation, without_holes
+from openscans.networks.normalisation import ZScoreNormalisation, fill_holes
 from phantom import layout
 from tests import small_networks
 
@@ -33,7 +33,7 @@ def scan(seed: int) -> NDArray[np.float32]:
 def test_holes_are_those_that_scipy_fills(share: float) -> None:
     # Sparse masks are mazes: a path out may turn many times.
     mask = np.random.default_rng(int(share * 10)).random((15, 18, 13)) < share
-    np.testing.assert_array_equal(without_holes(mask), ndimage.binary_fill_holes(mask))
+    np.testing.assert_array_equal(fill_holes(mask), ndimage.binary_fill_holes(mask))
 
 
 def test_a_long_winding_way_out_is_found() -> None:
@@ -42,9 +42,9 @@ def test_a_long_winding_way_out_is_found() -> None:
     mask[0, 2:-1:4, -2] = False
     mask[0, 4:-1:4, 1] = False
     mask = np.pad(mask, ((1, 1), (0, 0), (0, 0)), constant_values=True)
-    assert without_holes(mask).all()
+    assert fill_holes(mask).all()
     mask[1, 0, 1] = False
-    np.testing.assert_array_equal(without_holes(mask), mask)
+    np.testing.assert_array_equal(fill_holes(mask), mask)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from openscans import networks
 from openscans.networks import compiled_cache
 from openscans.networks.openvino_engine import openvino
-from openscans.types import EngineOptions
+from openscans.types import InferenceOptions
 from tests import small_networks
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,8 +25,8 @@ PATCH = np.random.default_rng(0).standard_normal(SPEC.patch_zyx, np.float32)
 
 
 @pytest.fixture
-def options(tmp_path: Path) -> EngineOptions:
-    return EngineOptions(threads=1, precision="float32", cache_folder=tmp_path / "compiled")
+def options(tmp_path: Path) -> InferenceOptions:
+    return InferenceOptions(threads=1, precision="float32", cache_folder=tmp_path / "compiled")
 
 
 @pytest.fixture
@@ -34,15 +34,17 @@ def folder(tmp_path: Path) -> Path:
     return small_networks.write(tmp_path / "results", SPEC)
 
 
-def logits(folder: Path, options: EngineOptions) -> NDArray[np.float32]:
+def logits(folder: Path, options: InferenceOptions) -> NDArray[np.float32]:
     return networks.load(folder, device="cpu", options=options).logits(PATCH).copy()
 
 
-def kept(options: EngineOptions) -> list[Path]:
+def kept(options: InferenceOptions) -> list[Path]:
     return sorted(options.cache_folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
 
 
-def test_a_second_start_takes_the_network_that_was_kept(tmp_path: Path, folder: Path, options: EngineOptions) -> None:
+def test_a_second_start_takes_the_network_that_was_kept(
+    tmp_path: Path, folder: Path, options: InferenceOptions
+) -> None:
     logits(folder, options)
     (own,) = kept(options)
     elsewhere = replace(options, cache_folder=tmp_path / "elsewhere")
@@ -52,7 +54,7 @@ def test_a_second_start_takes_the_network_that_was_kept(tmp_path: Path, folder: 
     np.testing.assert_array_equal(logits(folder, options), expected)
 
 
-def test_a_second_start_compiles_nothing_anew(folder: Path, options: EngineOptions) -> None:
+def test_a_second_start_compiles_nothing_anew(folder: Path, options: InferenceOptions) -> None:
     first = logits(folder, options)
     (own,) = kept(options)
     written = own.stat().st_ino
@@ -60,7 +62,7 @@ def test_a_second_start_compiles_nothing_anew(folder: Path, options: EngineOptio
     assert [path.stat().st_ino for path in kept(options)] == [written]
 
 
-def test_a_kept_network_that_was_cut_short_is_compiled_again(folder: Path, options: EngineOptions) -> None:
+def test_a_kept_network_that_was_cut_short_is_compiled_again(folder: Path, options: InferenceOptions) -> None:
     first = logits(folder, options)
     (own,) = kept(options)
     size_bytes = own.stat().st_size
@@ -69,22 +71,22 @@ def test_a_kept_network_that_was_cut_short_is_compiled_again(folder: Path, optio
     assert own.stat().st_size == pytest.approx(size_bytes, rel=NAMES)
 
 
-def test_a_kept_network_that_openvino_refuses_is_compiled_again(folder: Path, options: EngineOptions) -> None:
+def test_a_kept_network_that_openvino_refuses_is_compiled_again(folder: Path, options: InferenceOptions) -> None:
     first = logits(folder, options)
     (own,) = kept(options)
     size_bytes = own.stat().st_size
-    compiled_cache.keep(options.cache_folder, own.stem, memoryview(b"of another version"))
+    compiled_cache.put(options.cache_folder, own.stem, memoryview(b"of another version"))
     np.testing.assert_array_equal(logits(folder, options), first)
     assert own.stat().st_size == pytest.approx(size_bytes, rel=NAMES)
 
 
-def test_a_network_runs_where_none_can_be_kept(tmp_path: Path, folder: Path, options: EngineOptions) -> None:
+def test_a_network_runs_where_none_can_be_kept(tmp_path: Path, folder: Path, options: InferenceOptions) -> None:
     (tmp_path / "file").touch()
     locked = replace(options, cache_folder=tmp_path / "file" / "compiled")
     np.testing.assert_array_equal(logits(folder, locked), logits(folder, options))
 
 
-def test_changed_plans_do_not_use_the_network_kept_before(folder: Path, options: EngineOptions) -> None:
+def test_changed_plans_do_not_use_the_network_kept_before(folder: Path, options: InferenceOptions) -> None:
     logits(folder, options)
     plans = folder / "plans.json"
     plans.write_text(plans.read_text() + "\n")
@@ -95,7 +97,7 @@ def test_changed_plans_do_not_use_the_network_kept_before(folder: Path, options:
 @pytest.mark.skipif(
     "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"), reason="no bfloat16 here"
 )
-def test_each_precision_keeps_its_own(folder: Path, options: EngineOptions) -> None:
+def test_each_precision_keeps_its_own(folder: Path, options: InferenceOptions) -> None:
     exact = logits(folder, options)
     assert (logits(folder, replace(options, precision="auto")) != exact).any()
     assert len(kept(options)) == 2

@@ -13,7 +13,7 @@ from inference import Pipeline
 from openscans import networks
 from openscans.errors import OutOfMemory
 from openscans.networks import TORCH_ON_CPU, Network
-from openscans.types import Detection, EngineOptions, Order
+from openscans.types import Detection, DetectionTask, InferenceOptions
 from phantom import drawing, grid, spine
 from phantom.files import write_nifti
 
@@ -30,23 +30,23 @@ class Full(Network):
         raise OutOfMemory("There is not enough memory on the device.")
 
 
-def full_but_for_the_cpu(folder: Path, *, device: str, options: EngineOptions) -> Network:
+def full_but_for_the_cpu(folder: Path, *, device: str, options: InferenceOptions) -> Network:
     network = networks.load(folder, device=device, options=options)
     return network if device == "cpu" else Full(network)
 
 
-def too_full_for_weights(folder: Path, *, device: str, options: EngineOptions) -> Network:
+def too_full_for_weights(folder: Path, *, device: str, options: InferenceOptions) -> Network:
     if device != "cpu":
         raise OutOfMemory("There is not enough memory on the device.")
     return networks.load(folder, device=device, options=options)
 
 
-def always_full(folder: Path, *, device: str, options: EngineOptions) -> Network:
+def always_full(folder: Path, *, device: str, options: InferenceOptions) -> Network:
     return Full(networks.load(folder, device=device, options=options))
 
 
 @pytest.fixture(scope="module")
-def asked(tmp_path_factory: pytest.TempPathFactory) -> Order:
+def asked(tmp_path_factory: pytest.TempPathFactory) -> DetectionTask:
     """For the lower back in `fast_mode`, on a device other than the CPU's own engine."""
     body = spine.describe(3, spine.LEVELS[19:23])
     shape_zyx, affine_lps = grid.axial(body, (2.0, 2.0, 2.0))
@@ -55,7 +55,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Order:
     return replace(order(path, WEIGHTS, fast=True), device=TORCH_ON_CPU)
 
 
-def detected(asked: Order, load: networks.Load, cache: Path) -> tuple[Detection, list[str]]:
+def detected(asked: DetectionTask, load: networks.Load, cache: Path) -> tuple[Detection, list[str]]:
     """What is found, and every stage each time that it begins."""
     begun: list[str] = []
 
@@ -63,11 +63,11 @@ def detected(asked: Order, load: networks.Load, cache: Path) -> tuple[Detection,
         if done == 0:
             begun.append(stage)
 
-    return Pipeline(EngineOptions(None, "float32", cache), load).detect(asked, report), begun
+    return Pipeline(InferenceOptions(None, "float32", cache), load).detect(asked, report), begun
 
 
 @pytest.mark.parametrize("load", [full_but_for_the_cpu, too_full_for_weights])
-def test_the_cpu_detects_what_a_full_device_cannot(asked: Order, load: networks.Load, tmp_path: Path) -> None:
+def test_the_cpu_detects_what_a_full_device_cannot(asked: DetectionTask, load: networks.Load, tmp_path: Path) -> None:
     found, begun = detected(asked, load, tmp_path)
     assert found.device == "cpu"
     assert [vertebra.label for vertebra in found.vertebrae] == ["L1", "L2", "L3", "L4"]
@@ -76,6 +76,6 @@ def test_the_cpu_detects_what_a_full_device_cannot(asked: Order, load: networks.
     assert begun.count("reading") == 1
 
 
-def test_what_does_not_fit_on_the_cpu_either_is_an_error(asked: Order, tmp_path: Path) -> None:
+def test_what_does_not_fit_on_the_cpu_either_is_an_error(asked: DetectionTask, tmp_path: Path) -> None:
     with pytest.raises(OutOfMemory):
         detected(asked, always_full, tmp_path)

@@ -44,8 +44,8 @@ def test_sampling_equals_closest_canonical_and_zoom(seed: int) -> None:
     random = np.random.default_rng(seed)
     voxels = random.integers(-1024, 1500, random.integers(9, 40, 3)).astype(np.int16)
     affine = random_affine_lps(seed)
-    grid = grids.model_grid(affine, grids.whole(size_of(voxels)), (1.5, 1.5, 1.5))
-    ours = np.trunc(grids.sample(voxels, grid, truncate=False))
+    grid = grids.model_grid(affine, grids.whole_box(size_of(voxels)), (1.5, 1.5, 1.5))
+    ours = np.trunc(grids.resample(voxels, grid, truncate=False))
     theirs = totalsegmentator_resampled(voxels, affine, 1.5)
     assert ours.shape == theirs.shape
     assert np.abs(ours - theirs).max() <= 1
@@ -61,23 +61,23 @@ def test_a_length_between_two_counts_of_samples_is_rounded_as_zoom_rounds_it(
     voxels: int, spacing_mm: float, target_mm: float, samples: int
 ) -> None:
     affine = np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0])
-    grid = grids.model_grid(affine, grids.whole(Voxel(voxels, 4, 4)), [target_mm] * 3)
+    grid = grids.model_grid(affine, grids.whole_box(Voxel(voxels, 4, 4)), [target_mm] * 3)
     assert grid.x.count == samples
 
 
 def test_an_even_region_stays_even_when_truncated() -> None:
     voxels = np.full((30, 31, 32), -1000, np.int16)
     affine = np.diag([0.7, 0.7, 1.25, 1.0])
-    grid = grids.model_grid(affine, grids.whole(size_of(voxels)), (1.5, 1.5, 1.5))
-    sampled = grids.sample(voxels, grid, truncate=False)
+    grid = grids.model_grid(affine, grids.whole_box(size_of(voxels)), (1.5, 1.5, 1.5))
+    sampled = grids.resample(voxels, grid, truncate=False)
     assert np.array_equal(np.trunc(sampled), np.full(sampled.shape, -1000))
 
 
 def test_fractions_are_cut_off_before_the_interpolation_when_asked() -> None:
     voxels = np.random.default_rng(1).uniform(-1000, 1000, (9, 8, 7)).astype(np.float32)
-    grid = grids.model_grid(np.diag([2.0, 2.0, 2.0, 1.0]), grids.whole(size_of(voxels)), (1.5, 1.5, 1.5))
-    whole_numbers = grids.sample(np.trunc(voxels).astype(np.int16), grid, truncate=False)
-    assert np.array_equal(grids.sample(voxels, grid, truncate=True), whole_numbers)
+    grid = grids.model_grid(np.diag([2.0, 2.0, 2.0, 1.0]), grids.whole_box(size_of(voxels)), (1.5, 1.5, 1.5))
+    whole_numbers = grids.resample(np.trunc(voxels).astype(np.int16), grid, truncate=False)
+    assert np.array_equal(grids.resample(voxels, grid, truncate=True), whole_numbers)
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -86,7 +86,7 @@ def test_labels_return_to_the_client_as_zoom_of_order_0_and_undone_canonical_ret
     random = np.random.default_rng(seed)
     affine = random_affine_lps(seed)
     size = Voxel(*(int(n) for n in random.integers(9, 40, 3)))
-    grid = grids.model_grid(affine, grids.whole(size), (1.5, 1.5, 1.5))
+    grid = grids.model_grid(affine, grids.whole_box(size), (1.5, 1.5, 1.5))
     labels = random.integers(0, 27, grid.shape_zyx).astype(np.uint8)
     image = nib.Nifti1Image(np.zeros((size.x, size.y, size.z), np.uint8), grids.RAS_FROM_LPS @ affine)
     canonical = nib.as_closest_canonical(image)
@@ -99,7 +99,7 @@ def test_labels_return_to_the_client_as_zoom_of_order_0_and_undone_canonical_ret
         )
     )
     theirs = np.asanyarray(back.dataobj).transpose(2, 1, 0)
-    assert np.array_equal(grids.client_labels(labels, grid, size), theirs)
+    assert np.array_equal(grids.volume_labels(labels, grid, size), theirs)
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -112,16 +112,16 @@ def test_bounds_are_those_of_the_label_map_on_the_clients_grid(seed: int) -> Non
     high = [min(a + 8, axis.count - 1) for a, axis in zip(low, grid.axes, strict=True)]
     labels = np.zeros(grid.shape_zyx, np.uint8)
     labels[low[2] : high[2] + 1, low[1] : high[1] + 1, low[0] : high[0] + 1] = 1
-    z, y, x = np.nonzero(grids.client_labels(labels, grid, size))
-    bounds = grids.client_bounds(grid, low, high)
+    z, y, x = np.nonzero(grids.volume_labels(labels, grid, size))
+    bounds = grids.volume_bounds(grid, low, high)
     assert bounds == Bounds(
         Voxel(int(x.min()), int(y.min()), int(z.min())), Voxel(int(x.max()), int(y.max()), int(z.max()))
     )
 
 
 def test_bounds_thinner_than_a_client_voxel_are_the_voxel_nearest_to_them() -> None:
-    grid = grids.model_grid(np.diag([1.5, 1.5, 12.0, 1.0]), grids.whole(Voxel(10, 10, 5)), (1.5, 1.5, 1.5))
-    bounds = grids.client_bounds(grid, (0, 0, 13), (3, 3, 15))
+    grid = grids.model_grid(np.diag([1.5, 1.5, 12.0, 1.0]), grids.whole_box(Voxel(10, 10, 5)), (1.5, 1.5, 1.5))
+    bounds = grids.volume_bounds(grid, (0, 0, 13), (3, 3, 15))
     assert (bounds.min.z, bounds.max.z) == (1, 1) or (bounds.min.z, bounds.max.z) == (2, 2)
 
 
@@ -130,19 +130,19 @@ def test_bounds_thinner_than_a_client_voxel_are_the_voxel_nearest_to_them() -> N
 def test_the_centroid_is_that_of_the_label_map_on_the_client_s_grid(seed: int, target_mm: float) -> None:
     random = np.random.default_rng(seed)
     size = Voxel(31, 28, 25)
-    grid = grids.model_grid(random_affine_lps(seed), grids.whole(size), [target_mm] * 3)
+    grid = grids.model_grid(random_affine_lps(seed), grids.whole_box(size), [target_mm] * 3)
     low = [count // 4 for count in grid.shape_zyx]
     labels = np.zeros(grid.shape_zyx, np.uint8)
     box = tuple(slice(start, start + max(count // 2, 1)) for start, count in zip(low, grid.shape_zyx, strict=True))
     labels[box] = random.random(labels[box].shape) < 0.6
-    found = grids.client_centroid(grid, labels[box] == 1, low[::-1])
-    expected = np.argwhere(grids.client_labels(labels, grid, size)).mean(axis=0)[::-1]
+    found = grids.volume_centroid(grid, labels[box] == 1, low[::-1])
+    expected = np.argwhere(grids.volume_labels(labels, grid, size)).mean(axis=0)[::-1]
     np.testing.assert_allclose((found.x, found.y, found.z), expected)
 
 
 def test_a_piece_that_no_client_voxel_is_nearest_to_has_its_samples_mean_as_centroid() -> None:
-    grid = grids.model_grid(np.diag([1.5, 1.5, 12.0, 1.0]), grids.whole(Voxel(10, 10, 5)), (1.5, 1.5, 1.5))
-    found = grids.client_centroid(grid, np.ones((2, 3, 3), bool), (2, 2, 4))
+    grid = grids.model_grid(np.diag([1.5, 1.5, 12.0, 1.0]), grids.whole_box(Voxel(10, 10, 5)), (1.5, 1.5, 1.5))
+    found = grids.volume_centroid(grid, np.ones((2, 3, 3), bool), (2, 2, 4))
     assert grid.z.shares()[0][4:6].tolist() == [0, 0]
     assert (found.x, found.z) == pytest.approx((6, 4.5 * abs(grid.z.step)))
 
@@ -152,8 +152,8 @@ def test_ends_of_the_model_grid_lie_on_the_ends_of_the_box(seed: int) -> None:
     affine = random_affine_lps(seed)
     box = Bounds(Voxel(3, 4, 5), Voxel(50, 60, 70))
     grid = grids.model_grid(affine, box, (1.5, 1.5, 1.5))
-    start = grids.client_point(grid, (0, 0, 0))
-    end = grids.client_point(grid, [axis.count - 1 for axis in grid.axes])
+    start = grids.volume_point(grid, (0, 0, 0))
+    end = grids.volume_point(grid, [axis.count - 1 for axis in grid.axes])
     assert sorted([start.x, end.x]) == pytest.approx([3, 50])
     assert sorted([start.y, end.y]) == pytest.approx([4, 60])
     assert sorted([start.z, end.z]) == pytest.approx([5, 70])
@@ -162,15 +162,15 @@ def test_ends_of_the_model_grid_lie_on_the_ends_of_the_box(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(6))
 def test_model_axes_run_towards_right_anterior_and_superior(seed: int) -> None:
     affine = random_affine_lps(seed, tilt_deg=20)
-    grid = grids.model_grid(affine, grids.whole(Voxel(40, 40, 40)), (1.5, 1.5, 1.5))
-    origin = grids.lps_mm(affine, grids.client_point(grid, (0, 0, 0)))
+    grid = grids.model_grid(affine, grids.whole_box(Voxel(40, 40, 40)), (1.5, 1.5, 1.5))
+    origin = grids.lps_mm(affine, grids.volume_point(grid, (0, 0, 0)))
     for step, axis, sign in (((9, 0, 0), "x", -1), ((0, 9, 0), "y", -1), ((0, 0, 9), "z", 1)):
-        moved = grids.lps_mm(affine, grids.client_point(grid, step))
+        moved = grids.lps_mm(affine, grids.volume_point(grid, step))
         assert sign * (getattr(moved, axis) - getattr(origin, axis)) > 0
 
 
 def test_the_margin_is_cut_down_to_whole_voxels_and_clipped_to_the_image() -> None:
-    box = grids.grown(
+    box = grids.grow_box(
         Bounds(Voxel(10, 40, 50), Voxel(60, 60, 60)),
         np.diag([0.9, 3.0, 7.0, 1.0]),
         margin_mm=20,
@@ -186,6 +186,6 @@ def test_a_voxel_s_position_in_patient_space_follows_the_affine() -> None:
 
 def test_sample_volumes_add_up_to_the_volume_between_the_outermost_voxels() -> None:
     affine = np.diag([0.5, 0.5, 2.0, 1.0])
-    grid = grids.model_grid(affine, grids.whole(Voxel(101, 101, 51)), (1.5, 1.5, 1.5))
+    grid = grids.model_grid(affine, grids.whole_box(Voxel(101, 101, 51)), (1.5, 1.5, 1.5))
     between = np.prod([count - 1 for count in grid.shape_zyx])
     assert grids.sample_volume_ml(grid, affine) * between == pytest.approx(50 * 50 * 100 / 1000)

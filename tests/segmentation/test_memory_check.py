@@ -14,7 +14,7 @@ from openscans import networks, volumes
 from openscans.errors import InconsistentGeometry, OutOfMemory
 from openscans.networks import Network
 from openscans.networks.plans import Plan
-from openscans.progress import unheard
+from openscans.progress import ignore_progress
 from openscans.segmentation import blending, grids, memory_check, sliding_window
 from openscans.types import Voxel
 from openscans.volumes import Extent
@@ -72,22 +72,22 @@ def test_what_the_sliding_window_takes_is_what_was_reckoned(plan: Plan, shape_zy
     # What is kept from image to image.
     blending.gaussian(plan.patch_zyx)
     tracemalloc.start()
-    sliding_window.predict(image, network, step=0.5, report=unheard)
+    sliding_window.predict(image, network, step=0.5, report=ignore_progress)
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    reckoned_bytes = sliding_window.room_bytes(shape_zyx, plan, step=0.5)
+    reckoned_bytes = sliding_window.peak_bytes(shape_zyx, plan, step=0.5)
     # Beyond it: masks, and the plane that is being decided.
     assert 0.8 * reckoned_bytes <= peak_bytes <= 1.3 * reckoned_bytes + 2**21
 
 
-def run_of(plan: Plan, *, held: bool = True) -> memory_check.Run:
-    return memory_check.Run(plan, "cpu", 0.5, held=held)
+def run_of(plan: Plan, *, held: bool = True) -> memory_check.NetworkRun:
+    return memory_check.NetworkRun(plan, "cpu", 0.5, held=held)
 
 
 def test_a_usual_image_is_let_through(plan: Plan) -> None:
     extent = Extent((100, 100, 100), PLAIN_MM)
     memory_check.check_detection(extent, run_of(plan), run_of(plan))
-    memory_check.check_run(run_of(plan), grids.whole(Voxel(100, 100, 100)), PLAIN_MM)
+    memory_check.check_run(run_of(plan), grids.whole_box(Voxel(100, 100, 100)), PLAIN_MM)
 
 
 @pytest.mark.parametrize("localised", [True, False])
@@ -100,7 +100,7 @@ def test_an_image_that_is_small_in_voxels_and_huge_in_millimetres_is_refused(pla
 
 def test_a_box_that_the_localiser_found_is_refused_where_it_is_too_large_to_be_labelled(plan: Plan) -> None:
     with pytest.raises(OutOfMemory, match="The detection needs"):
-        memory_check.check_run(run_of(plan), grids.whole(Voxel(100, 100, 100)), TEN_METRES_MM)
+        memory_check.check_run(run_of(plan), grids.whole_box(Voxel(100, 100, 100)), TEN_METRES_MM)
 
 
 def test_a_network_that_is_loaded_takes_nothing_more_for_itself(plan: Plan) -> None:

@@ -11,11 +11,11 @@ import pytest
 import inference
 from benchmarks.detect import training_folder
 from openscans import networks
-from openscans.progress import unheard
+from openscans.progress import ignore_progress
 from openscans.segmentation import grids
-from openscans.segmentation.roi import Course
+from openscans.segmentation.roi import SpineRoi
 from openscans.segmentation.vertebrae import SMALLEST_VERTEBRA_ML, LabelMap
-from openscans.types import EngineOptions
+from openscans.types import InferenceOptions
 from openscans.volumes import Volume
 from phantom import drawing, grid, spine
 from phantom.demo import WEIGHTS
@@ -45,7 +45,7 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Load:
         content = json.loads(plans.read_text())
         content["configurations"]["3d_fullres"]["patch_size"] = [int(PATCH_MM / spacing_mm)] * 3
         plans.write_text(json.dumps(content))
-    options = EngineOptions(None, "float32", tmp_path_factory.mktemp("compiled"))
+    options = InferenceOptions(None, "float32", tmp_path_factory.mktemp("compiled"))
     return lambda dataset: networks.load(training_folder(folder, dataset), device="cpu", options=options)
 
 
@@ -59,9 +59,9 @@ def scan(part: str, shape: str) -> Volume:
 
 
 def dice_beside_the_exact_grid(
-    exact: LabelMap, volume: Volume, course: Course, network: networks.Network
+    exact: LabelMap, volume: Volume, course: SpineRoi, network: networks.Network
 ) -> dict[str, float]:
-    along = inference.segment(volume, course.box, network, step=STEP, report=unheard, course=course)
+    along = inference.segment(volume, course.box, network, step=STEP, report=ignore_progress, course=course)
     smallest = SMALLEST_VERTEBRA_ML / grids.sample_volume_ml(exact.grid, volume.affine_lps)
     dice = {}
     for number, name in exact.names.items():
@@ -78,10 +78,10 @@ def dice_beside_the_exact_grid(
 )
 def test_every_label_is_that_of_the_exact_grid(load: Load, dataset: int, part: str, shape: str) -> None:
     volume = scan(part, shape)
-    course = inference.localise(volume, load(298), unheard)
+    course = inference.localise(volume, load(298), ignore_progress)
     assert course is not None
     network = load(dataset)
-    exact = inference.segment(volume, course.box, network, step=STEP, report=unheard)
+    exact = inference.segment(volume, course.box, network, step=STEP, report=ignore_progress)
     dice = dice_beside_the_exact_grid(exact, volume, course, network)
     assert set(PARTS[part]) <= set(dice)
     assert min(dice.values()) >= 0.99
@@ -89,7 +89,7 @@ def test_every_label_is_that_of_the_exact_grid(load: Load, dataset: int, part: s
     assert min(dice_beside_the_exact_grid(exact, volume, replace(course, follow=True), network).values()) >= 0.97
 
 
-def patches(volume: Volume, network: networks.Network, course: Course, *, follow: bool) -> int:
+def patches(volume: Volume, network: networks.Network, course: SpineRoi, *, follow: bool) -> int:
     totals: list[int] = []
     inference.segment(
         volume,
@@ -104,7 +104,7 @@ def patches(volume: Volume, network: networks.Network, course: Course, *, follow
 
 def test_a_bent_spine_takes_fewer_patches_than_its_box(load: Load) -> None:
     volume, network = scan("whole", "scoliotic"), load(297)
-    course = inference.localise(volume, load(298), unheard)
+    course = inference.localise(volume, load(298), ignore_progress)
     assert course is not None
     assert patches(volume, network, course, follow=True) <= 0.8 * patches(volume, network, course, follow=False)
 

@@ -18,10 +18,10 @@ from openscans import networks
 from openscans.errors import Cancelled
 from openscans.networks import Network
 from openscans.networks.plans import Plan
-from openscans.progress import unheard
+from openscans.progress import ignore_progress
 from openscans.segmentation import sliding_window
 from openscans.segmentation.blending import gaussian
-from openscans.types import EngineOptions
+from openscans.types import InferenceOptions
 from phantom import drawing, grid, spine
 from tests import small_networks
 
@@ -74,7 +74,10 @@ def all_at_once(image: Float32, network: networks.Network, step: float) -> Float
 @pytest.mark.parametrize("patch", [16, 80, 112, 128])
 def test_patches_start_where_nnunets_do(patch: int, step: float) -> None:
     for size in range(patch, 5 * patch, 3):
-        assert sliding_window.starts(size, patch, step) == compute_steps_for_sliding_window((size,), (patch,), step)[0]
+        assert (
+            sliding_window.patch_starts(size, patch, step)
+            == compute_steps_for_sliding_window((size,), (patch,), step)[0]
+        )
 
 
 @pytest.mark.parametrize(
@@ -91,7 +94,7 @@ def test_a_patch_is_weighted_as_by_nnunet(patch_zyx: Shape) -> None:
 @pytest.mark.parametrize("step", [0.5, 0.8])
 def test_labels_are_those_of_the_whole_image_at_once(plan: Plan, shape_zyx: Shape, step: float) -> None:
     image = image_of(shape_zyx)
-    found = sliding_window.predict(image, Ramps(plan), step=step, report=unheard)
+    found = sliding_window.predict(image, Ramps(plan), step=step, report=ignore_progress)
     expected = all_at_once(image, Ramps(plan), step)
     assert found.labels.shape == found.probabilities.shape == shape_zyx
     assert np.mean(found.labels == expected.argmax(axis=0)) >= 0.999
@@ -109,7 +112,7 @@ def test_an_image_smaller_than_the_patch_lies_in_its_middle(plan: Plan) -> None:
             seen.append(patch.copy())
             return super().logits(patch)
 
-    sliding_window.predict(np.ones((11, 64, 61), np.float32), Looking(plan), step=0.5, report=unheard)
+    sliding_window.predict(np.ones((11, 64, 61), np.float32), Looking(plan), step=0.5, report=ignore_progress)
     assert len(seen) == 1
     # 5 planes and 3 columns are missing: the odd one goes behind, as nnU-Net's pad_nd_image puts it.
     np.testing.assert_array_equal(np.argwhere(seen[0]).min(axis=0), [2, 0, 1])
@@ -135,7 +138,7 @@ def test_asking_to_stop_stops_between_patches(plan: Plan, shape_zyx: Shape) -> N
 def peak_beyond_outputs_bytes(plan: Plan, planes: int) -> int:
     image = image_of((planes, 64, 96))
     tracemalloc.start()
-    found = sliding_window.predict(image, Ramps(plan), step=0.8, report=unheard)
+    found = sliding_window.predict(image, Ramps(plan), step=0.8, report=ignore_progress)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return peak - found.labels.nbytes - found.probabilities.nbytes
@@ -155,7 +158,7 @@ def test_labels_are_those_of_nnunets_predictor(
     tmp_path: Path, spec: small_networks.specs.NetworkSpec, step: float
 ) -> None:
     folder = small_networks.write(tmp_path, spec)
-    network = networks.load(folder, device="cpu", options=EngineOptions(None, "float32", tmp_path / "compiled"))
+    network = networks.load(folder, device="cpu", options=InferenceOptions(None, "float32", tmp_path / "compiled"))
     body = spine.describe(1, spine.LEVELS[8:12])
     _, affine = grid.axial(body, [3, 3, 3])
     voxels, _ = drawing.render(body, (25, 66, 77), affine)
@@ -169,7 +172,7 @@ def test_labels_are_those_of_nnunets_predictor(
     )
     predictor.initialize_from_trained_model_folder(str(folder), (0,))
     theirs = predictor.predict_sliding_window_return_logits(torch.from_numpy(image)[None]).numpy()
-    ours = sliding_window.predict(image, network, step=step, report=unheard).labels
+    ours = sliding_window.predict(image, network, step=step, report=ignore_progress).labels
     assert len(np.unique(ours)) > 5
     # Not theirs.argmax: nnU-Net sums in float16, in which several classes of a random network often come out equal.
     assert np.mean(np.take_along_axis(theirs, ours[None].astype(int), 0)[0] == theirs.max(0)) >= 0.999

@@ -93,7 +93,7 @@ def test_an_empty_label_map_has_no_vertebrae_and_no_extent() -> None:
     empty = label_map(drawn())
     assert measured(empty) == []
     assert vertebrae.extent(empty) is None
-    assert [notice.code for notice in vertebrae.doubts([])] == ["no_vertebrae"]
+    assert [notice.code for notice in vertebrae.plausibility_warnings([])] == ["no_vertebrae"]
 
 
 def test_the_extent_holds_every_vertebra_and_nothing_else() -> None:
@@ -107,10 +107,10 @@ def test_the_extent_holds_every_vertebra_and_nothing_else() -> None:
 
 def test_a_speck_is_left_out_and_named() -> None:
     labels = drawn((1, slice(2, 8), slice(2, 8), slice(2, 8)), (2, slice(15, 17), slice(15, 17), slice(15, 17)))
-    kept, notices = vertebrae.without_fragments(measured(label_map(labels)))
+    kept, warnings = vertebrae.drop_fragments(measured(label_map(labels)))
     assert [vertebra.label for vertebra in kept] == ["L5"]
-    assert [notice.code for notice in notices] == ["fragments_ignored"]
-    assert "L4" in notices[0].message
+    assert [notice.code for notice in warnings] == ["fragments_ignored"]
+    assert "L4" in warnings[0].message
 
 
 def placed(label: str, z_mm: float, *, truncated: bool = False) -> Vertebra:
@@ -119,7 +119,7 @@ def placed(label: str, z_mm: float, *, truncated: bool = False) -> Vertebra:
 
 
 def codes(*found: Vertebra) -> list[str]:
-    return [notice.code for notice in vertebrae.doubts(found)]
+    return [notice.code for notice in vertebrae.plausibility_warnings(found)]
 
 
 def test_a_plausible_row_raises_no_doubt() -> None:
@@ -128,7 +128,7 @@ def test_a_plausible_row_raises_no_doubt() -> None:
 
 def test_a_missing_level_between_two_found_ones_is_a_numbering_gap_that_names_it() -> None:
     found = [placed("T10", 60), placed("T12", 30), placed("L2", 0)]
-    [notice] = vertebrae.doubts(found)
+    [notice] = vertebrae.plausibility_warnings(found)
     assert notice.code == "numbering_gap"
     assert "T11, L1" in notice.message
 
@@ -143,20 +143,20 @@ def test_a_lower_vertebra_above_an_upper_one_is_out_of_order() -> None:
 
 
 def test_truncated_vertebrae_are_named_as_touching_the_border() -> None:
-    [notice] = vertebrae.doubts([placed("T11", 60, truncated=True), placed("T12", 30)])
+    [notice] = vertebrae.plausibility_warnings([placed("T11", 60, truncated=True), placed("T12", 30)])
     assert notice.code == "touching_border"
     assert "T11" in notice.message
 
 
 def test_single_vertebrae_are_told_from_other_structures_by_their_names() -> None:
     labels = {0: "background", 1: "sacrum", 2: "vertebrae_S1", 3: "vertebrae_L5", 4: "vertebrae", 5: "rib_left_1"}
-    assert vertebrae.names_of(labels) == {2: "S1", 3: "L5"}
+    assert vertebrae.vertebra_names(labels) == {2: "S1", 3: "L5"}
 
 
 @pytest.mark.parametrize("number", range(26, 51))
 def test_every_vertebra_of_totalsegmentator_s_class_map_is_known(number: int) -> None:
     name = class_map["total"][number]
-    assert vertebrae.names_of({number: name}) == {number: name.removeprefix("vertebrae_")}
+    assert vertebrae.vertebra_names({number: name}) == {number: name.removeprefix("vertebrae_")}
 
 
 @pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="the reference segmentations are not here")
@@ -168,7 +168,7 @@ def test_reference_segmentations_measure_as_totalsegmentator_s_statistics(refere
     statistics_module = pytest.importorskip("totalsegmentator.statistics", exc_type=ImportError)
     image = nib.load(SHARED_DATA / reference)
     segmentation = np.asanyarray(image.dataobj).astype(np.uint8)
-    names = vertebrae.names_of(class_map["total"])
+    names = vertebrae.vertebra_names(class_map["total"])
     labels = np.ascontiguousarray(segmentation.T)
     found = vertebrae.LabelMap(labels, np.full(labels.shape, HALF), same_grid(labels.shape), names)
     theirs = statistics_module.get_basic_statistics(

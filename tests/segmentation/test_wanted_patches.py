@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from openscans import networks
 from openscans.networks import Network
 from openscans.networks.plans import Plan
-from openscans.progress import unheard
+from openscans.progress import ignore_progress
 from openscans.segmentation import sliding_window
 from tests import small_networks
 
@@ -49,24 +49,26 @@ def image() -> NDArray[np.float32]:
     return np.random.default_rng(0).standard_normal(SHAPE_ZYX, np.float32)
 
 
-def windows(rows: list[sliding_window.Row]) -> list[tuple[slice, ...]]:
+def windows(rows: list[sliding_window.PatchRow]) -> list[tuple[slice, ...]]:
     return [(slice(row.top, row.top + 16), slice(y, y + 64), slice(x, x + 64)) for row in rows for y, x in row.corners]
 
 
 @pytest.mark.parametrize("shape_zyx", [(16, 64, 64), (41, 100, 65), (100, 64, 200)])
 def test_where_all_is_wanted_the_patches_are_nnunets(shape_zyx: tuple[int, int, int]) -> None:
     everything = np.ones(shape_zyx, np.bool_)
-    grid = [sliding_window.starts(size, patch, 0.8) for size, patch in zip(shape_zyx, PATCH, strict=True)]
+    grid = [sliding_window.patch_starts(size, patch, 0.8) for size, patch in zip(shape_zyx, PATCH, strict=True)]
     for follow in (False, True):
-        rows = sliding_window.laid(everything, PATCH, 0.8, follow=follow)
+        rows = sliding_window.patch_layout(everything, PATCH, 0.8, follow=follow)
         assert [row.top for row in rows] == grid[0]
         assert {row.corners for row in rows} == {tuple((y, x) for y in grid[1] for x in grid[2])}
 
 
 def test_what_is_wanted_gets_the_labels_and_probabilities_of_the_whole_grid(network: Ramps) -> None:
     wanted = slanting()
-    whole = sliding_window.predict(image(), network, step=0.8, report=unheard)
-    part = sliding_window.predict(image(), network, step=0.8, report=unheard, wanted=sliding_window.Wanted(wanted))
+    whole = sliding_window.predict(image(), network, step=0.8, report=ignore_progress)
+    part = sliding_window.predict(
+        image(), network, step=0.8, report=ignore_progress, wanted=sliding_window.Wanted(wanted)
+    )
     np.testing.assert_array_equal(part.labels[wanted], whole.labels[wanted])
     np.testing.assert_array_equal(part.probabilities[wanted], whole.probabilities[wanted])
 
@@ -76,18 +78,18 @@ def test_patches_that_hold_nothing_wanted_are_not_computed(network: Ramps) -> No
     sliding_window.predict(
         image(), network, step=0.8, report=lambda *told: heard.append(told), wanted=sliding_window.Wanted(slanting())
     )
-    total = len(windows(sliding_window.laid(slanting(), PATCH, 0.8, follow=False)))
+    total = len(windows(sliding_window.patch_layout(slanting(), PATCH, 0.8, follow=False)))
     assert heard == [(done, total) for done in range(total + 1)]
-    assert total < len(windows(sliding_window.laid(np.ones(SHAPE_ZYX, np.bool_), PATCH, 0.8, follow=False))) / 2
+    assert total < len(windows(sliding_window.patch_layout(np.ones(SHAPE_ZYX, np.bool_), PATCH, 0.8, follow=False))) / 2
 
 
 def test_where_no_patch_lies_the_label_is_background(network: Ramps) -> None:
     wanted = slanting()
     found = sliding_window.predict(
-        image(), network, step=0.8, report=unheard, wanted=sliding_window.Wanted(wanted, follow=True)
+        image(), network, step=0.8, report=ignore_progress, wanted=sliding_window.Wanted(wanted, follow=True)
     )
     outside = np.ones(SHAPE_ZYX, np.bool_)
-    for window in windows(sliding_window.laid(wanted, PATCH, 0.8, follow=True)):
+    for window in windows(sliding_window.patch_layout(wanted, PATCH, 0.8, follow=True)):
         outside[window] = False
     assert outside.any()
     assert not found.labels[outside].any()
@@ -97,19 +99,19 @@ def test_where_no_patch_lies_the_label_is_background(network: Ramps) -> None:
 def test_a_row_of_patches_that_falls_into_a_gap_is_left_out(network: Ramps) -> None:
     wanted = np.zeros((98, 64, 64), np.bool_)
     wanted[27:58] = wanted[76:88] = True
-    rows = sliding_window.laid(wanted, PATCH, 0.5, follow=True)
+    rows = sliding_window.patch_layout(wanted, PATCH, 0.5, follow=True)
     assert [row.top for row in rows] == [25, 32, 39, 46, 53, 67, 74]
     values = np.random.default_rng(0).standard_normal(wanted.shape, np.float32)
     found = sliding_window.predict(
-        values, network, step=0.5, report=unheard, wanted=sliding_window.Wanted(wanted, follow=True)
+        values, network, step=0.5, report=ignore_progress, wanted=sliding_window.Wanted(wanted, follow=True)
     )
     assert found.labels[wanted].mean() > 1
 
 
 def test_patches_that_follow_are_fewer_and_cover_all_that_is_wanted() -> None:
     wanted = slanting()
-    along = windows(sliding_window.laid(wanted, PATCH, 0.8, follow=True))
-    assert len(along) < len(windows(sliding_window.laid(wanted, PATCH, 0.8, follow=False)))
+    along = windows(sliding_window.patch_layout(wanted, PATCH, 0.8, follow=True))
+    assert len(along) < len(windows(sliding_window.patch_layout(wanted, PATCH, 0.8, follow=False)))
     for window in along:
         wanted[window] = False
     assert not wanted.any()
@@ -126,6 +128,8 @@ def test_nothing_wanted_is_background_without_a_patch(network: Ramps) -> None:
 def test_an_island_below_a_gap_is_labelled(network: Ramps) -> None:
     wanted = np.zeros(SHAPE_ZYX, np.bool_)
     wanted[2:5, 10:20, 10:20] = wanted[55:58, 100:110, 150:160] = True
-    whole = sliding_window.predict(image(), network, step=0.8, report=unheard)
-    part = sliding_window.predict(image(), network, step=0.8, report=unheard, wanted=sliding_window.Wanted(wanted))
+    whole = sliding_window.predict(image(), network, step=0.8, report=ignore_progress)
+    part = sliding_window.predict(
+        image(), network, step=0.8, report=ignore_progress, wanted=sliding_window.Wanted(wanted)
+    )
     np.testing.assert_array_equal(part.labels[wanted], whole.labels[wanted])

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from openscans import networks
 from openscans.networks import Network
 from openscans.networks.plans import Plan
-from openscans.progress import unheard
+from openscans.progress import ignore_progress
 from openscans.segmentation import blending, sliding_window
 from tests import small_networks
 
@@ -42,7 +42,7 @@ def test_sums_in_float16_give_the_same_labels_in_half_the_memory(plan: Plan) -> 
     float32_bytes = plan.architecture.heads * plan.patch_zyx[0] * image[0].size * 4
     assert float32_bytes > blending.LARGEST_FLOAT32_BYTES
     tracemalloc.start()
-    found = sliding_window.predict(image, Bands(plan), step=1.0, report=unheard)
+    found = sliding_window.predict(image, Bands(plan), step=1.0, report=ignore_progress)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 0.9 * float32_bytes

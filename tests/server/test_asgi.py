@@ -17,8 +17,8 @@ from starlette.types import Message, Scope
 from starlette.websockets import WebSocketDisconnect
 
 from config import Settings
-from main import assembled
-from openscans.server import Activity, access, create_app, error_responses
+from main import build_parts, build_state
+from openscans.server import access, create_app, error_responses
 from openscans.server.middleware import Limits
 from tests.live_server import eventually
 
@@ -28,8 +28,8 @@ OWN = "http://localhost"
 @pytest.fixture
 def app(tmp_path: Path) -> Iterator[FastAPI]:
     settings = Settings.from_env({"OPENSCANS_HOME": str(tmp_path), "OPENSCANS_TOKEN": "s3cret"})
-    parts = assembled(settings)
-    yield create_app(settings, parts.models, parts.jobs, activity=Activity(lambda: parts.worker.state))
+    parts = build_parts(settings)
+    yield create_app(build_state(settings, parts))
     parts.close()
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from openscans import volumes
 from openscans.errors import FolderTooLarge, InputNotFound
-from openscans.jobs.fingerprint import identity_of
+from openscans.jobs.fingerprint import take_fingerprint
 from openscans.system import folder_walk
 from openscans.system.folder_walk import FolderWalk
 from tests.live_server import LiveServer, live_server
@@ -78,7 +78,7 @@ def test_every_reader_ends_at_the_limit(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(folder_walk, "MOST_NAMES", 3)
     for number in range(4):
         (tmp_path / f"{number}.dcm").write_bytes(bytes(128) + b"DICM")
-    assert identity_of(tmp_path, None) is None
+    assert take_fingerprint(tmp_path, None) is None
     with pytest.raises(FolderTooLarge):
         volumes.modality_of(tmp_path)
 

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from openscans.system.parallel import share_out
+from openscans.system.parallel import parallel_for
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 7, 100])
@@ -15,7 +15,7 @@ def test_every_place_is_worked_on_once(count: int) -> None:
     def work(part: slice) -> None:
         times[part] += 1
 
-    share_out(work, count)
+    parallel_for(work, count)
     assert times.tolist() == [1] * count
 
 
@@ -25,7 +25,7 @@ def test_an_error_in_a_part_reaches_the_caller() -> None:
             raise ValueError("the last part")
 
     with pytest.raises(ValueError, match="the last part"):
-        share_out(work, 100)
+        parallel_for(work, 100)
 
 
 def test_parts_are_worked_on_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,5 +36,5 @@ def test_parts_are_worked_on_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -
         meeting.wait()
         met.append(part.start)
 
-    share_out(work, 4)
+    parallel_for(work, 4)
     assert sorted(met) == [0, 1, 2, 3]

@@ -49,10 +49,10 @@ def test_names_are_unique_and_cases_are_many() -> None:
 
 @cases(READ)
 def test_an_image_is_read_as_the_client_sees_it(case: Case, volume: Volume) -> None:
-    size, spacing = volume.client_size, volume.client_spacing_mm
+    size, spacing = volume.image_size, volume.image_spacing_mm
     assert (size.x, size.y, size.z) == case.expected.size
     assert (spacing.x, spacing.y, spacing.z) == pytest.approx(case.expected.spacing_mm, abs=1e-3)
-    assert sorted(notice.code for notice in volume.notices) == sorted(case.expected.warnings)
+    assert sorted(notice.code for notice in volume.warnings) == sorted(case.expected.warnings)
     assert len(volume.instances) in (0, size.z)
 
 
@@ -70,7 +70,7 @@ def test_a_position_told_to_the_client_is_where_its_own_headers_put_it(case: Cas
     for z, y, x in np.random.default_rng(3).integers(0, seen.shape, (30, 3)):
         if not seen[z, y, x]:
             continue
-        position = volume.client_point(Point(float(x), float(y), float(z)))
+        position = volume.image_point(Point(float(x), float(y), float(z)))
         place = by_the_headers(volume, position)
         if place is not None:
             np.testing.assert_allclose((volume.affine_lps @ (x, y, z, 1))[:3], place, atol=0.02)
@@ -88,10 +88,10 @@ def seen_by_the_client(volume: Volume) -> np.ndarray:
     inside = np.ones(volume.voxels.shape, bool)
     if volume.stored is None:
         return inside
-    size = volume.client_size
+    size = volume.image_size
     rows, columns = np.indices(inside.shape[1:])
     for z in range(len(inside)):
-        index = volume.client_point(Point(0.0, 0.0, float(z))).z
+        index = volume.image_point(Point(0.0, 0.0, float(z))).z
         for at in {int(index + 1e-6), min(int(np.ceil(index - 1e-6)), size.z - 1)}:
             x, y, _ = volume.stored.origins_xyz[at]
             inside[z] &= (rows > y - 1e-6) & (rows < y + size.y - 1 + 1e-6)
@@ -103,7 +103,7 @@ def by_the_headers(volume: Volume, position: Point) -> np.ndarray | None:
     """Where the DICOM headers of the slices around ``position`` put it, in mm; None for what has no such headers."""
     if not volume.instances:
         return None
-    below = min(int(position.z), volume.client_size.z - 2)
+    below = min(int(position.z), volume.image_size.z - 2)
     places = []
     for instance in volume.instances[below : below + 2]:
         header = pydicom.dcmread(instance.file, stop_before_pixels=True, force=True)

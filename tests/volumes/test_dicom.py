@@ -329,4 +329,4 @@ def test_asking_for_the_modality_stops_when_the_listener_says_so(tmp_path: Path)
 @pytest.mark.parametrize(("slices", "codes"), [(5, ["few_slices"]), (30, [])])
 def test_few_slices_are_noticed(tmp_path: Path, slices: int, codes: list[str]) -> None:
     write_dicom_series(tmp_path, some_voxels(shape_zyx=(slices, 8, 8)), axial_affine())
-    assert [notice.code for notice in volumes.read(tmp_path).notices] == codes
+    assert [notice.code for notice in volumes.read(tmp_path).warnings] == codes

@@ -48,14 +48,14 @@ def test_beside_another_series_it_does_not_matter(tmp_path: Path, style: DicomSt
     volume = volumes.read(tmp_path)
     assert len(volume.voxels) == 12
     # Before the series is named, nobody can tell which it belongs to.
-    assert [notice.code for notice in volume.notices] == (["missing_slices"] if before == PATIENT_TAG else [])
+    assert [notice.code for notice in volume.warnings] == (["missing_slices"] if before == PATIENT_TAG else [])
 
 
 def test_a_series_is_read_where_only_the_file_that_is_nested_cannot_tell_its_own(tmp_path: Path) -> None:
     insert(series(tmp_path)[-1], DEEP, before=PATIENT_TAG)
     volume = volumes.read(tmp_path)
     assert len(volume.voxels) == 11
-    assert [notice.code for notice in volume.notices] == ["missing_slices"]
+    assert [notice.code for notice in volume.warnings] == ["missing_slices"]
 
 
 @pytest.mark.parametrize("ends", ["with a length", "without"])
@@ -85,7 +85,7 @@ def test_what_stands_behind_the_pixels_is_not_read(tmp_path: Path, style: DicomS
         insert(file, signatures, before=end)
     volume = volumes.read(tmp_path)
     assert (volume.voxels == bad_files.some_voxels(slices=12)).all()
-    assert volume.notices == ()
+    assert volume.warnings == ()
 
 
 def test_usual_nesting_is_read(tmp_path: Path) -> None:

@@ -32,12 +32,12 @@ def volume(request: pytest.FixtureRequest, tmp_path: Path) -> Volume:
 
 def test_bounds_hold_every_stored_voxel_of_a_box(volume: Volume) -> None:
     random = np.random.default_rng(5)
-    size, shape = volume.client_size, volume.voxels.shape
+    size, shape = volume.image_size, volume.voxels.shape
     for _ in range(30):
         (z0, z1), (y0, y1), (x0, x1) = (sorted(random.integers(0, count, 2).tolist()) for count in shape)
-        box = volume.client_bounds(Bounds(Voxel(x0, y0, z0), Voxel(x1, y1, z1)))
+        box = volume.image_bounds(Bounds(Voxel(x0, y0, z0), Voxel(x1, y1, z1)))
         for z, y, x in random.integers((z0, y0, x0), (z1 + 1, y1 + 1, x1 + 1), (20, 3)):
-            at = volume.client_point(Point(float(x), float(y), float(z)))
+            at = volume.image_point(Point(float(x), float(y), float(z)))
             if 0 <= at.x <= size.x - 1 and 0 <= at.y <= size.y - 1:
                 assert box.min.x - 0.51 <= at.x <= box.max.x + 0.51
                 assert box.min.y - 0.51 <= at.y <= box.max.y + 0.51
@@ -46,14 +46,14 @@ def test_bounds_hold_every_stored_voxel_of_a_box(volume: Volume) -> None:
 
 def test_bounds_are_whole_voxels_of_the_stored_slices(volume: Volume) -> None:
     z, y, x = volume.voxels.shape
-    everything = volume.client_bounds(Bounds(Voxel(0, 0, 0), Voxel(x - 1, y - 1, z - 1)))
-    size = volume.client_size
+    everything = volume.image_bounds(Bounds(Voxel(0, 0, 0), Voxel(x - 1, y - 1, z - 1)))
+    size = volume.image_size
     assert everything == Bounds(Voxel(0, 0, 0), Voxel(size.x - 1, size.y - 1, size.z - 1))
 
 
 def test_a_point_on_a_slice_is_on_that_slice(volume: Volume) -> None:
     for index, (x, y, z) in enumerate(volume.stored.origins_xyz):
-        corner = volume.client_point(Point(x + 3, y + 5, z))
+        corner = volume.image_point(Point(x + 3, y + 5, z))
         assert (corner.x, corner.y, corner.z) == pytest.approx((3, 5, index))
 
 
@@ -61,8 +61,8 @@ def test_an_upright_even_stack_is_left_as_it_is(tmp_path: Path) -> None:
     series(tmp_path)
     volume = volumes.read(tmp_path)
     assert volume.stored is None
-    assert volume.client_point(Point(1.5, 2.5, 3.5)) == Point(1.5, 2.5, 3.5)
-    assert volume.client_size == Voxel(16, 14, 12)
+    assert volume.image_point(Point(1.5, 2.5, 3.5)) == Point(1.5, 2.5, 3.5)
+    assert volume.image_size == Voxel(16, 14, 12)
 
 
 def test_a_plane_that_lies_on_a_slice_is_that_slice(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_a_plane_that_lies_on_a_slice_is_that_slice(tmp_path: Path) -> None:
 def test_beyond_a_sheared_slice_there_is_air(tmp_path: Path) -> None:
     series(tmp_path, tilted(20))
     volume = volumes.read(tmp_path)
-    assert volume.voxels.shape[1] > volume.client_size.y
+    assert volume.voxels.shape[1] > volume.image_size.y
     assert set(np.unique(volume.voxels[volume.voxels < 0])) == {-1024}
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from openscans import volumes
 from openscans.errors import InputNotFound
-from openscans.jobs.fingerprint import identity_of
+from openscans.jobs.fingerprint import take_fingerprint
 from openscans.volumes import Volume
 from phantom.files import DicomStyle, write_dicom_series
 from tests import bad_files
@@ -41,7 +41,7 @@ def lead_nowhere(path: Path) -> None:
 
 
 def left_out(volume: Volume) -> list[str]:
-    return [notice.message for notice in volume.notices if notice.code == "slices_left_out"]
+    return [notice.message for notice in volume.warnings if notice.code == "slices_left_out"]
 
 
 @pytest.mark.parametrize("named", ["folder", "file"])
@@ -90,9 +90,9 @@ def test_a_link_to_a_folder_is_nothing_that_could_not_be_read(tmp_path: Path) ->
 
 def test_what_was_found_without_a_slice_is_not_kept_for_the_day_when_it_can_be_read(tmp_path: Path) -> None:
     series(tmp_path)
-    assert identity_of(tmp_path, None) is not None
+    assert take_fingerprint(tmp_path, None) is not None
     lead_nowhere(tmp_path / "slice")
-    assert identity_of(tmp_path, None) is None
+    assert take_fingerprint(tmp_path, None) is None
 
 
 @pytest.fixture

@@ -148,7 +148,7 @@ def test_what_another_living_process_is_busy_with_is_not_tidied_up(home: Path) -
     place = home / "models/totalsegmentator/vertebrae_mr" / f"{MR}.unpacking"
     place.mkdir(parents=True)
     models = offline(home)
-    with locks.held(home / f"models/totalsegmentator/locks/{MR}.lock", shared=False):
+    with locks.hold_lock(home / f"models/totalsegmentator/locks/{MR}.lock", shared=False):
         models.tidy()
         assert place.exists()
     models.tidy()

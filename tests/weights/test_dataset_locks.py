@@ -12,7 +12,7 @@ import pytest
 
 from openscans.errors import Cancelled, ModelInUse
 from openscans.system import locks
-from openscans.weights.dataset_locks import Claims
+from openscans.weights.dataset_locks import DatasetLocks
 from tests.live_server import ROOT
 
 HOLDING = """
@@ -25,8 +25,8 @@ with locks.held(pathlib.Path(sys.argv[1]), shared=sys.argv[2] == "shared") as fr
 
 
 @pytest.fixture
-def claims(tmp_path: Path) -> Claims:
-    return Claims(tmp_path)
+def claims(tmp_path: Path) -> DatasetLocks:
+    return DatasetLocks(tmp_path)
 
 
 @contextmanager
@@ -48,16 +48,16 @@ def give_up() -> None:
     raise Cancelled
 
 
-def test_what_another_process_changes_cannot_be_claimed(claims: Claims, tmp_path: Path) -> None:
+def test_what_another_process_changes_cannot_be_claimed(claims: DatasetLocks, tmp_path: Path) -> None:
     with held_elsewhere(tmp_path):
         assert claims.is_held("a")
-        with pytest.raises(ModelInUse, match="changed"), claims.at_once(["b", "a"]):
+        with pytest.raises(ModelInUse, match="changed"), claims.try_exclusive(["b", "a"]):
             pass
-        with claims.at_once(["b"]):
+        with claims.try_exclusive(["b"]):
             pass
 
 
-def test_the_claim_of_a_process_that_was_killed_is_free(claims: Claims, tmp_path: Path) -> None:
+def test_the_claim_of_a_process_that_was_killed_is_free(claims: DatasetLocks, tmp_path: Path) -> None:
     with held_elsewhere(tmp_path) as process, ThreadPoolExecutor(1) as pool:
         waiting = threading.Event()
         waited = pool.submit(claimed, claims, waiting)
@@ -67,35 +67,35 @@ def test_the_claim_of_a_process_that_was_killed_is_free(claims: Claims, tmp_path
     assert not claims.is_held("a")
 
 
-def claimed(claims: Claims, waiting: threading.Event) -> bool:
-    with claims.when_free("a", waiting.set):
+def claimed(claims: DatasetLocks, waiting: threading.Event) -> bool:
+    with claims.exclusive("a", waiting.set):
         return True
 
 
-def test_who_uses_shares_and_nobody_changes_meanwhile(claims: Claims, tmp_path: Path) -> None:
+def test_who_uses_shares_and_nobody_changes_meanwhile(claims: DatasetLocks, tmp_path: Path) -> None:
     with held_elsewhere(tmp_path, "shared"), claims.shared(["a"], give_up):
         assert not claims.is_held("a")
-        with pytest.raises(ModelInUse, match="detection"), claims.at_once(["a"]):
+        with pytest.raises(ModelInUse, match="detection"), claims.try_exclusive(["a"]):
             pass
 
 
-def test_who_waits_can_give_up(claims: Claims, tmp_path: Path) -> None:
+def test_who_waits_can_give_up(claims: DatasetLocks, tmp_path: Path) -> None:
     with held_elsewhere(tmp_path):
-        with pytest.raises(Cancelled), claims.when_free("a", give_up):
+        with pytest.raises(Cancelled), claims.exclusive("a", give_up):
             pass
         with pytest.raises(Cancelled), claims.shared(["a"], give_up):
             pass
 
 
-def test_a_claim_that_failed_for_one_keeps_none_of_the_others(claims: Claims) -> None:
-    with claims.at_once(["b"]):
-        with pytest.raises(ModelInUse), claims.at_once(["a", "b"]):
+def test_a_claim_that_failed_for_one_keeps_none_of_the_others(claims: DatasetLocks) -> None:
+    with claims.try_exclusive(["b"]):
+        with pytest.raises(ModelInUse), claims.try_exclusive(["a", "b"]):
             pass
-        with claims.at_once(["a"]):
+        with claims.try_exclusive(["a"]):
             pass
 
 
-def test_to_ask_whether_it_is_held_stands_in_nobodys_way(claims: Claims) -> None:
+def test_to_ask_whether_it_is_held_stands_in_nobodys_way(claims: DatasetLocks) -> None:
     over = threading.Event()
 
     def ask() -> None:
@@ -106,14 +106,14 @@ def test_to_ask_whether_it_is_held_stands_in_nobodys_way(claims: Claims) -> None
         asking = [pool.submit(ask) for _ in range(2)]
         try:
             for _ in range(100):
-                with claims.at_once(["a"]):
+                with claims.try_exclusive(["a"]):
                     pass
         finally:
             over.set()
         assert [asked.result() for asked in asking] == [None, None]
 
 
-def test_to_ask_makes_no_file(claims: Claims, tmp_path: Path) -> None:
+def test_to_ask_makes_no_file(claims: DatasetLocks, tmp_path: Path) -> None:
     assert not claims.is_held("a")
     assert list(tmp_path.iterdir()) == []
 
@@ -122,5 +122,5 @@ def test_what_is_read_only_is_used_without_a_lock(tmp_path: Path) -> None:
     not_a_folder = Path("/proc/locks-of-a-test")
     if not Path("/proc").is_dir():
         pytest.skip("there is no read-only file system at /proc")
-    with pytest.raises(OSError, match="locks-of-a-test"), locks.held(not_a_folder / "a.lock", shared=False):
+    with pytest.raises(OSError, match="locks-of-a-test"), locks.hold_lock(not_a_folder / "a.lock", shared=False):
         pass

@@ -11,14 +11,14 @@ import pytest
 from openscans.errors import DownloadFailed
 from openscans.progress import Report
 from openscans.weights import download
-from openscans.weights.retry_policy import Patience
+from openscans.weights.retry_policy import RetryPolicy
 from tests.release_server import PIECE_BYTES, Fault, ReleaseServer
 
 CONTENT = random.Random(7).randbytes(200_000)
 CUT = 81_920
 """A multiple of the pieces that the server sends."""
 
-BRISK = Patience(stall_s=0.5, first_pause_s=0.01)
+BRISK = RetryPolicy(stall_s=0.5, first_pause_s=0.01)
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def target(tmp_path: Path) -> Path:
     return tmp_path / "home" / "a.zip"
 
 
-def fetched(server: ReleaseServer, target: Path, report: Report = lambda done, total: None) -> download.Fetched:
+def fetched(server: ReleaseServer, target: Path, report: Report = lambda done, total: None) -> download.DownloadedFile:
     return download.fetch([f"{server.url}/a.zip"], target, report=report, patience=BRISK)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from openscans.errors import Cancelled, DownloadFailed
 from openscans.weights import download
-from openscans.weights.retry_policy import Patience, asked_pause_s
+from openscans.weights.retry_policy import RetryPolicy, parse_retry_after
 from tests.gatekeepers import certified, refusing_proxy
 from tests.release_server import PIECE_BYTES, Fault, ReleaseServer
 
@@ -20,7 +20,7 @@ CONTENT = random.Random(8).randbytes(200_000)
 CUT = 81_920
 """A multiple of the pieces that the server sends."""
 
-BRISK = Patience(stall_s=0.5, first_pause_s=0.01)
+BRISK = RetryPolicy(stall_s=0.5, first_pause_s=0.01)
 ASKED = BRISK.retries + 1
 
 CAN_CERTIFY = shutil.which("openssl") is not None
@@ -40,7 +40,7 @@ def target(tmp_path: Path) -> Path:
     return tmp_path / "home" / "a.zip"
 
 
-def fetched(server: ReleaseServer, target: Path, patience: Patience = BRISK) -> bytes:
+def fetched(server: ReleaseServer, target: Path, patience: RetryPolicy = BRISK) -> bytes:
     return download.fetch([f"{server.url}/a.zip"], target, patience=patience).path.read_bytes()
 
 
@@ -63,7 +63,7 @@ def test_a_slow_line_is_no_silent_one(server: ReleaseServer, target: Path) -> No
     gap_s = 0.03
     (server.folder / "a.zip").write_bytes(CONTENT[: 40 * PIECE_BYTES])
     server.always = Fault(gap_s=gap_s)
-    impatient = Patience(stall_s=20 * gap_s)
+    impatient = RetryPolicy(stall_s=20 * gap_s)
     assert fetched(server, target, impatient) == CONTENT[: 40 * PIECE_BYTES]
     assert len(server.requests) == 1
 
@@ -84,7 +84,7 @@ def test_a_server_that_stays_busy_is_given_up(server: ReleaseServer, target: Pat
 def test_pauses_grow(server: ReleaseServer, target: Path) -> None:
     server.always = Fault(status=500)
     with pytest.raises(DownloadFailed):
-        fetched(server, target, Patience(first_pause_s=0.05, retries=3))
+        fetched(server, target, RetryPolicy(first_pause_s=0.05, retries=3))
     times_s = [sent.at_s for sent in server.requests]
     assert times_s[3] - times_s[2] >= 0.1
     assert times_s[1] - times_s[0] >= 0.025
@@ -100,7 +100,7 @@ def test_a_server_is_given_the_seconds_that_it_asks_for(server: ReleaseServer, t
 def test_a_server_is_given_the_time_until_the_date_that_it_names(server: ReleaseServer, target: Path) -> None:
     until = {"Retry-After": formatdate(time.time() + 3600, usegmt=True)}
     server.faults.append(Fault(status=503, headers=until))
-    assert fetched(server, target, Patience(first_pause_s=0.01, longest_asked_s=0.5)) == CONTENT
+    assert fetched(server, target, RetryPolicy(first_pause_s=0.01, longest_asked_s=0.5)) == CONTENT
     assert 0.5 <= server.requests[1].at_s - server.requests[0].at_s < 10
 
 
@@ -116,11 +116,11 @@ def test_a_server_is_given_the_time_until_the_date_that_it_names(server: Release
     ],
 )
 def test_what_a_server_asks_for_is_counted_by_its_own_clock(retry_after: str, pause_s: float) -> None:
-    assert asked_pause_s(retry_after, "Wed, 01 Jan 2025 00:00:00 GMT") == pause_s
+    assert parse_retry_after(retry_after, "Wed, 01 Jan 2025 00:00:00 GMT") == pause_s
 
 
 def test_pauses_double_up_to_the_longest_and_are_spread() -> None:
-    patience = Patience(first_pause_s=1, longest_pause_s=8)
+    patience = RetryPolicy(first_pause_s=1, longest_pause_s=8)
     for failures, doubled_s in enumerate((1, 2, 4, 8, 8), start=1):
         pauses_s = {patience.pause_s(failures, 0) for _ in range(100)}
         assert doubled_s / 2 <= min(pauses_s) < max(pauses_s) <= doubled_s
@@ -234,5 +234,5 @@ def test_who_stops_is_heard_during_a_pause(server: ReleaseServer, target: Path) 
 def _seconds_until_cancelled(server: ReleaseServer, target: Path, report: Callable[[int, int], None]) -> float:
     started_s = time.monotonic()
     with pytest.raises(Cancelled):
-        download.fetch([f"{server.url}/a.zip"], target, report=report, patience=Patience(first_pause_s=30))
+        download.fetch([f"{server.url}/a.zip"], target, report=report, patience=RetryPolicy(first_pause_s=30))
     return time.monotonic() - started_s

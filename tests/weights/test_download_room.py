@@ -14,14 +14,14 @@ import pytest
 from openscans.errors import DiskFull
 from openscans.system import disk
 from openscans.weights import download
-from openscans.weights.retry_policy import Patience
+from openscans.weights.retry_policy import RetryPolicy
 from tests.live_server import eventually
 from tests.release_server import PIECE_BYTES, Fault, ReleaseServer
 
 CONTENT = random.Random(9).randbytes(3 * download.LOOK_EVERY_BYTES)
 CUT = 1_000 * PIECE_BYTES
 DISK_BYTES = disk.RESERVE_BYTES + len(CONTENT) + 2_000_000
-BRISK = Patience(stall_s=10, first_pause_s=0.01)
+BRISK = RetryPolicy(stall_s=10, first_pause_s=0.01)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from openscans.errors import DownloadFailed
 from openscans.weights.catalogue import TOTAL_3_MM, TOTAL_6_MM, VERTEBRAE, Dataset
-from openscans.weights.download_task import SPEED_WINDOW_S, TELL_EVERY_S, Download, DownloadSnapshot, Speedometer
+from openscans.weights.download_task import SPEED_WINDOW_S, TELL_EVERY_S, DownloadSnapshot, DownloadTask, Speedometer
 from tests.model_homes import followed
 
 ALL = (TOTAL_6_MM, TOTAL_3_MM, VERTEBRAE)
@@ -19,13 +19,13 @@ def told(*reports: tuple[Dataset, str, int, int]) -> list[DownloadSnapshot]:
     """What stands after each report, when there is time enough between them to tell."""
     states = []
 
-    def work(download: Download) -> None:
+    def work(download: DownloadTask) -> None:
         for report in reports:
             download.report(*report)
             states.append(download.snapshot())
             time.sleep(TELL_EVERY_S)
 
-    download = Download(ALL, work)
+    download = DownloadTask(ALL, work)
     download.start()
     followed(download)
     return states
@@ -102,14 +102,14 @@ def test_verifying_and_unpacking_move_the_bar_too() -> None:
 def test_a_fast_line_is_told_of_five_times_a_second() -> None:
     lasted_s = 3 * TELL_EVERY_S
 
-    def work(download: Download) -> None:
+    def work(download: DownloadTask) -> None:
         end_s = time.monotonic() + lasted_s
         for done in itertools.count(1):
             download.report(TOTAL_6_MM, "downloading", done, TOTAL_6_MM.zip_bytes)
             if time.monotonic() > end_s:
                 return
 
-    download = Download(ALL, work)
+    download = DownloadTask(ALL, work)
     download.start()
     started_s = time.monotonic()
     states = followed(download)
@@ -118,10 +118,10 @@ def test_a_fast_line_is_told_of_five_times_a_second() -> None:
 
 
 def test_after_the_last_state_there_is_no_other() -> None:
-    def work(download: Download) -> None:
+    def work(download: DownloadTask) -> None:
         raise DownloadFailed("Nobody answers.")
 
-    download = Download(ALL, work)
+    download = DownloadTask(ALL, work)
     download.start()
     assert followed(download)[-1].status == "error"
     assert download.cancel() is False

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from model_manager import Models
-from openscans.weights.releases import Arrivals
-from openscans.weights.retry_policy import Patience
+from openscans.weights.releases import Installer
+from openscans.weights.retry_policy import RetryPolicy
 from tests.model_homes import files_below, followed, last
 from tests.release_server import CHECKPOINT_BYTES, Fault, ReleaseServer, release_zip, write_release
 
-BRISK = Patience(stall_s=0.5, first_pause_s=0.01)
+BRISK = RetryPolicy(stall_s=0.5, first_pause_s=0.01)
 CUT = CHECKPOINT_BYTES // 2
 
 
@@ -27,8 +27,8 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
-def models_from(home: Path, server: ReleaseServer, patience: Patience) -> Models:
-    return Models(home, Arrivals((server.url,), offline=False, strict_digests=False, patience=patience))
+def models_from(home: Path, server: ReleaseServer, patience: RetryPolicy) -> Models:
+    return Models(home, Installer((server.url,), offline=False, strict_digests=False, patience=patience))
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_nothing_told_falls_across_cuts_stalls_and_a_changed_file(models: Models
 
 
 def test_after_a_cancel_a_new_download_need_not_wait_for_the_silent_server(home: Path, server: ReleaseServer) -> None:
-    models = models_from(home, server, Patience(stall_s=60))
+    models = models_from(home, server, RetryPolicy(stall_s=60))
     server.faults.append(Fault(stall_after=CUT))
     models.download("vertebrae_mr")
     assert server.stalled.wait(10)

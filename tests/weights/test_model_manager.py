@@ -21,7 +21,7 @@ from openscans.errors import (
     UnknownTask,
     UnusableImport,
 )
-from openscans.weights.releases import Arrivals
+from openscans.weights.releases import Installer
 from tests.live_server import live_server
 from tests.model_homes import CHECKPOINT, MR, files_below, followed, last, offline, online
 from tests.release_server import (
@@ -198,7 +198,7 @@ def test_a_file_that_the_server_lacks_is_named(models: Models, server: ReleaseSe
 
 
 def test_offline_opens_no_connection(home: Path, server: ReleaseServer) -> None:
-    models = Models(home, Arrivals((server.url,), offline=True, strict_digests=False))
+    models = Models(home, Installer((server.url,), offline=True, strict_digests=False))
     failed = last(models.download("vertebrae_mr"))
     assert (failed.status, failed.code) == ("error", "model_missing")
     with pytest.raises(ModelMissing):
