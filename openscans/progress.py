@@ -1,11 +1,10 @@
 """How long work says how far it is, without knowing who listens or how it is stopped; and such work as state to read.
 
-Rules for threads. `LongTask._changed` guards the snapshot and the listeners; it is never held while a listener is called
-or while the work does anything. The first last state wins; what comes after it is dropped.
+Rules for threads. `LongTask._changed` guards the snapshot and the listeners; it is never held while a listener is
+called or while the work does anything. The first last state wins; what comes after it is dropped.
 """
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace

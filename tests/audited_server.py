@@ -1,7 +1,8 @@
 """The real server under an audit hook, as another program would watch it from inside; the product knows nothing of it.
 
 With AUDIT_DIE="EVENT END" it is killed at the first EVENT (open, os.rename, os.remove …) that has an argument which
-ends so, before that step is done. With AUDIT_CONNECTIONS=FILE it writes down every address that it, or a process of
+ends so, before that step is done. With AUDIT_PIPE=NAME a pipe takes the place of a file of that name just before it
+is opened. With AUDIT_CONNECTIONS=FILE it writes down every address that it, or a process of
 its, wants to reach. Takes the same flags and environment as main.py.
 """
 
@@ -10,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 Hook = Callable[[str, tuple[Any, ...]], None]
@@ -27,6 +29,15 @@ def dying(at: str) -> Hook:
     return hook
 
 
+def piping(name: str) -> Hook:
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open" and (path := Path(str(arguments[0]))).name == name and path.is_file():
+            path.unlink()
+            os.mkfifo(path)
+
+    return hook
+
+
 def writing_down(path: str) -> Hook:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
@@ -40,6 +51,8 @@ def writing_down(path: str) -> Hook:
 # Not only in the server: its worker imports this file too.
 if "AUDIT_DIE" in os.environ:
     sys.addaudithook(dying(os.environ["AUDIT_DIE"]))
+if "AUDIT_PIPE" in os.environ:
+    sys.addaudithook(piping(os.environ["AUDIT_PIPE"]))
 if "AUDIT_CONNECTIONS" in os.environ:
     sys.addaudithook(writing_down(os.environ["AUDIT_CONNECTIONS"]))
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from openscans.errors import FolderTooLarge
 from openscans.progress import Report, ignore_progress
 from openscans.system.folder_walk import FolderWalk, is_file
+from openscans.system.regular_files import open_regular
 
 HEAD_BYTES = 4096
 """A DICOM file's own SOPInstanceUID stands within the first 500 bytes, and its slice's place soon after."""
@@ -121,7 +122,7 @@ def _fingerprint(
 def _describe(stamp: FileStat, report: Report, *, whole: bool) -> str:
     """One file in a line: its size, its time, and the digest of its beginning, or of all of it."""
     report(0, 1)
-    with open(stamp.path, "rb", buffering=0) as file:  # noqa: PTH123 - the path is text
+    with open_regular(stamp.path, buffering=0) as file:
         digest = hashlib.sha256(b"" if whole else file.read(HEAD_BYTES))
         while whole and (piece := file.read(PIECE_BYTES)):
             digest.update(piece)
@@ -130,7 +131,7 @@ def _describe(stamp: FileStat, report: Report, *, whole: bool) -> str:
 
 
 def _is_dicom(file: Path) -> bool:
-    with file.open("rb") as stream:
+    with open_regular(file) as stream:
         return stream.read(DICOM_MAGIC_AT + len(DICOM_MAGIC)).endswith(DICOM_MAGIC)
 
 

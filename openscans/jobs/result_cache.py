@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 
 from openscans.jobs.fingerprint import Fingerprint, take_fingerprint
 from openscans.progress import Report, ignore_progress
+from openscans.system.regular_files import open_regular
 from openscans.types import Detection, ImageFacts, ResultWarning, Vertebra
 
 RESULT_VERSION = "5"
@@ -168,12 +169,12 @@ def _passage(uid: bytes, files: Sequence[str]) -> UidLocation | None:
 
 
 def _start(uid: bytes, file: str) -> int:
-    with Path(file).open("rb", buffering=0) as stream:
+    with open_regular(file, buffering=0) as stream:
         return stream.read(SEARCHED_BYTES).find(uid)
 
 
 def _read(file: str, passage: UidLocation) -> str:
-    with Path(file).open("rb", buffering=0) as stream:
+    with open_regular(file, buffering=0) as stream:
         stream.seek(passage.start)
         return _uid(stream.read(passage.length))
 

@@ -8,6 +8,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from openscans.errors import CorruptFile
 from openscans.system import memory
+from openscans.system.regular_files import open_regular
 
 BEGINNING_BYTES = 1024
 """The meta header, which is never packed and names the transfer syntax, is a fraction of this."""
@@ -25,7 +26,7 @@ COPIES = 2
 
 def check_deflated(file: Path) -> None:
     """Raises CorruptFile where ``file`` is deflated and would unpack beyond reason, OutOfMemory beyond what is free."""
-    with file.open("rb") as stream:
+    with open_regular(file) as stream:
         beginning = stream.read(BEGINNING_BYTES)
         if DeflatedExplicitVRLittleEndian.encode() not in beginning:
             return

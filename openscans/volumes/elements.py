@@ -14,6 +14,7 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_partial
 from pydicom.tag import BaseTag, Tag
 
+from openscans.system.regular_files import open_regular
 from openscans.volumes.deflated import check_deflated
 
 BITS = ("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
@@ -112,7 +113,7 @@ class _Stop:
 def elements_of(file: Path) -> Elements:
     """What ``file`` has of `NEEDED`. Raises InvalidDicomError where it is no DICOM, else what BROKEN_HEADER lists."""
     check_deflated(file)
-    with file.open("rb") as stream:
+    with open_regular(file) as stream:
         try:
             dataset = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=NEEDED)
         except InvalidDicomError:
@@ -159,7 +160,7 @@ def elements_before_nest(file: Path) -> Elements:
 
 
 def _read_until(stop: _Stop, file: Path) -> Dataset:
-    with file.open("rb") as stream:
+    with open_regular(file) as stream:
         return read_partial(stream, stop, force=True, specific_tags=NEEDED)
 
 
@@ -181,6 +182,6 @@ def _values_of(dataset: Dataset, tags: Iterable[BaseTag]) -> dict[str, Any]:
 
 def begins_like_dicom(file: Path) -> bool:
     """True for the usual preamble, and for files that lack it and begin with their first element."""
-    with file.open("rb") as stream:
+    with open_regular(file) as stream:
         start = stream.read(132)
     return start[128:] == b"DICM" or (start[:2] in FIRST_GROUPS and len(start) == 132)

@@ -9,6 +9,7 @@ import numpy as np
 from openscans.errors import CorruptFile, SeveralVolumes, TooFewSlices, UnsupportedFile
 from openscans.progress import Report
 from openscans.system import memory
+from openscans.system.regular_files import open_regular
 from openscans.volumes.values import narrow
 from openscans.volumes.volume import FEWEST_SLICES, Extent, Foresee, Volume, accept_any, slice_count_warnings
 
@@ -31,6 +32,7 @@ def read_itk(file: Path, report: Report, foresee: Foresee = accept_any) -> Volum
             hint="Install SimpleITK, or save the image as NIfTI.",
         ) from error
     report(0, 1)
+    _check_regular(file)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(file))
     try:
@@ -42,6 +44,14 @@ def read_itk(file: Path, report: Report, foresee: Foresee = accept_any) -> Volum
         raise CorruptFile(f"The {file.suffix} file is incomplete or damaged.") from error
     report(1, 1)
     return Volume(voxels=voxels, affine_lps=extent.affine_lps, warnings=slice_count_warnings(min(extent.shape_zyx)))
+
+
+def _check_regular(file: Path) -> None:
+    """SimpleITK opens by name, whatever lies there. Raises CorruptFile."""
+    try:
+        open_regular(file).close()
+    except OSError as error:
+        raise CorruptFile(f"The {file.suffix} file cannot be opened.") from error
 
 
 def _extent(reader: Any) -> Extent:  # noqa: ANN401 - SimpleITK has no types

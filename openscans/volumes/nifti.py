@@ -4,6 +4,9 @@ import gzip
 import itertools
 import math
 import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from openscans.errors import (
 )
 from openscans.progress import Report
 from openscans.system import memory
+from openscans.system.regular_files import open_regular
 from openscans.types import ResultWarning
 from openscans.volumes.values import KINDS, Rescale, Voxels, allocate, narrow, widen
 from openscans.volumes.volume import FEWEST_SLICES, Extent, Foresee, Volume, accept_any, slice_count_warnings
@@ -31,7 +35,17 @@ LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 MAGIC = (b"n+1\0", b"ni1\0", b"n+2\0", b"ni2\0")
 HEADER_BYTES, LONGEST_HEADER = 352, 540
-SUFFIXES = (".nii", ".nii.gz", ".hdr", ".hdr.gz")
+PAIR_SUFFIXES = (".hdr", ".hdr.gz")
+SUFFIXES = (".nii", ".nii.gz", *PAIR_SUFFIXES)
+
+IMAGES = {
+    (False, False): nib.Nifti1Image,
+    (False, True): nib.Nifti2Image,
+    (True, False): nib.Nifti1Pair,
+    (True, True): nib.Nifti2Pair,
+}
+"""nibabel's classes: for a header with the voxels in a file beside it or not, of the second version or not."""
+
 GZIP_MAGIC = b"\x1f\x8b"
 
 LARGEST_OFFSET_BYTES = 2**24
@@ -58,26 +72,44 @@ BROKEN_FILE = (HeaderDataError, ImageFileError, EOFError, OSError, ValueError, z
 
 def is_nifti(file: Path) -> bool:
     """Whether ``file`` is named and begins like a NIfTI file, compressed or not."""
-    with file.open("rb") as stream:
-        start = stream.read(HEADER_BYTES)
-    if not file.name.lower().endswith(SUFFIXES):
-        return False
-    if start[:2] == GZIP_MAGIC:
-        try:
-            with gzip.open(file) as stream:
-                start = stream.read(HEADER_BYTES)
-        except (OSError, EOFError, zlib.error):
-            return file.name.lower().endswith(".nii.gz")
+    with open_regular(file) as stored:
+        start = stored.read(HEADER_BYTES)
+        if not file.name.lower().endswith(SUFFIXES):
+            return False
+        if start[:2] == GZIP_MAGIC:
+            stored.seek(0)
+            try:
+                with gzip.open(stored) as stream:
+                    start = stream.read(HEADER_BYTES)
+            except (OSError, EOFError, zlib.error):
+                return file.name.lower().endswith(".nii.gz")
     return start[344:348] in MAGIC or start[4:8] in MAGIC
 
 
 def read_nifti(file: Path, report: Report, foresee: Foresee = accept_any) -> Volume:
     """The image in ``file``; ``foresee`` is told before its voxels are read. Raises the kinds of VolumeError."""
     report(0, 1)
-    _check_header(file)
+    kind = _kind_of(file)
+    with ExitStack() as streams:
+        try:
+            image = _image(file, kind, streams)
+        except BROKEN_FILE as error:
+            raise CorruptFile("The NIfTI file is incomplete or damaged.") from error
+        return _volume(image, report, foresee)
+
+
+def _image(file: Path, kind: Any, streams: ExitStack) -> Any:  # noqa: ANN401 - nibabel has no types
+    """The image of the class ``kind``, to be used as long as ``streams`` are open. Raises what BROKEN_FILE lists."""
+    files = kind.filespec_to_file_map(file)
+    for holder in files.values():
+        # Opened here, because nibabel opens by name, whatever lies there.
+        holder.fileobj = streams.enter_context(_unpacked(Path(holder.filename)))
+    # A mapped file would lose its voxels, and the process its life, if somebody shortened it meanwhile.
+    return kind.from_file_map(files, mmap=False)
+
+
+def _volume(image: Any, report: Report, foresee: Foresee) -> Volume:  # noqa: ANN401
     try:
-        # A mapped file would lose its voxels, and the process its life, if somebody shortened it meanwhile.
-        image = nib.load(file, mmap=False)
         dtype, shape = image.get_data_dtype(), image.shape
         most_bytes = _most_bytes(Path(image.file_map["image"].filename))
     except BROKEN_FILE as error:
@@ -96,23 +128,36 @@ def read_nifti(file: Path, report: Report, foresee: Foresee = accept_any) -> Vol
     return Volume(voxels=voxels, affine_lps=affine, warnings=warnings)
 
 
-def _check_header(file: Path) -> None:
-    """Look at the header as it is stored, before nibabel mends it or reads as far as it says.
+@contextmanager
+def _unpacked(file: Path) -> Iterator[BufferedIOBase]:
+    """What ``file`` holds, as a stream. Raises OSError."""
+    with open_regular(file) as stored:
+        if file.name.lower().endswith(".gz"):
+            with gzip.open(stored) as stream:
+                yield stream
+        else:
+            yield stored
+
+
+def _kind_of(file: Path) -> Any:  # noqa: ANN401
+    """The class of nibabel's that reads ``file``, after a look at the header as it is stored, before nibabel mends it
+    or reads as far as it says.
 
     Raises CorruptFile where the voxels begin beyond reason, for a packed file would be unpacked as far as that;
     InconsistentGeometry where nothing tells the voxels' size.
     """
     try:
-        with gzip.open(file) if file.name.lower().endswith(".gz") else file.open("rb") as stream:
+        with _unpacked(file) as stream:
             start = stream.read(LONGEST_HEADER)
-        kind = nib.Nifti2Header if start[4:8] in MAGIC else nib.Nifti1Header
-        header = kind(start[: kind.sizeof_hdr], check=False)
+        kind = IMAGES[file.name.lower().endswith(PAIR_SUFFIXES), start[4:8] in MAGIC]
+        header = kind.header_class(start[: kind.header_class.sizeof_hdr], check=False)
     except BROKEN_FILE as error:
         raise CorruptFile("The NIfTI file is incomplete or damaged.") from error
     if not 0 <= float(header["vox_offset"]) <= LARGEST_OFFSET_BYTES:
         raise CorruptFile("The NIfTI header puts the voxels where no file can have them.")
     if header["sform_code"] == 0 and not np.all(header["pixdim"][1:4]):
         raise InconsistentGeometry("The NIfTI header gives voxels without size.")
+    return kind
 
 
 def _most_bytes(stored: Path) -> int:
@@ -192,7 +237,7 @@ def _stored(image: Any, report: Report) -> Voxels | None:  # noqa: ANN401
 def _read(file: Path, size_bytes: int, report: Report) -> NDArray[np.uint8]:
     """The first ``size_bytes`` of ``file``, or all that it has."""
     room, done = np.empty(size_bytes, np.uint8), 0
-    with file.open("rb", buffering=0) as stream:
+    with open_regular(file, buffering=0) as stream:
         while count := stream.readinto(room.data[done : done + PIECE_BYTES]):
             done += count
             report(done, size_bytes)

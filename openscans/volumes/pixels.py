@@ -4,7 +4,7 @@ Lossy JPEG of 8 or 12 bits is refused: its values are a window of the image, not
 """
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from io import BufferedIOBase
 from typing import Any, TypeAlias
 
 import imagecodecs
@@ -27,6 +27,7 @@ from pydicom.uid import (
 )
 
 from openscans.errors import CorruptFile, NoImage, UnsupportedTransferSyntax
+from openscans.system.regular_files import open_regular
 from openscans.volumes.codestreams import size_of
 from openscans.volumes.elements import BROKEN_HEADER
 from openscans.volumes.headers import PixelStorage
@@ -125,10 +126,10 @@ class PixelFile:
 
 def _pixels_of(storage: PixelStorage) -> bytes:
     """The value of the element PixelData. Raises NoImage, and what pydicom raises on malformed files."""
-    if storage.begins_at is None:
-        element = _deflated_pixels(storage.file)
-    else:
-        with storage.file.open("rb") as stream:
+    with open_regular(storage.file) as stream:
+        if storage.begins_at is None:
+            element = _deflated_pixels(stream)
+        else:
             stream.seek(storage.begins_at)
             element = next(data_element_generator(stream, storage.implicit, storage.little_endian), None)
     if element is None or element.tag in REAL_NUMBERS:
@@ -139,8 +140,7 @@ def _pixels_of(storage: PixelStorage) -> bytes:
     return pixels
 
 
-def _deflated_pixels(file: Path) -> DataElement | None:
+def _deflated_pixels(stream: BufferedIOBase) -> DataElement | None:
     """Nothing behind the pixels is read: what stands there may be nested without end."""
-    with file.open("rb") as stream:
-        dataset = read_partial(stream, lambda tag, *_: tag > PIXEL_DATA, force=True, specific_tags=[PIXEL_DATA])
+    dataset = read_partial(stream, lambda tag, *_: tag > PIXEL_DATA, force=True, specific_tags=[PIXEL_DATA])
     return dataset.get(PIXEL_DATA)
