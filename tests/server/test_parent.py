@@ -148,9 +148,15 @@ def test_pipes_that_are_closed_while_it_runs_break_nothing(tmp_path: Path) -> No
         assert server.process.wait(2) == 0
 
 
+def with_hang_up(handler: str, *program: str) -> tuple[str, ...]:
+    """``program``, started with SIGHUP ignored (SIG_IGN) or not (SIG_DFL), whatever these tests were started with."""
+    set_it = f"import os, signal, sys; signal.signal(signal.SIGHUP, signal.{handler})"
+    return "-c", f"{set_it}; os.execv(sys.executable, [sys.executable, *{program}])"
+
+
 def test_a_closed_console_ends_it_in_order(tmp_path: Path) -> None:
     (tmp_path / "long").touch()
-    with live_server(tmp_path / "home", program=SCRIPTED) as server:
+    with live_server(tmp_path / "home", program=with_hang_up("SIG_DFL", *SCRIPTED)) as server:
         with server.detection_events(tmp_path / "long") as events:
             next(event for event in events if event["status"] == "segmenting")
             processes = children_of(server.process.pid)
@@ -162,9 +168,7 @@ def test_a_closed_console_ends_it_in_order(tmp_path: Path) -> None:
 
 def test_started_to_stay_it_stays_when_the_console_is_closed(tmp_path: Path) -> None:
     # What nohup does.
-    ignore = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN)"
-    become = "os.execv(sys.executable, [sys.executable, 'main.py'])"
-    with live_server(tmp_path, program=("-c", f"{ignore}; {become}")) as server:
+    with live_server(tmp_path, program=with_hang_up("SIG_IGN", *MAIN)) as server:
         server.process.send_signal(signal.SIGHUP)
         with pytest.raises(subprocess.TimeoutExpired):
             server.process.wait(1)
