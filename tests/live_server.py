@@ -51,14 +51,15 @@ class LiveServer:
         program: Sequence[str] = MAIN,
         flags: Sequence[str] = (),
         interpreter: Path = PYTHON,
+        cwd: Path = ROOT,
     ) -> Self:
-        """Start ``interpreter program flags`` and wait until it says where it listens."""
+        """Start ``interpreter program flags`` in ``cwd`` and wait until it says where it listens."""
         settings = {"PORT": "0", "OPENSCANS_HOME": str(home), "OMP_NUM_THREADS": "1", **BUFFERED, **(env or {})}
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("OPENSCANS_")}
         process = subprocess.Popen(
             [str(interpreter), *program, *flags],
             # An executable must not depend on the folder that it is started in.
-            cwd=ROOT if program else home.parent,
+            cwd=cwd if program else home.parent,
             env={**inherited, **settings},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -144,9 +145,10 @@ def live_server(
     program: Sequence[str] = MAIN,
     flags: Sequence[str] = (),
     interpreter: Path = PYTHON,
+    cwd: Path = ROOT,
 ) -> Iterator[LiveServer]:
     """A server for the length of a block; it is killed at the end if it has not ended by itself."""
-    server = LiveServer.start(home, env, program=program, flags=flags, interpreter=interpreter)
+    server = LiveServer.start(home, env, program=program, flags=flags, interpreter=interpreter, cwd=cwd)
     try:
         yield server
     finally:
