@@ -142,7 +142,7 @@ class ModelError(OpenScansError):
 
 class UnknownTask(ModelError):
     code = "unknown_task"
-    hint = "The tasks are vertebrae, total_body and vertebrae_mr."
+    hint = "GET /api/models/all lists the tasks."
 
 
 class ModelMissing(ModelError):

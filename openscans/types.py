@@ -7,6 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+HEAD_TO_FOOT = (
+    *(f"C{number}" for number in range(1, 8)),
+    *(f"T{number}" for number in range(1, 14)),
+    *(f"L{number}" for number in range(1, 7)),
+    "S1",
+)
+"""Every vertebra that is labelled, in anatomical order."""
+
 
 @dataclass(frozen=True)
 class ResultWarning:

@@ -1,6 +1,6 @@
 """From what a client asked to an order for the worker: which networks, whether they must be fetched first.
 
-Knows the tasks' recipes; nothing of HTTP, queues, or how a network is run.
+Knows which networks each task opens; nothing of HTTP, queues, or how a network is run.
 """
 
 from collections.abc import Collection, Mapping
@@ -11,10 +11,12 @@ from pathlib import Path
 from time import perf_counter
 from typing import Protocol
 
-from openscans.errors import ModelError, UnknownTask, UnsupportedModality
+from openscans.errors import ModelError
 from openscans.jobs.result_cache import CacheEntry, ResultCache
 from openscans.progress import Report, StageReport, ignore_progress
-from openscans.types import Detection, DetectionTask, ResultWarning, TrainedModel
+from openscans.types import Detection, DetectionTask, TrainedModel
+from openscans.weights import catalogue
+from openscans.weights.catalogue import Task
 
 STAGE_WEIGHTS: Mapping[str, float] = {
     "downloading": 40.0,
@@ -24,41 +26,6 @@ STAGE_WEIGHTS: Mapping[str, float] = {
     "measuring": 0.5,
 }
 """About the seconds that each takes beside the others, for an abdomen of 220 slices on two cores and 100 Mbit/s."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """The networks that serve one task, by their dataset's number.
-
-    Steps as TotalSegmentator has them: 0.8 of the patch for its `total` tasks, nnU-Net's own 0.5 for the others.
-    """
-
-    task: str
-    segmenter: int
-    localiser: int | None
-    step: float
-
-    @property
-    def tasks(self) -> frozenset[str]:
-        """The tasks whose models it opens; the 6 mm network belongs to total_body."""
-        return frozenset({self.task} if self.localiser is None else {self.task, "total_body"})
-
-
-RECIPES = {
-    recipe.task: recipe
-    for recipe in (
-        Recipe("vertebrae", segmenter=292, localiser=298, step=0.8),
-        Recipe("total_body", segmenter=297, localiser=298, step=0.8),
-        Recipe("vertebrae_mr", segmenter=756, localiser=None, step=0.5),
-    )
-}
-
-FAST = {"vertebrae": "total_body", "total_body": "total_body"}
-"""The task that finds the same vertebrae in less time."""
-
-BY_MODALITY = {"CT": "vertebrae", None: "vertebrae", "MR": "vertebrae_mr"}
-
-NO_FAST_MODE = ResultWarning("fast_mode_unavailable", "There is no fast model for MR images; the full one was used.")
 
 
 @dataclass(frozen=True)
@@ -73,8 +40,8 @@ class DetectionRequest:
     use_cache: bool = True
 
     def __post_init__(self) -> None:
-        if self.model is not None and self.model not in RECIPES:
-            raise UnknownTask("There is no model of that name.")
+        if self.model is not None:
+            catalogue.task_of(self.model)  # raises UnknownTask
 
 
 class DetectionWorker(Protocol):
@@ -115,7 +82,7 @@ class Detector:
         if kept is None:
             return None
         try:
-            order = self._order(request, RECIPES[kept.task])
+            order = self._order(request, catalogue.task_of(kept.task))
         except ModelError:
             return None
         if tuple(network.sha256 for network in order.networks) != kept.weights:
@@ -147,35 +114,30 @@ class Detector:
         return self._results.entry(request.path, request.series_uid, question, report)
 
     def _found(self, request: DetectionRequest, report: StageReport) -> Detection:
-        task = request.model or self._task_by_modality(request, report)
-        recipe = RECIPES[FAST.get(task, task) if request.fast_mode else task]
-        found = self._performed(request, recipe, report)
-        if request.fast_mode and task not in FAST:
-            return replace(found, warnings=(*found.warnings, NO_FAST_MODE))
-        return found
+        task = catalogue.task_of(request.model) if request.model else self._task_by_modality(request, report)
+        task, warnings = catalogue.fast_form(task) if request.fast_mode else (task, ())
+        found = self._performed(request, task, report)
+        return replace(found, warnings=(*found.warnings, *warnings))
 
-    def _performed(self, request: DetectionRequest, recipe: Recipe, report: StageReport) -> Detection:
+    def _performed(self, request: DetectionRequest, task: Task, report: StageReport) -> Detection:
         if self._auto_download:
-            self._weights.ensure(recipe.task, partial(report, "downloading"))
-        with self._weights.in_use(recipe.tasks, partial(report, "downloading")):
+            self._weights.ensure(task.key, partial(report, "downloading"))
+        with self._weights.in_use({task.key, *task.needs}, partial(report, "downloading")):
             # What is found inside the block cannot be deleted before its end.
-            return self._worker.detect(self._order(request, recipe), report)
+            return self._worker.detect(self._order(request, task), report)
 
-    def _task_by_modality(self, request: DetectionRequest, report: StageReport) -> str:
-        modality = self._worker.modality(request.path, request.series_uid, report)
-        if modality not in BY_MODALITY:
-            raise UnsupportedModality("The series is neither CT nor MR.")
-        return BY_MODALITY[modality]
+    def _task_by_modality(self, request: DetectionRequest, report: StageReport) -> Task:
+        return catalogue.task_for(self._worker.modality(request.path, request.series_uid, report))
 
-    def _order(self, request: DetectionRequest, recipe: Recipe) -> DetectionTask:
+    def _order(self, request: DetectionRequest, task: Task) -> DetectionTask:
         """Raises ModelMissing."""
-        localiser = None if recipe.localiser is None else self._weights.trained_model(recipe.localiser)
+        localiser = None if task.localiser is None else self._weights.trained_model(task.localiser.number)
         return DetectionTask(
             path=request.path,
-            task=recipe.task,
-            segmenter=self._weights.trained_model(recipe.segmenter),
+            task=task.key,
+            segmenter=self._weights.trained_model(task.segmenter.number),
             localiser=localiser,
-            step=recipe.step,
+            step=task.segmenter.step,
             series_uid=request.series_uid,
             fast_mode=request.fast_mode,
             device=request.device or self._device,

@@ -13,14 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openscans.segmentation import grids
-from openscans.types import Bounds, Point, ResultWarning, Vertebra, Voxel
+from openscans.types import HEAD_TO_FOOT, Bounds, Point, ResultWarning, Vertebra, Voxel
 
-HEAD_TO_FOOT = (
-    *(f"C{number}" for number in range(1, 8)),
-    *(f"T{number}" for number in range(1, 14)),
-    *(f"L{number}" for number in range(1, 7)),
-    "S1",
-)
 VARIANTS = frozenset({"T13", "L6"})
 """Vertebrae that most people do not have; their absence is no gap in the numbering."""
 

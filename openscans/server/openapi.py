@@ -11,9 +11,9 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from openscans.jobs.detector import RECIPES
 from openscans.server import access, error_responses
 from openscans.server.schemas import DownloadEvent, ErrorAnswer, JobAnswer
+from openscans.weights.catalogue import TASKS
 
 JSON, EVENTS = "application/json", "text/event-stream"
 
@@ -102,7 +102,7 @@ def _name_tasks(parameters: Iterable[dict[str, Any]]) -> None:
     for parameter in parameters:
         if parameter["name"] == "task":
             optional = [] if parameter["required"] else [{"type": "null"}]
-            parameter["schema"] = {"anyOf": [{"type": "string", "enum": list(RECIPES)}, *optional]}
+            parameter["schema"] = {"anyOf": [{"type": "string", "enum": list(TASKS)}, *optional]}
 
 
 def _add_errors(responses: dict[str, Any], codes: set[str]) -> None:

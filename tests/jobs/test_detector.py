@@ -113,9 +113,12 @@ def test_fast_mode_for_mr_runs_the_full_network_and_says_so() -> None:
     found = performed(Diary("MR"), DetectionRequest(IMAGE, fast_mode=True))[0]
     assert found.order.segmenter.dataset == "Dataset756"
     assert found.order.localiser is None
-    assert [notice.code for notice in found.warnings] == ["fast_mode_unavailable"]
+    assert [(notice.code, notice.message) for notice in found.warnings] == [
+        ("fast_mode_unavailable", "There is no fast model for MR images; the full one was used.")
+    ]
 
 
 def test_a_request_for_an_unknown_model_cannot_be_made() -> None:
-    with pytest.raises(UnknownTask):
+    with pytest.raises(UnknownTask) as refused:
         DetectionRequest(IMAGE, model="lungs")
+    assert refused.value.hint == "The tasks are vertebrae, total_body and vertebrae_mr."
