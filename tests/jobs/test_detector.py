@@ -121,4 +121,4 @@ def test_fast_mode_for_mr_runs_the_full_network_and_says_so() -> None:
 def test_a_request_for_an_unknown_model_cannot_be_made() -> None:
     with pytest.raises(UnknownTask) as refused:
         DetectionRequest(IMAGE, model="lungs")
-    assert refused.value.hint == "The tasks are vertebrae, total_body and vertebrae_mr."
+    assert refused.value.hint.startswith("The tasks are vertebrae, total_body")

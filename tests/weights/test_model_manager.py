@@ -112,11 +112,8 @@ def test_the_status_is_true_while_models_come_and_go(home: Path, tmp_path: Path)
 
 def test_a_download_brings_the_task_and_what_it_needs(models: Models, home: Path) -> None:
     assert last(models.download("vertebrae")).status == "complete"
-    assert {key: status.state for key, status in models.statuses().items()} == {
-        "vertebrae": "ready",
-        "total_body": "ready",
-        "vertebrae_mr": "absent",
-    }
+    assert {key for key, status in models.statuses().items() if status.state == "ready"} == {"vertebrae", "total_body"}
+    assert models.status("vertebrae_mr").state == "absent"
     for number, spacing_mm in ((292, 1.5), (297, 3.0), (298, 6.0)):
         model = models.trained_model(number)
         assert model.spacing_mm == spacing_mm
