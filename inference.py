@@ -30,9 +30,6 @@ from openscans.types import (
     Voxel,
 )
 
-LOCALISER_STEP = 0.8
-"""Sliding window step of the whole-body networks, as a share of the patch (TotalSegmentator, `nnunet.py`)."""
-
 SPACING_TOLERANCE_MM = 0.001
 """What a spacing may lose where it is written down. Over a patch of 160 samples it adds up to a tenth of one."""
 
@@ -104,15 +101,15 @@ class Pipeline:
 
     def _prepare(self, order: DetectionTask, device: str, extent: volumes.Extent) -> None:
         """Begin to load the networks, if there is room for the whole detection. Raises OutOfMemory."""
-        localiser = None if order.localiser is None else self._run(order.localiser, device, LOCALISER_STEP)
-        memory_check.check_detection(extent, localiser, self._run(order.segmenter, device, order.step))
+        localiser = None if order.localiser is None else self._run(order.localiser, device)
+        memory_check.check_detection(extent, localiser, self._run(order.segmenter, device))
         # Loading takes as long as reading, and both leave a core to the other.
         for model in (order.localiser, order.segmenter):
             if model is not None:
                 self._shelf.prepare(model, device)
 
-    def _run(self, model: TrainedModel, device: str, step: float) -> memory_check.NetworkRun:
-        return memory_check.NetworkRun(_plan(model), device, step, held=self._shelf.holds(model, device))
+    def _run(self, model: TrainedModel, device: str) -> memory_check.NetworkRun:
+        return memory_check.NetworkRun(_plan(model), device, model.step, held=self._shelf.holds(model, device))
 
     def _label_map(
         self, volume: volumes.Volume, order: DetectionTask, *, device: str, report: StageReport, watch: Stopwatch
@@ -122,20 +119,26 @@ class Pipeline:
         if order.localiser is not None:
             localiser = self._shelf.take(order.localiser, device)
             watch.lap("load")
-            course = localise(volume, localiser, partial(report, "localising"), body_only=self._tiles != "exact")
+            course = localise(
+                volume,
+                localiser,
+                step=order.localiser.step,
+                report=partial(report, "localising"),
+                body_only=self._tiles != "exact",
+            )
             watch.lap("localise")
             if course is None:
                 return None
             box = course.box
         segmenter = self._shelf.take(order.segmenter, device)
         watch.lap("load")
-        run = self._run(order.segmenter, device, order.step)
+        run = self._run(order.segmenter, device)
         memory_check.check_run(run, box or grids.whole_box(size_of(volume)), volume.affine_lps)
         label_map = segment(
             volume,
             box,
             segmenter,
-            step=order.step,
+            step=order.segmenter.step,
             report=partial(report, "segmenting"),
             course=self._wanted(course),
         )
@@ -164,7 +167,7 @@ def _plan(model: TrainedModel) -> networks.Plan:
 
 
 def localise(
-    volume: volumes.Volume, network: networks.Network, report: Report, *, body_only: bool = True
+    volume: volumes.Volume, network: networks.Network, *, step: float, report: Report, body_only: bool = True
 ) -> SpineRoi | None:
     """The box and the way of the whole spine; None where there is no vertebra.
 
@@ -177,7 +180,7 @@ def localise(
     np.trunc(image, out=image)
     # Only in nnU-Net's own grid: the box that is found decides where all later samples lie.
     wanted = sliding_window.Wanted(image > AIR_HU) if body_only else None
-    found = _predict_inside(image, network, step=LOCALISER_STEP, report=report, wanted=wanted)
+    found = _predict_inside(image, network, step=step, report=report, wanted=wanted)
     label_map = vertebrae.LabelMap(found.labels, found.probabilities, grid, names)
     return spine_roi(label_map, volume.affine_lps, size_of(volume))
 

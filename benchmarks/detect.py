@@ -20,7 +20,7 @@ from openscans import networks
 from openscans.types import Detection, DetectionTask, InferenceOptions, TrainedModel
 from openscans.weights import catalogue
 
-SPACING_MM = {dataset.number: dataset.spacing_mm for task in catalogue.TASKS.values() for dataset in task.datasets}
+DATASETS = {dataset.number: dataset for task in catalogue.TASKS.values() for dataset in task.datasets}
 
 
 class Timed(networks.Network):
@@ -64,7 +64,9 @@ def training_folder(results: Path, dataset: int) -> Path:
 
 def model(results: Path, dataset: int) -> TrainedModel:
     folder = training_folder(results, dataset)
-    return TrainedModel(folder.parent.name, folder, sha256=folder.parent.name, spacing_mm=SPACING_MM[dataset])
+    known = DATASETS[dataset]
+    name = folder.parent.name
+    return TrainedModel(name, folder, sha256=name, spacing_mm=known.spacing_mm, step=known.step)
 
 
 def order(image: Path, results: Path, *, fast: bool) -> DetectionTask:
@@ -74,7 +76,6 @@ def order(image: Path, results: Path, *, fast: bool) -> DetectionTask:
         task="total_body" if fast else "vertebrae",
         segmenter=model(results, 297 if fast else 292),
         localiser=model(results, 298),
-        step=0.8,
         fast_mode=fast,
         device="cpu",
     )

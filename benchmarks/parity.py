@@ -58,7 +58,7 @@ def ours(
         options = InferenceOptions(threads=None, precision=precision, cache_folder=Path(cache))
         volume = volumes.read(image)
         localiser = networks.load(training_folder(results, 298), device="cpu", options=options)
-        course = inference.localise(volume, localiser, ignore_progress, body_only=not exact)
+        course = inference.localise(volume, localiser, step=STEP, report=ignore_progress, body_only=not exact)
         size = inference.size_of(volume)
         if course is None:
             return np.zeros(volume.voxels.shape, np.uint8), []

@@ -89,13 +89,14 @@ class TrainedModel:
     """One network's weights on disk: ``folder`` holds plans.json, dataset.json and fold_0/checkpoint_final.pth.
 
     ``sha256`` is one digest over all three. ``spacing_mm`` is the distance between samples, along every axis, that its
-    plans.json must name.
+    plans.json must name. ``step`` is the sliding window's step as a share of the patch.
     """
 
     dataset: str
     folder: Path
     sha256: str
     spacing_mm: float
+    step: float
 
 
 @dataclass(frozen=True)
@@ -103,14 +104,12 @@ class DetectionTask:
     """One detection that somebody asked for, with the weights it needs.
 
     ``localiser`` finds the spine in the whole image first; None lets ``segmenter`` see the whole image.
-    ``step`` is the sliding window's step as a share of the patch.
     """
 
     path: Path
     task: str
     segmenter: TrainedModel
     localiser: TrainedModel | None
-    step: float
     series_uid: str | None = None
     fast_mode: bool = False
     device: str = "auto"

@@ -62,7 +62,9 @@ def evaluate(results: Path, seeds: list[int]) -> Iterator[tuple[int, int, Score]
         }
         for seed in seeds:
             phantom, volume, labels = scan(seed)
-            course = inference.localise(volume, loaded[298], ignore_progress) if 298 in loaded else None
+            course = None
+            if 298 in loaded:
+                course = inference.localise(volume, loaded[298], step=STEP, report=ignore_progress)
             box = course.box if course else None
             for dataset in (292, 297):
                 if dataset in loaded:

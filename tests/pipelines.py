@@ -114,8 +114,8 @@ ACTS = {
 
 
 def order(name: str = "fine") -> DetectionTask:
-    model = TrainedModel("Dataset292_small", Path("/weights"), "0" * 64, spacing_mm=1.5)
-    return DetectionTask(Path("/images") / name, "vertebrae", model, None, step=0.8)
+    model = TrainedModel("Dataset292_small", Path("/weights"), "0" * 64, spacing_mm=1.5, step=0.8)
+    return DetectionTask(Path("/images") / name, "vertebrae", model, None)
 
 
 def detection_of(order: DetectionTask) -> Detection:

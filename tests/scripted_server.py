@@ -32,7 +32,7 @@ class WeightsOnPaper:
         report(1, 1)
 
     def trained_model(self, dataset_id: int) -> TrainedModel:
-        return TrainedModel(f"Dataset{dataset_id}_paper", Path("/weights"), "0" * 64, spacing_mm=1.5)
+        return TrainedModel(f"Dataset{dataset_id}_paper", Path("/weights"), "0" * 64, spacing_mm=1.5, step=0.8)
 
 
 def run() -> int:

@@ -58,13 +58,13 @@ def model(results: Path, spec: NetworkSpec, spacing_zyx_mm: Sequence[float] | No
     folder.mkdir(parents=True)
     (folder / "plans.json").write_text(json.dumps(plans))
     (folder / "dataset.json").write_text(json.dumps(layout.dataset_of(spec)))
-    return TrainedModel(spec.folder, folder, spec.folder, spec.spacing_mm)
+    return TrainedModel(spec.folder, folder, spec.folder, spec.spacing_mm, step=0.5)
 
 
 def detect(folder: Path, load: Onlookers, segmenter: TrainedModel, localiser: TrainedModel | None = None) -> None:
     """Run a detection in an image of `FRACTIONS`, 3 mm apart."""
     write_nifti(folder / "image.nii.gz", FRACTIONS, COARSE_MM)
-    order = DetectionTask(folder / "image.nii.gz", "vertebrae", segmenter, localiser, step=0.5, device="cpu")
+    order = DetectionTask(folder / "image.nii.gz", "vertebrae", segmenter, localiser, device="cpu")
     options = InferenceOptions(1, "float32", folder / "compiled")
     Pipeline(options, load).detect(order, lambda _stage, _done, _total: None)
 

@@ -137,7 +137,6 @@ class Detector:
             task=task.key,
             segmenter=self._weights.trained_model(task.segmenter.number),
             localiser=localiser,
-            step=task.segmenter.step,
             series_uid=request.series_uid,
             fast_mode=request.fast_mode,
             device=request.device or self._device,

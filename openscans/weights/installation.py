@@ -92,7 +92,11 @@ class Installation:
         digests = [found.manifest.files[f"{self.dataset.training}/{name}"].sha256 for name in REQUIRED]
         digest = hashlib.sha256("\n".join(digests).encode()).hexdigest()
         return TrainedModel(
-            self.dataset.folder, self.folder / self.dataset.training, digest, spacing_mm=self.dataset.spacing_mm
+            self.dataset.folder,
+            self.folder / self.dataset.training,
+            digest,
+            spacing_mm=self.dataset.spacing_mm,
+            step=self.dataset.step,
         )
 
     def verify(self, *, report: Report = ignore_progress) -> None:

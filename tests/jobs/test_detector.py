@@ -45,7 +45,7 @@ class Diary:
     def trained_model(self, dataset_id: int) -> TrainedModel:
         if self.missing:
             raise ModelMissing("The model is not there.")
-        return TrainedModel(f"Dataset{dataset_id}", Path("/weights"), "0" * 64, spacing_mm=1.5)
+        return TrainedModel(f"Dataset{dataset_id}", Path("/weights"), "0" * 64, spacing_mm=1.5, step=0.8)
 
 
 def performed(diary: Diary, request: DetectionRequest, *, auto_download: bool = True) -> tuple[Detection, list[str]]:
@@ -94,7 +94,7 @@ def test_another_modality_is_refused_before_anything_is_downloaded() -> None:
 
 def test_the_order_carries_the_recipe_of_the_task() -> None:
     order = performed(Diary(), DetectionRequest(IMAGE, device="cuda:1"))[0].order
-    assert (order.segmenter.dataset, order.step, order.device) == ("Dataset292", 0.8, "cuda:1")
+    assert (order.segmenter.dataset, order.device) == ("Dataset292", "cuda:1")
     assert order.localiser is not None
     assert order.localiser.dataset == "Dataset298"
 

@@ -19,7 +19,7 @@ def shelf(tmp_path: Path) -> NetworkPool:
 @pytest.fixture
 def model(tmp_path: Path) -> TrainedModel:
     folder = small_networks.write(tmp_path, small_networks.CT)
-    return TrainedModel(folder.parent.name, folder, "0" * 64, small_networks.CT.spacing_mm)
+    return TrainedModel(folder.parent.name, folder, "0" * 64, small_networks.CT.spacing_mm, step=0.5)
 
 
 def test_a_network_is_loaded_once(shelf: NetworkPool, model: TrainedModel) -> None:

@@ -78,7 +78,7 @@ def dice_beside_the_exact_grid(
 )
 def test_every_label_is_that_of_the_exact_grid(load: Load, dataset: int, part: str, shape: str) -> None:
     volume = scan(part, shape)
-    course = inference.localise(volume, load(298), ignore_progress)
+    course = inference.localise(volume, load(298), step=STEP, report=ignore_progress)
     assert course is not None
     network = load(dataset)
     exact = inference.segment(volume, course.box, network, step=STEP, report=ignore_progress)
@@ -104,7 +104,7 @@ def patches(volume: Volume, network: networks.Network, course: SpineRoi, *, foll
 
 def test_a_bent_spine_takes_fewer_patches_than_its_box(load: Load) -> None:
     volume, network = scan("whole", "scoliotic"), load(297)
-    course = inference.localise(volume, load(298), ignore_progress)
+    course = inference.localise(volume, load(298), step=STEP, report=ignore_progress)
     assert course is not None
     assert patches(volume, network, course, follow=True) <= 0.8 * patches(volume, network, course, follow=False)
 
@@ -118,7 +118,11 @@ def test_patches_of_air_are_not_computed(load: Load) -> None:
     patches: dict[bool, int] = {}
     for body_only in (True, False):
         course = inference.localise(
-            volume, load(298), lambda _, total, of=body_only: patches.update({of: total}), body_only=body_only
+            volume,
+            load(298),
+            step=STEP,
+            report=lambda _, total, of=body_only: patches.update({of: total}),
+            body_only=body_only,
         )
         assert course is not None
         for true in drawing.truth(body).values():
