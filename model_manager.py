@@ -20,7 +20,7 @@ from openscans.types import TrainedModel
 from openscans.weights import catalogue, status
 from openscans.weights.catalogue import Task
 from openscans.weights.dataset_locks import DatasetLocks
-from openscans.weights.download_task import DownloadTask
+from openscans.weights.download_task import TELL_EVERY_S, DownloadTask
 from openscans.weights.installation import Installation
 from openscans.weights.releases import Installer
 from openscans.weights.status import CacheStats, Deletion, ModelStatus
@@ -81,7 +81,7 @@ class Models:
         """
         if not self._missing(catalogue.task_of(key)):
             return
-        for snapshot in self.download(key).snapshots():
+        for snapshot in self.download(key).states(gap_s=TELL_EVERY_S):
             report(int(snapshot.progress * PROGRESS_UNITS), PROGRESS_UNITS)
         if snapshot.failure is not None:
             raise snapshot.failure

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from model_manager import Models
-from openscans.weights.download_task import DownloadSnapshot, DownloadTask
+from openscans.weights.download_task import TELL_EVERY_S, DownloadSnapshot, DownloadTask
 from openscans.weights.releases import Installer
 from tests.release_server import DATASETS
 
@@ -22,7 +22,7 @@ def online(home: Path, url: str, *, strict_digests: bool = False) -> Models:
 
 def followed(download: DownloadTask) -> list[DownloadSnapshot]:
     """All its states, to the last."""
-    return list(download.snapshots())
+    return list(download.states(gap_s=TELL_EVERY_S))
 
 
 def last(download: DownloadTask) -> DownloadSnapshot:

@@ -1,19 +1,20 @@
-"""One running download as state that is read: all who ask look at the same object, and a slow reader delays nobody.
+"""One running download as a long task: all who ask look at the same object, and a slow reader delays nobody.
 
 Knows how far each dataset is; nothing of URLs, zips, or where weights are put.
 
-Rules for threads. The work runs in a thread of its own; `_changed` guards the snapshot and is never held while the work
-does anything. The first final state wins; what comes later is dropped.
+Rules for threads. The work runs in a thread of its own, which alone reports, warns and counts; who cancels ends the
+task for everybody at once, and that thread hears of it at its next report. The rest are `progress.LongTask`'s.
 """
 
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from openscans.errors import Cancelled, OpenScansError
+from openscans.progress import LongTask
 from openscans.types import ResultWarning
 from openscans.weights.catalogue import Dataset
 
@@ -22,9 +23,6 @@ SPANS = {"downloading": (0.0, 0.95), "verifying": (0.95, 0.97), "extracting": (0
 
 TELL_EVERY_S = 0.2
 """Five times a second moves a bar well enough; chunks arrive a thousand times as often."""
-
-TICK_S = 0.5
-"""How often a reader is given the same state again, so that it can stop waiting."""
 
 SPEED_WINDOW_S = 5.0
 """Long enough to smooth bursts, short enough to show that a line has become slow."""
@@ -90,15 +88,12 @@ class Speedometer:
         return (self._came_bytes - before_bytes) / (now_s - since_s) if now_s > since_s else None
 
 
-class DownloadTask:
+class DownloadTask(LongTask[DownloadSnapshot]):
     """Brings ``datasets`` by calling ``work(self)``, which reports here."""
 
     def __init__(self, datasets: Sequence[Dataset], work: Callable[["DownloadTask"], None]) -> None:
+        super().__init__(DownloadSnapshot())
         self._work = work
-        self._changed = threading.Condition()
-        self._version = 0
-        self._snapshot = DownloadSnapshot()
-        self._stop = threading.Event()
         self._expected_bytes = {dataset.folder: dataset.zip_bytes for dataset in datasets}
         self._shares = dict(self._expected_bytes)
         self._done_bytes = dict.fromkeys(self._expected_bytes, 0)
@@ -110,39 +105,14 @@ class DownloadTask:
         # Nothing is lost when the process ends in the middle, so nobody has to wait for a silent server.
         threading.Thread(target=self._run, name="download", daemon=True).start()
 
-    def snapshot(self) -> DownloadSnapshot:
-        with self._changed:
-            return self._snapshot
-
-    def snapshots(self) -> Iterator[DownloadSnapshot]:
-        """Every state that the reader is in time for, the same again when nothing changes, and always the last.
-
-        At most one in TELL_EVERY_S, the last one excepted.
-        """
-        seen = -1
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._version != seen, TICK_S)  # noqa: B023 (used at once)
-                snapshot, seen = self._snapshot, self._version
-            yield snapshot
-            if snapshot.over:
-                return
-            with self._changed:
-                self._changed.wait_for(lambda: self._snapshot.over, TELL_EVERY_S)
-
     def cancel(self) -> bool:
         """End it for everybody who waits; the thread notices at its next report. Whether it was still running."""
-        self._stop.set()
-        return self._settle(Cancelled("The download was cancelled."))
-
-    def go_on(self) -> None:
-        """Raises Cancelled when somebody asked to stop."""
-        if self._stop.is_set():
-            raise Cancelled
+        self.stop()
+        return self._end(Cancelled("The download was cancelled."))
 
     def report(self, dataset: Dataset, status: str, done: int, total: int) -> None:
         """Tell how far a stage of the dataset is; bytes while it is "downloading". Raises Cancelled."""
-        self.go_on()
+        self.raise_if_stopped()
         known = self.snapshot()
         changed = (status, dataset.folder) != (known.status, known.file)
         if changed:
@@ -165,8 +135,7 @@ class DownloadTask:
 
     def warn(self, warning: ResultWarning) -> None:
         """Tell everybody something that does not stop the download; it stays to the last state."""
-        known = self.snapshot()
-        self._change(replace(known, warnings=(*known.warnings, warning)))
+        self.update(warnings=(*self.snapshot().warnings, warning))
 
     def finish(self, dataset: Dataset) -> None:
         """The dataset is in its place, whoever brought it."""
@@ -180,17 +149,14 @@ class DownloadTask:
         known = self.snapshot()
         # A file that has to be begun anew is not counted back before the eyes of who watches.
         downloaded_mb = max(known.downloaded_mb or 0.0, round(done_bytes / 1e6, 1))
-        self._change(
-            replace(
-                known,
-                status=status,
-                progress=max(known.progress, round(self._progress(), PROGRESS_DIGITS)),
-                downloaded_mb=downloaded_mb,
-                total_mb=max(downloaded_mb, round(total_bytes / 1e6, 1)),
-                file=file,
-                speed_mb_s=None if speed is None else round(speed / 1e6, 2),
-                eta_s=round((total_bytes - done_bytes) / speed, 1) if speed else None,
-            )
+        self.update(
+            status=status,
+            progress=max(known.progress, round(self._progress(), PROGRESS_DIGITS)),
+            downloaded_mb=downloaded_mb,
+            total_mb=max(downloaded_mb, round(total_bytes / 1e6, 1)),
+            file=file,
+            speed_mb_s=None if speed is None else round(speed / 1e6, 2),
+            eta_s=round((total_bytes - done_bytes) / speed, 1) if speed else None,
         )
 
     def _progress(self) -> float:
@@ -206,20 +172,11 @@ class DownloadTask:
             log.info("a download ended: %s", error.message)
             failure = error
         finally:
-            self._settle(failure)
+            self._end(failure)
 
-    def _settle(self, failure: OpenScansError | None) -> bool:
+    def _end(self, failure: OpenScansError | None) -> bool:
+        """Tell the last state. Whether it was the first to be told so."""
         if failure is None:
-            return self._change(replace(self.snapshot(), status="complete", progress=1.0, speed_mb_s=None, eta_s=None))
+            return self.update(status="complete", progress=1.0, speed_mb_s=None, eta_s=None)
         status = "cancelled" if isinstance(failure, Cancelled) else "error"
-        return self._change(replace(self.snapshot(), status=status, failure=failure, speed_mb_s=None, eta_s=None))
-
-    def _change(self, snapshot: DownloadSnapshot) -> bool:
-        """Whether it still counted: after the last state there is no other."""
-        with self._changed:
-            if self._snapshot.over:
-                return False
-            self._snapshot = snapshot
-            self._version += 1
-            self._changed.notify_all()
-            return True
+        return self.update(status=status, failure=failure, speed_mb_s=None, eta_s=None)

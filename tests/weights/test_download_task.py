@@ -1,12 +1,13 @@
 """What is told of a download is true, never falls, comes at a bearable rate, and ends once."""
 
 import itertools
+import threading
 import time
 from collections.abc import Callable
 
 import pytest
 
-from openscans.errors import DownloadFailed
+from openscans.errors import Cancelled, DownloadFailed
 from openscans.weights.catalogue import TOTAL_3_MM, TOTAL_6_MM, VERTEBRAE, Dataset
 from openscans.weights.download_task import SPEED_WINDOW_S, TELL_EVERY_S, DownloadSnapshot, DownloadTask, Speedometer
 from tests.model_homes import followed
@@ -126,6 +127,29 @@ def test_after_the_last_state_there_is_no_other() -> None:
     assert followed(download)[-1].status == "error"
     assert download.cancel() is False
     assert download.snapshot().error == "Nobody answers."
+
+
+def test_cancelled_it_is_over_for_everybody_though_the_work_has_not_noticed() -> None:
+    noticed, may_go_on = threading.Event(), threading.Event()
+
+    def work(download: DownloadTask) -> None:
+        may_go_on.wait(10)
+        try:
+            download.report(TOTAL_6_MM, "downloading", 1, 2)
+        except Cancelled:
+            noticed.set()
+            raise
+
+    heard: list[str] = []
+    download = DownloadTask(ALL, work)
+    with download.subscribe(lambda: heard.append(download.snapshot().status)):
+        download.start()
+        assert download.cancel()
+        assert followed(download)[-1].status == "cancelled"
+        assert not download.cancel()
+        may_go_on.set()
+        assert noticed.wait(10)
+    assert heard == ["cancelled"]
 
 
 def test_speed_is_that_of_the_last_seconds() -> None:

@@ -21,6 +21,7 @@ from openscans.errors import (
     UnknownTask,
     UnusableImport,
 )
+from openscans.weights.download_task import TELL_EVERY_S
 from openscans.weights.releases import Installer
 from tests.live_server import live_server
 from tests.model_homes import CHECKPOINT, MR, files_below, followed, last, offline, online
@@ -133,7 +134,7 @@ def test_progress_counts_the_bytes_of_all_files(models: Models, server: ReleaseS
     server.faults += [Fault(), Fault(stall_after=CHECKPOINT_BYTES // 2)]
     download = models.download("total_body")
     assert server.stalled.wait(10)
-    seen = next(state for state in download.snapshots() if state.file == DATASETS[297].folder)
+    seen = next(state for state in download.states(gap_s=TELL_EVERY_S) if state.file == DATASETS[297].folder)
     assert 0.45 < seen.progress < 0.8
     assert seen.downloaded_mb == pytest.approx(0.3, abs=0.2)
     server.resume.set()
@@ -166,7 +167,7 @@ def test_a_cancelled_download_keeps_its_bytes_for_the_next(models: Models, serve
     download = models.download("vertebrae_mr")
     assert server.stalled.wait(10)
     part = Path(models.status("vertebrae_mr").cache_path) / f"{MR}.zip.part"
-    assert any(part.exists() and part.stat().st_size for _ in download.snapshots())
+    assert any(part.exists() and part.stat().st_size for _ in download.states(gap_s=TELL_EVERY_S))
     assert models.status("vertebrae_mr").state == "downloading"
     assert models.cancel("vertebrae_mr")
     assert last(download).status == "cancelled"
