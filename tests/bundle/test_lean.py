@@ -16,8 +16,8 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
 def test_an_engine_that_is_not_installed_is_a_sentence() -> None:
     said = run(
         "from pathlib import Path\n"
-        "from openscans import errors, networks\nfrom openscans.types import EngineOptions\n"
-        "options = EngineOptions(None, 'auto', Path('.'))\n"
+        "from openscans import errors, networks\nfrom openscans.types import InferenceOptions\n"
+        "options = InferenceOptions(None, 'auto', Path('.'))\n"
         "try:\n    networks.load(Path('.'), device=networks.TORCH_ON_CPU, options=options)\n"
         "except errors.InvalidRequest as error:\n    print(error.message)"
     )

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from openscans.networks import compiled_cache
-from openscans.system import logs
 
+ROOT = Path(__file__).resolve().parents[2]
 CONTENT = bytes(range(256)) * 40
 KEY = "a" * 64
 
@@ -19,7 +19,7 @@ from pathlib import Path
 from openscans.system import logs
 from openscans.networks import compiled_cache
 logs.set_up(Path(sys.argv[1]), file_name="worker.log", debug=False)
-compiled_cache.keep(Path(sys.argv[2]), "key", memoryview(b"content"))
+compiled_cache.put(Path(sys.argv[2]), "key", memoryview(b"content"))
 """
 """A process of its own, since loggers that are set up stay so."""
 
@@ -73,7 +73,7 @@ def test_a_folder_that_cannot_be_made_is_no_error(tmp_path: Path) -> None:
 def test_a_blob_that_cannot_be_written_leaves_a_line_in_the_log(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     arguments = [sys.executable, "-c", WRITER, str(tmp_path / "logs"), str(tmp_path / "file" / "folder")]
-    subprocess.run(arguments, cwd=Path(logs.__file__).parent, check=True)
+    subprocess.run(arguments, cwd=ROOT, check=True)
     [line] = (tmp_path / "logs" / "worker.log").read_text().splitlines()
     assert "WARNING" in line
     assert "A compiled network was not kept" in line

@@ -260,8 +260,8 @@ def test_running_on_the_cpu_loads_no_torch(tmp_path: Path, options: InferenceOpt
     folder = small_networks.write(tmp_path, small_networks.MR)
     code = (
         "import sys\nfrom pathlib import Path\nfrom openscans import networks\n"
-        "from openscans.types import EngineOptions\n"
-        f"options = EngineOptions(1, 'auto', Path({str(options.cache_folder)!r}))\n"
+        "from openscans.types import InferenceOptions\n"
+        f"options = InferenceOptions(1, 'auto', Path({str(options.cache_folder)!r}))\n"
         f"networks.load(Path({str(folder)!r}), device='cpu', options=options)\nprint('torch' in sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
