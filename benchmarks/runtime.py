@@ -19,7 +19,7 @@ import openvino
 from numpy.typing import NDArray
 
 from openscans.networks.checkpoint import read_tensors
-from openscans.networks.openvino_engine import build_graph
+from openscans.networks.openvino_network import build_graph
 from openscans.networks.plans import Plan, read_plan
 
 log = logging.getLogger(__name__)

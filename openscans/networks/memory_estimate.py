@@ -12,10 +12,12 @@ HALF_BYTES, WHOLE_BYTES = 2, 4
 """Of a value on its way through the network, at least, and of a logit."""
 
 
-def patch_bytes(plan: Plan, device: str) -> int:
-    """The least that one run of ``plan`` takes on this machine; elsewhere than on the CPU that is only its logits."""
-    voxels = math.prod(plan.patch_zyx)
-    logits_bytes = plan.architecture.heads * voxels * WHOLE_BYTES
-    if not device.startswith("cpu"):
-        return logits_bytes
-    return WIDE_ARRAYS * plan.architecture.features[0] * voxels * HALF_BYTES + logits_bytes
+def cpu_patch_bytes(plan: Plan) -> int:
+    """The least that one run of ``plan`` takes on the CPU, its logits included."""
+    features = plan.architecture.features[0]
+    return WIDE_ARRAYS * features * math.prod(plan.patch_zyx) * HALF_BYTES + logits_bytes(plan)
+
+
+def logits_bytes(plan: Plan) -> int:
+    """What the logits of one patch take, which lie in this machine's memory wherever they were computed."""
+    return plan.architecture.heads * math.prod(plan.patch_zyx) * WHOLE_BYTES

@@ -1,121 +1,48 @@
-"""Runs a network with PyTorch: on CUDA in float16, on MPS, and on the CPU when asked for."""
+"""The entry of PyTorch, which runs networks on CUDA, on MPS, and on the CPU when asked for; loads nothing of it."""
 
-import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from itertools import islice
-from pathlib import Path
+import re
 
-import numpy as np
-import torch
-from dynamic_network_architectures.architectures.unet import PlainConvUNet
-from numpy.typing import NDArray
+from openscans.networks.memory_estimate import cpu_patch_bytes, logits_bytes
+from openscans.networks.network import Engine, Load
+from openscans.networks.plans import Plan
+from openscans.system import devices
 
-from openscans.errors import OutOfMemory
-from openscans.networks import Network, fit
-from openscans.networks.checkpoint import Tensors, read_tensors
-from openscans.networks.plans import Plan, read_plan
-from openscans.types import InferenceOptions
-
-MOST_AT_ONCE = 4
-"""From two to four a patch gains 2 to 9 % on a large card (benchmarks/RESULTS.md); beyond that nothing was measured."""
-
-SHARE_OF_FREE = 0.5
-"""Of a card's free memory; the rest is for what convolutions need on their way, and for other programs."""
-
-WIDE_ARRAYS = 6
-"""Arrays as wide as the finest stage that one patch takes at once, beside its logits."""
-
-HALF_BYTES, WHOLE_BYTES = 2, 4
+TORCH_ON_CPU = "cpu:torch"
+"""The wish for PyTorch on the CPU, where plain "cpu" means OpenVINO."""
 
 
-class TorchNetwork(Network):
-    """A network on a PyTorch device; see `networks.Network`."""
-
-    def __init__(self, folder: Path, device: str, options: InferenceOptions) -> None:
-        self.plan = read_plan(folder)
-        self.device = device
-        self._device = torch.device(device)
-        self._on_cuda = self._device.type == "cuda"
-        if self._device.type == "cpu" and options.threads is not None:
-            torch.set_num_threads(options.threads)
-        module = _module(self.plan, read_tensors(folder / "fold_0" / "checkpoint_final.pth")).eval()
-        with _out_of_memory_told(device):
-            self._module = module.to(self._device, memory_format=torch.channels_last_3d)
-        self._half = self._on_cuda and options.precision == "auto"
-        self._room = torch.empty(0)
-
-    def logits(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(class, z, y, x), float32, for a normalised ``patch`` (z, y, x). Raises OutOfMemory."""
-        return next(self._together([patch]))
-
-    def logits_of_each(self, patches: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
-        """`logits` of ``patches`` in turn, as many computed at once as the card has room for."""
-        left = iter(patches)
-        while some := list(islice(left, self.at_once())):
-            yield from self._together(some)
-
-    def at_once(self) -> int:
-        """How many patches are computed together."""
-        if not self._on_cuda:
-            return 1
-        features, value_bytes = self.plan.architecture.features[0], HALF_BYTES if self._half else WHOLE_BYTES
-        per_voxel = WIDE_ARRAYS * features * value_bytes + self.plan.architecture.heads * (value_bytes + WHOLE_BYTES)
-        free_bytes, _ = torch.cuda.mem_get_info(self._device)
-        free_bytes += torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
-        fits = int(SHARE_OF_FREE * free_bytes / (per_voxel * math.prod(self.plan.patch_zyx)))
-        return min(max(fits, 1), MOST_AT_ONCE)
-
-    def _together(self, patches: Sequence[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
-        batch = torch.from_numpy(np.stack(patches)[:, None])
-        if self._on_cuda:
-            batch = batch.pin_memory()
-        with _out_of_memory_told(self.device), torch.inference_mode():
-            batch = batch.to(self._device, memory_format=torch.channels_last_3d, non_blocking=True)
-            with self._autocast():
-                found = self._module(batch)
-            room = self._room_for(found.shape)
-            room.copy_(found.to(torch.float32, memory_format=torch.contiguous_format))
-        yield from room.numpy()
-
-    def _room_for(self, shape: torch.Size) -> torch.Tensor:
-        """Where logits arrive; pinned, because a card writes to such memory several times as fast."""
-        if len(self._room) < shape[0]:
-            self._room = torch.empty(shape, pin_memory=self._on_cuda)
-        return self._room[: shape[0]]
-
-    def _autocast(self) -> AbstractContextManager[object]:
-        return torch.autocast("cuda", torch.float16) if self._half else nullcontext()
-
-
-@contextmanager
-def _out_of_memory_told(device: str) -> Iterator[None]:
+def _is_available(device: str) -> bool:
+    if device == TORCH_ON_CPU:
+        # Who asks for it by that name wants nothing else: without PyTorch it is an error, and no fallback.
+        return True
+    kind, _, number = device.partition(":")
+    if kind == "cuda" and not devices.cuda_available():
+        return False
     try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise OutOfMemory(f"There is not enough memory on {device}.") from error
+        import torch
+    except ImportError:
+        return False
+    if kind == "mps":
+        return bool(torch.backends.mps.is_available())
+    return bool(torch.cuda.is_available()) and int(number or "0") < torch.cuda.device_count()
 
 
-def _module(plan: Plan, tensors: Tensors) -> torch.nn.Module:
-    fit.check_tensors(plan, tensors)
-    architecture = plan.architecture
-    module = PlainConvUNet(
-        input_channels=1,
-        n_stages=len(architecture.features),
-        features_per_stage=list(architecture.features),
-        conv_op=torch.nn.Conv3d,
-        kernel_sizes=[list(kernel) for kernel in architecture.kernels],
-        strides=[list(stride) for stride in architecture.strides],
-        n_conv_per_stage=list(architecture.encoder_convolutions),
-        num_classes=architecture.heads,
-        n_conv_per_stage_decoder=list(architecture.decoder_convolutions),
-        conv_bias=True,
-        norm_op=torch.nn.InstanceNorm3d,
-        norm_op_kwargs={"eps": architecture.norm_epsilon, "affine": True},
-        nonlin=torch.nn.LeakyReLU,
-        nonlin_kwargs={"negative_slope": architecture.leaky_slope, "inplace": True},
-        deep_supervision=False,
-    )
-    # Not strict: the module names some tensors twice, and a checkpoint may lack needless biases.
-    module.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in tensors.items()}, strict=False)
-    return module
+def _import_network() -> Load:
+    from openscans.networks.torch_network import TorchNetwork
+
+    return TorchNetwork
+
+
+def _patch_bytes(plan: Plan, device: str) -> int:
+    # Of a card's own memory the driver tells; of this machine's only the logits take some.
+    return cpu_patch_bytes(plan) if device == TORCH_ON_CPU else logits_bytes(plan)
+
+
+TORCH = Engine(
+    library="PyTorch",
+    package="torch",
+    devices=re.compile(f"{devices.CUDA}|mps|{TORCH_ON_CPU}"),
+    is_available=_is_available,
+    import_network=_import_network,
+    patch_bytes=_patch_bytes,
+)

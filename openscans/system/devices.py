@@ -11,8 +11,14 @@ import sys
 from functools import cache
 from pathlib import Path
 
-WISH = re.compile(r"auto|cpu|mps|cuda(:\d{1,2})?")
+CUDA = r"cuda(:\d{1,2})?"
+"""How a CUDA device is named; without a number it is the first."""
+
+WISH = re.compile(rf"auto|cpu|mps|{CUDA}")
 """What may be asked for."""
+
+AUTOMATIC = ("cuda", "cpu")
+"""What auto comes down to: the first of these that is there."""
 
 CUDA_DRIVER = {"win32": "nvcuda.dll"}.get(sys.platform, "libcuda.so.1")
 TORCH_CUDA = ("libtorch_cuda.so", "torch_cuda.dll")
@@ -28,10 +34,13 @@ def cuda_available() -> bool:
 
 def resolve_device(wish: str) -> str:
     """The device that ``wish`` (auto, cpu, cuda, cuda:N, mps) comes down to on this machine."""
-    if wish == "auto":
-        return "cuda" if cuda_available() else "cpu"
-    there = _metal_available() if wish == "mps" else wish.startswith("cuda") and cuda_available()
-    return wish if there else "cpu"
+    return next(filter(_is_there, AUTOMATIC if wish == "auto" else (wish, "cpu")))
+
+
+def _is_there(device: str) -> bool:
+    if device == "mps":
+        return _metal_available()
+    return device == "cpu" or cuda_available()
 
 
 def _metal_available() -> bool:

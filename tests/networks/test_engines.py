@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from openscans import networks
 from openscans.errors import DamagedWeights, InvalidRequest
 from openscans.networks import TORCH_ON_CPU
-from openscans.networks.torch_engine import TorchNetwork
+from openscans.networks.engines import ENGINES
+from openscans.networks.torch_network import TorchNetwork
+from openscans.system import devices
 from openscans.types import InferenceOptions
 from phantom import drawing, layout, specs, spine
 from tests import small_networks
@@ -150,10 +152,10 @@ def test_weights_that_differ_in_one_number_do_not_use_each_others_compiled_netwo
     np.testing.assert_allclose(found, logits(other, TORCH_ON_CPU, options, patch), atol=1e-3)
 
 
-ENGINES = pytest.mark.parametrize("device", ["cpu", TORCH_ON_CPU])
+ON_BOTH = pytest.mark.parametrize("device", ["cpu", TORCH_ON_CPU])
 
 
-@ENGINES
+@ON_BOTH
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -174,7 +176,7 @@ def test_a_checkpoint_that_does_not_fit_its_plan_is_refused(
         networks.load(folder, device=device, options=options)
 
 
-@ENGINES
+@ON_BOTH
 @pytest.mark.parametrize("name", ["encoder.stages.1.0.convs.0.norm.weight", "decoder.transpconvs.0.bias"])
 def test_a_checkpoint_that_lacks_a_tensor_is_refused(
     tmp_path: Path, options: InferenceOptions, device: str, name: str
@@ -187,7 +189,7 @@ def test_a_checkpoint_that_lacks_a_tensor_is_refused(
         networks.load(folder, device=device, options=options)
 
 
-@ENGINES
+@ON_BOTH
 def test_a_patch_that_the_strides_do_not_divide_is_refused(
     tmp_path: Path, options: InferenceOptions, device: str
 ) -> None:
@@ -215,7 +217,7 @@ class TwoAtOnce(TorchNetwork):
 def test_patches_that_are_computed_together_have_the_logits_that_each_has_alone(
     tmp_path: Path, options: InferenceOptions
 ) -> None:
-    network = TwoAtOnce(small_networks.write(tmp_path, small_networks.MR), "cpu", options)
+    network = TwoAtOnce(small_networks.write(tmp_path, small_networks.MR), device=TORCH_ON_CPU, options=options)
     random = np.random.default_rng(0)
     patches = [random.standard_normal(network.plan.patch_zyx).astype(np.float32) for _ in range(3)]
     alone = [network.logits(patch).copy() for patch in patches]
@@ -266,3 +268,27 @@ def test_running_on_the_cpu_loads_no_torch(tmp_path: Path, options: InferenceOpt
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"
+
+
+def test_every_device_that_may_be_asked_for_has_one_engine() -> None:
+    named = ["cpu", TORCH_ON_CPU, "cuda", "cuda:0", "cuda:12", "mps"]
+    for device in named:
+        assert len([engine for engine in ENGINES if engine.devices.fullmatch(device)]) == 1
+    assert all(devices.WISH.fullmatch(device) for device in named if device != TORCH_ON_CPU)
+    assert set(devices.AUTOMATIC) <= set(named)
+
+
+@pytest.mark.parametrize("wish", ["auto", "cpu", "cuda", "cuda:0", "mps"])
+def test_health_tells_the_device_that_a_detection_takes(wish: str) -> None:
+    device, _ = networks.choose_device(wish)
+    assert devices.resolve_device(wish) == device
+
+
+@pytest.mark.parametrize(("device", "on_this_machine"), [("cpu", True), (TORCH_ON_CPU, True), ("cuda:1", False)])
+def test_what_a_patch_takes_of_this_machine_s_memory_depends_on_where_it_is_computed(
+    tmp_path: Path, device: str, on_this_machine: bool
+) -> None:
+    plan = networks.read_plan(small_networks.write(tmp_path, small_networks.CT))
+    logits_bytes = 118 * 32 * 16 * 32 * 4
+    wide_bytes = 3 * 4 * 32 * 16 * 32 * 2
+    assert networks.patch_bytes(plan, device) == logits_bytes + (wide_bytes if on_this_machine else 0)

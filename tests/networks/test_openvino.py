@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from openscans import networks
 from openscans.networks import compiled_cache
-from openscans.networks.openvino_engine import openvino
+from openscans.networks.openvino_network import openvino
 from openscans.types import InferenceOptions
 from tests import small_networks
 
@@ -107,7 +107,7 @@ def test_each_precision_keeps_its_own(folder: Path, options: InferenceOptions) -
 WATCHED = """
 import sys
 sys.addaudithook(lambda event, _: print(event) if event.startswith(("socket.", "subprocess.", "os.fork")) else None)
-import openscans.networks.openvino_engine
+import openscans.networks.openvino_network
 print(sorted(name for name in sys.modules if name.startswith("openvino_telemetry.")))
 """
 
