@@ -30,9 +30,6 @@ from openscans.types import (
     Voxel,
 )
 
-SPACING_TOLERANCE_MM = 0.001
-"""What a spacing may lose where it is written down. Over a patch of 160 samples it adds up to a tenth of one."""
-
 AIR_HU = -500.0
 """Half-way between air and water. No part of a vertebra is so thin, not even the lungs' edge beside it."""
 
@@ -109,7 +106,9 @@ class Pipeline:
                 self._shelf.prepare(model, device)
 
     def _run(self, model: TrainedModel, device: str) -> memory_check.NetworkRun:
-        return memory_check.NetworkRun(_plan(model), device, model.step, held=self._shelf.holds(model, device))
+        return memory_check.NetworkRun(
+            self._shelf.plan(model), device, model.step, held=self._shelf.holds(model, device)
+        )
 
     def _label_map(
         self, volume: volumes.Volume, order: DetectionTask, *, device: str, report: StageReport, watch: Stopwatch
@@ -150,20 +149,6 @@ class Pipeline:
         if course is None or self._tiles == "exact":
             return None
         return replace(course, follow=self._tiles == "course")
-
-
-def _plan(model: TrainedModel) -> networks.Plan:
-    """The plan of ``model``. Raises DamagedWeights where it cannot be read, or is for another spacing than expected.
-
-    TotalSegmentator resamples to its own table's spacing first, and where the plan's differs once more to that; run at
-    one of the two alone, the network would be wrong without a word.
-    """
-    plan = networks.read_plan(model.folder)
-    # Written so that a spacing that is no number is refused too.
-    if not all(abs(found - model.spacing_mm) <= SPACING_TOLERANCE_MM for found in plan.spacing_zyx_mm):
-        found_mm = " × ".join(f"{found:g}" for found in plan.spacing_zyx_mm)
-        raise DamagedWeights(f"{model.dataset} is for samples {found_mm} mm apart, expected {model.spacing_mm:g} mm.")
-    return plan
 
 
 def localise(

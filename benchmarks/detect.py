@@ -43,8 +43,10 @@ class Timer:
     def __init__(self) -> None:
         self.networks: list[Timed] = []
 
-    def __call__(self, folder: Path, *, device: str, options: InferenceOptions) -> networks.Network:
-        timed = Timed(networks.load(folder, device=device, options=options))
+    def __call__(
+        self, model: TrainedModel, plan: networks.Plan, *, device: str, options: InferenceOptions
+    ) -> networks.Network:
+        timed = Timed(networks.load(model, plan, device=device, options=options))
         self.networks.append(timed)
         return timed
 
@@ -63,10 +65,12 @@ def training_folder(results: Path, dataset: int) -> Path:
 
 
 def model(results: Path, dataset: int) -> TrainedModel:
+    """What an installation would know of it; other weights in the same place have another digest."""
     folder = training_folder(results, dataset)
+    written = (folder / "fold_0" / "checkpoint_final.pth").stat()
+    digest = f"{folder.parent.name} {written.st_size} {written.st_mtime_ns}"
     known = DATASETS[dataset]
-    name = folder.parent.name
-    return TrainedModel(name, folder, sha256=name, spacing_mm=known.spacing_mm, step=known.step)
+    return TrainedModel(folder.parent.name, folder, digest, spacing_mm=known.spacing_mm, step=known.step)
 
 
 def order(image: Path, results: Path, *, fast: bool) -> DetectionTask:

@@ -44,7 +44,7 @@ def network_s(folder: Path, precision: str) -> float:
     """Seconds that the network of a training ``folder`` takes for one patch: the fastest of some."""
     with tempfile.TemporaryDirectory() as cache:
         options = InferenceOptions(threads=None, precision=precision, cache_folder=Path(cache))
-        network = networks.load(folder, device="cpu", options=options)
+        network = networks.load_folder(folder, device="cpu", options=options)
     patch = np.random.default_rng(0).standard_normal(network.plan.patch_zyx, np.float32)
     return fastest_s(lambda: network.logits(patch))
 

@@ -57,12 +57,12 @@ def ours(
     with tempfile.TemporaryDirectory() as cache:
         options = InferenceOptions(threads=None, precision=precision, cache_folder=Path(cache))
         volume = volumes.read(image)
-        localiser = networks.load(training_folder(results, 298), device="cpu", options=options)
+        localiser = networks.load_folder(training_folder(results, 298), device="cpu", options=options)
         course = inference.localise(volume, localiser, step=STEP, report=ignore_progress, body_only=not exact)
         size = inference.size_of(volume)
         if course is None:
             return np.zeros(volume.voxels.shape, np.uint8), []
-        segmenter = networks.load(training_folder(results, 297 if fast else 292), device="cpu", options=options)
+        segmenter = networks.load_folder(training_folder(results, 297 if fast else 292), device="cpu", options=options)
         found = inference.segment(
             volume, course.box, segmenter, step=STEP, report=ignore_progress, course=None if exact else course
         )
@@ -79,7 +79,7 @@ def ours_mr(image: Path, results: Path, *, precision: str) -> NDArray[np.uint8]:
         options = InferenceOptions(threads=None, precision=precision, cache_folder=Path(cache))
         volume = volumes.read(image)
         size = inference.size_of(volume)
-        network = networks.load(training_folder(results, 756), device="cpu", options=options)
+        network = networks.load_folder(training_folder(results, 756), device="cpu", options=options)
         found = inference.segment(volume, None, network, step=MR_STEP, report=ignore_progress)
     return grids.volume_labels(found.labels, found.grid, size)
 

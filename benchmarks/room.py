@@ -24,7 +24,7 @@ def measured(folder: Path, precision: str, cache: Path) -> str:
     """One line about one network: its weights as they are loaded, and the rest that stays after a patch."""
     process = psutil.Process()
     before_bytes = process.memory_info().rss
-    network = networks.load(folder, device="cpu", options=InferenceOptions(None, precision, cache))
+    network = networks.load_folder(folder, device="cpu", options=InferenceOptions(None, precision, cache))
     loaded_bytes = process.memory_info().rss
     for _ in range(2):
         network.logits(np.zeros(network.plan.patch_zyx, np.float32))

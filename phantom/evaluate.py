@@ -56,7 +56,7 @@ def evaluate(results: Path, seeds: list[int]) -> Iterator[tuple[int, int, Score]
     with tempfile.TemporaryDirectory() as cache:
         options = InferenceOptions(threads=None, precision="float32", cache_folder=Path(cache))
         loaded = {
-            dataset: networks.load(training_folder(results, SPECS[dataset]), device="cpu", options=options)
+            dataset: networks.load_folder(training_folder(results, SPECS[dataset]), device="cpu", options=options)
             for dataset in (292, 297, 298)
             if training_folder(results, SPECS[dataset]).is_dir()
         }

@@ -10,7 +10,6 @@ import pytest
 from numpy.typing import NDArray
 
 from inference import Pipeline
-from openscans import networks
 from openscans.errors import DamagedWeights
 from openscans.networks import Network, Plan
 from openscans.segmentation import grids
@@ -43,9 +42,8 @@ class Onlookers:
 
     loaded: list[Onlooker] = field(default_factory=list)
 
-    def __call__(self, folder: Path, *, device: str, options: InferenceOptions) -> Network:
-        plan = replace(networks.read_plan(folder), normalise=lambda image: image)
-        self.loaded.append(Onlooker(plan))
+    def __call__(self, model: TrainedModel, plan: Plan, *, device: str, options: InferenceOptions) -> Network:
+        self.loaded.append(Onlooker(replace(plan, normalise=lambda image: image)))
         return self.loaded[-1]
 
 

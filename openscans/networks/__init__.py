@@ -6,14 +6,15 @@ It knows nothing of images on disk, of HTTP, or of where weights come from. Impo
 from importlib.util import find_spec
 from pathlib import Path
 
-from openscans.errors import InvalidRequest
-from openscans.networks.compiled_cache import tidy
+from openscans.errors import DamagedWeights, InvalidRequest
+from openscans.networks.checkpoint import CHECKPOINT
+from openscans.networks.compiled_cache import digest_of, tidy
 from openscans.networks.engines import engine_of, is_available
 from openscans.networks.network import Load, Network
 from openscans.networks.plans import Plan, read_plan
 from openscans.networks.torch_engine import TORCH_ON_CPU
 from openscans.system import devices
-from openscans.types import InferenceOptions, ResultWarning
+from openscans.types import InferenceOptions, ResultWarning, TrainedModel
 
 __all__ = [
     "TORCH_ON_CPU",
@@ -23,14 +24,18 @@ __all__ = [
     "choose_device",
     "device_full_warning",
     "load",
+    "load_folder",
     "patch_bytes",
     "read_plan",
     "tidy",
 ]
 
+NNUNET_STEP = 0.5
+"""The sliding window's step that nnU-Net takes where nobody asks for another (`nnUNetPredictor`)."""
 
-def load(folder: Path, *, device: str, options: InferenceOptions) -> Network:
-    """The network of the training in ``folder`` on a ``device`` that `choose_device` gave.
+
+def load(model: TrainedModel, plan: Plan, *, device: str, options: InferenceOptions) -> Network:
+    """The network of ``model``, whose ``plan`` was read before, on a ``device`` that `choose_device` gave.
 
     Raises DamagedWeights, and InvalidRequest where the device's library is not installed.
     """
@@ -41,7 +46,18 @@ def load(folder: Path, *, device: str, options: InferenceOptions) -> Network:
         raise InvalidRequest(
             f"The device {device} needs {engine.library}, which is not installed here.", hint="Ask for the device cpu."
         ) from error
-    return make(folder, device=device, options=options)
+    return make(model, plan, device=device, options=options)
+
+
+def load_folder(folder: Path, *, device: str, options: InferenceOptions) -> Network:
+    """`load` of the training in ``folder``, of which nobody knows more: its files are digested here."""
+    plan = read_plan(folder)
+    try:
+        digest = digest_of(folder / name for name in (CHECKPOINT, "plans.json", "dataset.json"))
+    except OSError as error:
+        raise DamagedWeights("The checkpoint is missing or cannot be read.") from error
+    model = TrainedModel(plan.dataset_name, folder, digest, plan.spacing_zyx_mm[0], NNUNET_STEP)
+    return load(model, plan, device=device, options=options)
 
 
 def choose_device(wish: str) -> tuple[str, ResultWarning | None]:

@@ -19,6 +19,9 @@ from openscans.errors import DamagedWeights
 
 Tensors: TypeAlias = Mapping[str, NDArray[np.float32]]
 
+CHECKPOINT = "fold_0/checkpoint_final.pth"
+"""Where it lies in a training's folder."""
+
 STORAGE_TYPES: Mapping[str, np.dtype[np.generic]] = {
     "DoubleStorage": np.dtype("<f8"),
     "FloatStorage": np.dtype("<f4"),

@@ -24,9 +24,14 @@ LEFT_BEHIND_S = 600.0
 DIGEST_BYTES = hashlib.sha256().digest_size
 
 
-def key_of(files: Iterable[Path], *facts: str) -> str:
-    """A name that changes with the content of any of ``files`` and with any of ``facts``. Raises OSError."""
-    digest = hashlib.sha256("\n".join(facts).encode())
+def key_of(*facts: str) -> str:
+    """A name that changes with any of ``facts``, none of which holds a line break."""
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()
+
+
+def digest_of(files: Iterable[Path]) -> str:
+    """What changes with the content of any of ``files``, or with their order. Raises OSError."""
+    digest = hashlib.sha256()
     for path in files:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())

@@ -3,14 +3,13 @@
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from openscans.networks.plans import Plan
-from openscans.types import InferenceOptions
+from openscans.types import InferenceOptions, TrainedModel
 
 
 class Network(Protocol):
@@ -32,9 +31,9 @@ class Network(Protocol):
 
 
 class Load(Protocol):
-    """What makes a network of a training folder, as `networks.load` does."""
+    """What makes a network of a model's weights and the plan that was read with them, as `networks.load` does."""
 
-    def __call__(self, folder: Path, *, device: str, options: InferenceOptions) -> Network: ...
+    def __call__(self, model: TrainedModel, plan: Plan, *, device: str, options: InferenceOptions) -> Network: ...
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,15 @@
 import logging
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from openscans.errors import DamagedWeights
 from openscans.networks import compiled_cache, fit
-from openscans.networks.checkpoint import Tensors, read_tensors
+from openscans.networks.checkpoint import CHECKPOINT, Tensors, read_tensors
 from openscans.networks.network import Network
-from openscans.networks.plans import Architecture, Plan, Triple, read_plan
-from openscans.types import InferenceOptions
+from openscans.networks.plans import Architecture, Plan, Triple
+from openscans.types import InferenceOptions, TrainedModel
 
 # Importing openvino tells its makers of it, and writes to the user's home, unless this part of it cannot be found.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
@@ -36,10 +34,10 @@ SPATIAL_AXES = np.array([2, 3, 4])
 class OpenVinoNetwork(Network):
     """A compiled network; see `network.Network`."""
 
-    def __init__(self, folder: Path, *, device: str, options: InferenceOptions) -> None:
+    def __init__(self, model: TrainedModel, plan: Plan, *, device: str, options: InferenceOptions) -> None:
+        self.plan = plan
         self.device = device
-        self.plan = read_plan(folder)
-        self._request = _compile(folder, self.plan, options).create_infer_request()
+        self._request = _compile(model, plan, options).create_infer_request()
 
     def logits(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
         """(class, z, y, x), float32, for a normalised ``patch`` (z, y, x); overwritten by the next call."""
@@ -48,36 +46,36 @@ class OpenVinoNetwork(Network):
         return output
 
 
-def _compile(folder: Path, plan: Plan, options: InferenceOptions) -> openvino.CompiledModel:
-    """The network of ``folder``: as it was compiled before where that was kept, else compiled, and kept.
+def _compile(model: TrainedModel, plan: Plan, options: InferenceOptions) -> openvino.CompiledModel:
+    """The network of ``model``: as it was compiled before where that was kept, else compiled, and kept.
 
     OpenVINO's own cache is keyed by node names too, which count on through the process: it finds a network only where
     as many were built before it as last time, and only after the checkpoint was read and the graph was built.
     """
     core = openvino.Core()
     settings = _settings(core, options)
-    checkpoint = folder / "fold_0" / "checkpoint_final.pth"
-    key = _key(core, (checkpoint, folder / "plans.json", folder / "dataset.json"), settings)
+    key = _key(core, model, settings)
     known = compiled_cache.get(options.cache_folder, key)
     if known is not None:
         try:
             return core.import_model(known, "CPU", settings)
         except RuntimeError:
             log.warning("A compiled network was kept, but OpenVINO refuses it; it is compiled again.")
-    model = build_graph(plan, read_tensors(checkpoint), settings["INFERENCE_PRECISION_HINT"])
-    compiled = core.compile_model(model, "CPU", settings)
+    graph = build_graph(plan, read_tensors(model.folder / CHECKPOINT), settings["INFERENCE_PRECISION_HINT"])
+    compiled = core.compile_model(graph, "CPU", settings)
     compiled_cache.put(options.cache_folder, key, compiled.export_model().getbuffer())
     return compiled
 
 
-def _key(core: openvino.Core, files: tuple[Path, ...], settings: dict[str, object]) -> str:
-    """Changes with the weights, and with all that a compiled network depends on beside them."""
+def _key(core: openvino.Core, model: TrainedModel, settings: dict[str, object]) -> str:
+    """Changes with the weights, and with all that a compiled network depends on beside them.
+
+    The weights' digest is the one that was made when they were installed: another look at hundreds of megabytes would
+    take longer than all the rest of loading what was kept.
+    """
     processor = str(core.get_property("CPU", "FULL_DEVICE_NAME"))
     precision = str(settings["INFERENCE_PRECISION_HINT"])
-    try:
-        return compiled_cache.key_of(files, GRAPH_VERSION, openvino.get_version(), processor, precision)
-    except OSError as error:
-        raise DamagedWeights("The checkpoint is missing or cannot be read.") from error
+    return compiled_cache.key_of(model.sha256, GRAPH_VERSION, openvino.get_version(), processor, precision)
 
 
 def _settings(core: openvino.Core, options: InferenceOptions) -> dict[str, object]:

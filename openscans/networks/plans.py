@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from openscans.errors import DamagedWeights
 from openscans.networks.normalisation import CTNormalisation, Normalisation, ZScoreNormalisation
+from openscans.types import TrainedModel
 
 CONFIGURATION = "3d_fullres"
 
@@ -16,6 +17,9 @@ Triple = tuple[int, int, int]
 
 MOST_LABELS = 256
 """Label maps are written as uint8."""
+
+SPACING_TOLERANCE_MM = 0.001
+"""What a spacing may lose where it is written down. Over a patch of 160 samples it adds up to a tenth of one."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,20 @@ def read_plan(folder: Path) -> Plan:
         raise DamagedWeights(
             f"plans.json or dataset.json of {folder.parent.name} lacks something or holds something unexpected."
         ) from error
+
+
+def plan_of(model: TrainedModel) -> Plan:
+    """The plan of ``model``. Raises DamagedWeights where it cannot be read, or is for another spacing than expected.
+
+    TotalSegmentator resamples to its own table's spacing first, and where the plan's differs once more to that; run at
+    one of the two alone, the network would be wrong without a word.
+    """
+    plan = read_plan(model.folder)
+    # Written so that a spacing that is no number is refused too.
+    if not all(abs(found - model.spacing_mm) <= SPACING_TOLERANCE_MM for found in plan.spacing_zyx_mm):
+        found_mm = " × ".join(f"{found:g}" for found in plan.spacing_zyx_mm)
+        raise DamagedWeights(f"{model.dataset} is for samples {found_mm} mm apart, expected {model.spacing_mm:g} mm.")
+    return plan
 
 
 def _json(path: Path) -> dict[str, Any]:

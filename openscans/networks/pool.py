@@ -1,23 +1,31 @@
-"""Networks that are loaded, or being loaded while something else is done; knows nothing of what they are run on.
+"""Networks that are loaded, or being loaded while something else is done, and the plans that were read for them.
 
-Rules for threads. One thread asks; the loader's own thread does nothing but load, one network after another, and what
-it loads is seen only through its future.
+Knows nothing of what they are run on. Rules for threads. One thread asks, and reads the plans; the loader's own thread
+does nothing but load, one network after another, and what it loads is seen only through its future.
 """
 
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from openscans import networks
+from openscans.networks.plans import Plan, plan_of
 from openscans.types import InferenceOptions, TrainedModel
 
 
 class NetworkPool:
-    """Keeps every network it has loaded."""
+    """Keeps every network it has loaded, and every plan it has read, by the digest of the weights."""
 
     def __init__(self, options: InferenceOptions, load: networks.Load = networks.load) -> None:
         self._options = options
         self._load = load
         self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loader")
         self._networks: dict[tuple[str, str], Future[networks.Network]] = {}
+        self._plans: dict[str, Plan] = {}
+
+    def plan(self, model: TrainedModel) -> Plan:
+        """The plan of ``model``, read when it is asked for first. Raises DamagedWeights."""
+        if model.sha256 not in self._plans:
+            self._plans[model.sha256] = plan_of(model)
+        return self._plans[model.sha256]
 
     def holds(self, model: TrainedModel, device: str) -> bool:
         """Whether the network of ``model`` is here or on its way."""
@@ -25,10 +33,10 @@ class NetworkPool:
         return loading is not None and not _has_failed(loading)
 
     def prepare(self, model: TrainedModel, device: str) -> None:
-        """Begin to load ``model`` for ``device``, unless it is here or on its way."""
+        """Begin to load ``model`` for ``device``, unless it is here or on its way. Raises DamagedWeights (its plan)."""
         if not self.holds(model, device):
-            key = model.sha256, device
-            self._networks[key] = self._loader.submit(self._load, model.folder, device=device, options=self._options)
+            loading = self._loader.submit(self._load, model, self.plan(model), device=device, options=self._options)
+            self._networks[model.sha256, device] = loading
 
     def take(self, model: TrainedModel, device: str) -> networks.Network:
         """The network of ``model``, as soon as it is loaded. Raises DamagedWeights, OutOfMemory."""

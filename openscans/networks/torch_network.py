@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,11 +12,11 @@ from numpy.typing import NDArray
 
 from openscans.errors import OutOfMemory
 from openscans.networks import fit
-from openscans.networks.checkpoint import Tensors, read_tensors
+from openscans.networks.checkpoint import CHECKPOINT, Tensors, read_tensors
 from openscans.networks.network import Network
-from openscans.networks.plans import Plan, read_plan
+from openscans.networks.plans import Plan
 from openscans.networks.torch_engine import TORCH_ON_CPU
-from openscans.types import InferenceOptions
+from openscans.types import InferenceOptions, TrainedModel
 
 MOST_AT_ONCE = 4
 """From two to four a patch gains 2 to 9 % on a large card (benchmarks/RESULTS.md); beyond that nothing was measured."""
@@ -34,14 +33,14 @@ HALF_BYTES, WHOLE_BYTES = 2, 4
 class TorchNetwork(Network):
     """A network on a PyTorch device; see `network.Network`."""
 
-    def __init__(self, folder: Path, *, device: str, options: InferenceOptions) -> None:
-        self.plan = read_plan(folder)
+    def __init__(self, model: TrainedModel, plan: Plan, *, device: str, options: InferenceOptions) -> None:
+        self.plan = plan
         self.device = "cpu" if device == TORCH_ON_CPU else device
         self._device = torch.device(self.device)
         self._on_cuda = self._device.type == "cuda"
         if self._device.type == "cpu" and options.threads is not None:
             torch.set_num_threads(options.threads)
-        module = _module(self.plan, read_tensors(folder / "fold_0" / "checkpoint_final.pth")).eval()
+        module = _module(plan, read_tensors(model.folder / CHECKPOINT)).eval()
         with _out_of_memory_told(self.device):
             self._module = module.to(self._device, memory_format=torch.channels_last_3d)
         self._half = self._on_cuda and options.precision == "auto"

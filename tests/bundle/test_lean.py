@@ -18,7 +18,8 @@ def test_an_engine_that_is_not_installed_is_a_sentence() -> None:
         "from pathlib import Path\n"
         "from openscans import errors, networks\nfrom openscans.types import InferenceOptions\n"
         "options = InferenceOptions(None, 'auto', Path('.'))\n"
-        "try:\n    networks.load(Path('.'), device=networks.TORCH_ON_CPU, options=options)\n"
+        "[folder] = Path('phantom/weights').glob('Dataset297_*/*')\n"
+        "try:\n    networks.load_folder(folder, device=networks.TORCH_ON_CPU, options=options)\n"
         "except errors.InvalidRequest as error:\n    print(error.message)"
     )
     assert said.stdout.strip() == "The device cpu:torch needs PyTorch, which is not installed here.", said.stderr

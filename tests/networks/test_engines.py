@@ -19,7 +19,7 @@ from openscans.networks import TORCH_ON_CPU
 from openscans.networks.engines import ENGINES
 from openscans.networks.torch_network import TorchNetwork
 from openscans.system import devices
-from openscans.types import InferenceOptions
+from openscans.types import InferenceOptions, TrainedModel
 from phantom import drawing, layout, specs, spine
 from tests import small_networks
 
@@ -42,7 +42,7 @@ def patch_for(spec: specs.NetworkSpec) -> Float32:
 
 
 def logits(folder: Path, device: str, options: InferenceOptions, patch_hu: Float32) -> Float32:
-    network = networks.load(folder, device=device, options=options)
+    network = networks.load_folder(folder, device=device, options=options)
     return network.logits(network.plan.normalise(patch_hu)).copy()
 
 
@@ -97,7 +97,7 @@ def test_bfloat16_where_the_processor_has_it_gives_nearly_the_same_logits(
 
 def test_a_patch_that_does_not_lie_contiguously_gives_the_same(tmp_path: Path, options: InferenceOptions) -> None:
     folder = small_networks.write(tmp_path, small_networks.MR)
-    network = networks.load(folder, device="cpu", options=options)
+    network = networks.load_folder(folder, device="cpu", options=options)
     patch = network.plan.normalise(patch_for(small_networks.MR))
     wide = np.zeros([size + 5 for size in patch.shape], np.float32)
     inside = wide[2:-3, 2:-3, 2:-3]
@@ -173,7 +173,7 @@ def test_a_checkpoint_that_does_not_fit_its_plan_is_refused(
     state = layout.random_state_dict(replace(small_networks.CT, **wrong), 0)
     folder = small_networks.write_state(tmp_path, small_networks.CT, state)
     with pytest.raises(DamagedWeights):
-        networks.load(folder, device=device, options=options)
+        networks.load_folder(folder, device=device, options=options)
 
 
 @ON_BOTH
@@ -186,7 +186,7 @@ def test_a_checkpoint_that_lacks_a_tensor_is_refused(
     state.pop(f"decoder.{name}", None)
     folder = small_networks.write_state(tmp_path, small_networks.CT, state)
     with pytest.raises(DamagedWeights):
-        networks.load(folder, device=device, options=options)
+        networks.load_folder(folder, device=device, options=options)
 
 
 @ON_BOTH
@@ -195,7 +195,7 @@ def test_a_patch_that_the_strides_do_not_divide_is_refused(
 ) -> None:
     spec = replace(small_networks.CT, patch_zyx=(36, 16, 32))
     with pytest.raises(DamagedWeights):
-        networks.load(small_networks.write(tmp_path, spec), device=device, options=options)
+        networks.load_folder(small_networks.write(tmp_path, spec), device=device, options=options)
 
 
 def test_weights_in_half_precision_are_run_like_others(tmp_path: Path, options: InferenceOptions) -> None:
@@ -217,7 +217,9 @@ class TwoAtOnce(TorchNetwork):
 def test_patches_that_are_computed_together_have_the_logits_that_each_has_alone(
     tmp_path: Path, options: InferenceOptions
 ) -> None:
-    network = TwoAtOnce(small_networks.write(tmp_path, small_networks.MR), device=TORCH_ON_CPU, options=options)
+    folder = small_networks.write(tmp_path, small_networks.MR)
+    model = TrainedModel(folder.parent.name, folder, "0" * 64, small_networks.MR.spacing_mm)
+    network = TwoAtOnce(model, networks.read_plan(folder), device=TORCH_ON_CPU, options=options)
     random = np.random.default_rng(0)
     patches = [random.standard_normal(network.plan.patch_zyx).astype(np.float32) for _ in range(3)]
     alone = [network.logits(patch).copy() for patch in patches]
@@ -264,7 +266,7 @@ def test_running_on_the_cpu_loads_no_torch(tmp_path: Path, options: InferenceOpt
         "import sys\nfrom pathlib import Path\nfrom openscans import networks\n"
         "from openscans.types import InferenceOptions\n"
         f"options = InferenceOptions(1, 'auto', Path({str(options.cache_folder)!r}))\n"
-        f"networks.load(Path({str(folder)!r}), device='cpu', options=options)\nprint('torch' in sys.modules)"
+        f"networks.load_folder(Path({str(folder)!r}), device='cpu', options=options)\nprint('torch' in sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"

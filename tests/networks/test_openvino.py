@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def logits(folder: Path, options: InferenceOptions) -> NDArray[np.float32]:
-    return networks.load(folder, device="cpu", options=options).logits(PATCH).copy()
+    return networks.load_folder(folder, device="cpu", options=options).logits(PATCH).copy()
 
 
 def kept(options: InferenceOptions) -> list[Path]:

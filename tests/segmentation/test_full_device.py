@@ -12,8 +12,8 @@ from benchmarks.scan import WEIGHTS
 from inference import Pipeline
 from openscans import networks
 from openscans.errors import OutOfMemory
-from openscans.networks import TORCH_ON_CPU, Network
-from openscans.types import Detection, DetectionTask, InferenceOptions
+from openscans.networks import TORCH_ON_CPU, Network, Plan
+from openscans.types import Detection, DetectionTask, InferenceOptions, TrainedModel
 from phantom import drawing, grid, spine
 from phantom.files import write_nifti
 
@@ -30,19 +30,19 @@ class Full(Network):
         raise OutOfMemory("There is not enough memory on the device.")
 
 
-def full_but_for_the_cpu(folder: Path, *, device: str, options: InferenceOptions) -> Network:
-    network = networks.load(folder, device=device, options=options)
+def full_but_for_the_cpu(model: TrainedModel, plan: Plan, *, device: str, options: InferenceOptions) -> Network:
+    network = networks.load(model, plan, device=device, options=options)
     return network if device == "cpu" else Full(network)
 
 
-def too_full_for_weights(folder: Path, *, device: str, options: InferenceOptions) -> Network:
+def too_full_for_weights(model: TrainedModel, plan: Plan, *, device: str, options: InferenceOptions) -> Network:
     if device != "cpu":
         raise OutOfMemory("There is not enough memory on the device.")
-    return networks.load(folder, device=device, options=options)
+    return networks.load(model, plan, device=device, options=options)
 
 
-def always_full(folder: Path, *, device: str, options: InferenceOptions) -> Network:
-    return Full(networks.load(folder, device=device, options=options))
+def always_full(model: TrainedModel, plan: Plan, *, device: str, options: InferenceOptions) -> Network:
+    return Full(networks.load(model, plan, device=device, options=options))
 
 
 @pytest.fixture(scope="module")

@@ -46,7 +46,7 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Load:
         content["configurations"]["3d_fullres"]["patch_size"] = [int(PATCH_MM / spacing_mm)] * 3
         plans.write_text(json.dumps(content))
     options = InferenceOptions(None, "float32", tmp_path_factory.mktemp("compiled"))
-    return lambda dataset: networks.load(training_folder(folder, dataset), device="cpu", options=options)
+    return lambda dataset: networks.load_folder(training_folder(folder, dataset), device="cpu", options=options)
 
 
 def scan(part: str, shape: str) -> Volume:

@@ -158,7 +158,9 @@ def test_labels_are_those_of_nnunets_predictor(
     tmp_path: Path, spec: small_networks.specs.NetworkSpec, step: float
 ) -> None:
     folder = small_networks.write(tmp_path, spec)
-    network = networks.load(folder, device="cpu", options=InferenceOptions(None, "float32", tmp_path / "compiled"))
+    network = networks.load_folder(
+        folder, device="cpu", options=InferenceOptions(None, "float32", tmp_path / "compiled")
+    )
     body = spine.describe(1, spine.LEVELS[8:12])
     _, affine = grid.axial(body, [3, 3, 3])
     voxels, _ = drawing.render(body, (25, 66, 77), affine)
