@@ -1,4 +1,4 @@
-"""Who may call, and which files may be read: Host, Origin, the optional bearer token, the allowed folders.
+"""Who may call: Host, Origin, the optional bearer token.
 
 Knows nothing of routes beside the one that needs no token.
 """
@@ -7,26 +7,14 @@ import hmac
 import ipaddress
 import os
 import re
-import stat
-import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-from openscans.errors import (
-    ForbiddenHost,
-    ForbiddenOrigin,
-    ForbiddenPath,
-    InputNotFound,
-    InvalidRequest,
-    OpenScansError,
-    Unauthorized,
-)
-from openscans.progress import Report, ignore_progress
-from openscans.system.folder_walk import FolderWalk
+from openscans.errors import ForbiddenHost, ForbiddenOrigin, OpenScansError, Unauthorized
 
 OPEN_PATH = "/api/health"
 """Answers without a token, so that whoever starts the server can see that it is up."""
@@ -39,14 +27,6 @@ HOST = re.compile(r"(\[[0-9a-z:.%]+\]|[^\s:/@\[\]]+)(:[0-9]{1,5})?")
 
 ALLOWED_ORIGIN = r"tauri://localhost|https?://tauri\.localhost|http://(localhost|127\.0\.0\.1)(:[0-9]{1,5})?"
 """Pages of the desktop application's web view (the http form is Windows') and of development servers."""
-
-SYSTEM_FOLDERS = (Path("/dev"), Path("/proc"), Path("/sys")) if os.name == "posix" else ()
-"""Their files are no files: reading one can block for ever, read memory, or make a device act."""
-
-RESERVED_NAME = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])\s*([.:].*)?", re.IGNORECASE)
-"""Windows opens a device for these names in every folder."""
-
-NO_DEVICES = "Copy the image into a folder of this machine's own disk and send that path."
 
 
 @dataclass(frozen=True)
@@ -151,30 +131,6 @@ def token_check(token: str) -> Check:
     return check
 
 
-def readable_path(text: str, roots: Sequence[Path], report: Report = ignore_progress) -> Path:
-    """The absolute path that ``text`` names, its links followed.
-
-    Raises InvalidRequest, FolderTooLarge, ForbiddenPath, InputNotFound.
-    With ``roots``, what lies outside them is refused in the same words whether it is there or not. Nothing is opened.
-    ``report`` stays at nothing done, and may raise Cancelled.
-    """
-    if _is_device_or_share(text):
-        raise ForbiddenPath("Devices and network shares are not read.", hint=NO_DEVICES)
-    path = Path(text)
-    if not path.is_absolute():
-        raise InvalidRequest("file_path must be an absolute path.")
-    real = _real(path)
-    if roots and not _lies_in(real, roots):
-        raise ForbiddenPath("The path lies outside the folders that this server may read.")
-    mode = _mode(real)
-    if _lies_in(real, SYSTEM_FOLDERS) or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise ForbiddenPath("Only files and folders are read, no devices, pipes or sockets.", hint=NO_DEVICES)
-    if roots and stat.S_ISDIR(mode):
-        _refuse_ways_out(real, roots, report)
-    # A slice may be a link into a store of files (as git-annex lays them out); its series lies beside the link.
-    return real if roots or stat.S_ISDIR(mode) else _real(path.parent) / path.name
-
-
 def _values(scope: Scope, name: bytes) -> list[str]:
     return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
 
@@ -193,60 +149,3 @@ def _same_address(name: str, scope: Scope) -> bool:
     except ValueError:
         return False
     return named in {own, getattr(own, "ipv4_mapped", None)}
-
-
-def _is_device_or_share(text: str) -> bool:
-    r"""By its words alone: to ask Windows about \\host\share would already log in to that host."""
-    if re.match(r"[\\/]{2}", text):
-        return True
-    if sys.platform == "win32":
-        return any(RESERVED_NAME.fullmatch(part) for part in Path(text).parts)
-    return any(Path(os.path.normpath(text)).is_relative_to(folder) for folder in SYSTEM_FOLDERS)
-
-
-def _lies_in(path: Path, folders: Sequence[Path]) -> bool:
-    """Whether one of ``folders`` is ``path`` or above it, by the disk's own numbers.
-
-    Names would not do: disks differ in which spellings (case, composed or decomposed accents) are the same file.
-    """
-    wanted = set(_identities(folders))
-    return any(identity in wanted for identity in _identities([path, *path.parents]))
-
-
-def _identities(paths: Sequence[Path]) -> Iterator[tuple[int, int]]:
-    for path in paths:
-        try:
-            found = path.stat()
-        except OSError:
-            continue
-        yield found.st_dev, found.st_ino
-
-
-def _mode(path: Path) -> int:
-    try:
-        return path.stat().st_mode
-    except OSError as error:
-        raise InputNotFound("There is no file or folder at this path, or it may not be read.") from error
-
-
-def _refuse_ways_out(folder: Path, roots: Sequence[Path], report: Report) -> None:
-    """Raises ForbiddenPath for a link to a file outside ``roots``, anywhere in the folder; FolderTooLarge."""
-    try:
-        for entry in FolderWalk(folder):
-            report(0, 1)
-            if entry.is_symlink() and not _is_folder(Path(entry.path)) and not _lies_in(_real(Path(entry.path)), roots):
-                raise ForbiddenPath("The folder holds a link that leads outside the folders that this server may read.")
-    except OSError as error:
-        raise InputNotFound("The folder cannot be listed.") from error
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return stat.S_ISDIR(_mode(path))
-    except InputNotFound:
-        return False
-
-
-def _real(path: Path) -> Path:
-    # Path.resolve() raises on a loop of links; realpath never does.
-    return Path(os.path.realpath(path))

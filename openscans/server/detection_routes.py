@@ -16,7 +16,8 @@ from openscans.errors import OpenScansError
 from openscans.jobs.detector import DetectionRequest
 from openscans.jobs.queue import Job, Snapshot
 from openscans.progress import Report
-from openscans.server import access, error_responses
+from openscans.server import error_responses
+from openscans.server.readable_path import readable_path
 from openscans.server.schemas import DetectBody, DetectionAnswer, JobAnswer, JobsAnswer
 from openscans.server.state import AppState, State
 from openscans.types import Detection
@@ -69,7 +70,7 @@ async def _job(body: DetectBody, request: Request, state: AppState) -> Detection
 
 
 def _wanted(body: DetectBody, roots: Sequence[Path], report: Report) -> DetectionRequest:
-    path = access.readable_path(body.file_path, roots, report)
+    path = readable_path(body.file_path, roots, report)
     return DetectionRequest(path, **body.model_dump(exclude={"file_path"}))
 
 

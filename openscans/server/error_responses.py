@@ -1,30 +1,36 @@
-"""How errors and events leave the server: the one table from error classes to HTTP statuses, and SSE framing.
+"""How errors leave the server: the one table from error classes to HTTP statuses, and the contract's form of them.
 
 Knows HTTP; nothing of what the routes do.
 """
 
-import asyncio
-import json
 import re
-import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Iterator
 from http import HTTPStatus
-from typing import Any, TypeVar
 
-from anyio import CancelScope, CapacityLimiter, Event, to_thread
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from sse_starlette import EventSourceResponse, ServerSentEvent
-from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from openscans import errors
 from openscans.errors import Cancelled, InvalidRequest, MethodNotAllowed, NotFound, OpenScansError
-from openscans.progress import Report
+from openscans.server.disconnects import in_thread, while_connected
 from openscans.server.schemas import ErrorAnswer
+from openscans.server.sse import EVENT_GAP_S, event_stream
 
-Value = TypeVar("Value")
+# What lives in modules of its own now, for routes that still ask for it here.
+__all__ = [
+    "EVENT_GAP_S",
+    "STATUS",
+    "STATUS_OF_CODE",
+    "answer_errors",
+    "error_keys",
+    "error_response",
+    "event_stream",
+    "in_thread",
+    "status_of",
+    "while_connected",
+]
 
 STATUS: dict[type[OpenScansError], int] = {
     OpenScansError: 500,
@@ -61,14 +67,6 @@ UNFORESEEN = "Something went wrong in the server that was not foreseen."
 
 RETRY_AFTER_S = 5
 """About one detection on two cores: then there is a place in the queue."""
-
-PING_S = 10
-
-FAREWELL_S = 1.0
-"""Time for a stream's last event when the server ends, which it does in under 3 s."""
-
-EVENT_GAP_S = 0.1
-"""Ten events a second move a bar smoothly; what changes faster is told together."""
 
 
 def _kinds(kind: type[OpenScansError]) -> Iterator[type[OpenScansError]]:
@@ -143,75 +141,3 @@ def _methods_at(request: Request) -> list[str]:
 async def _on_unforeseen_error(_: Request, __: Exception) -> Response:
     # Starlette raises the error again after this answer, and uvicorn logs it.
     return error_response(OpenScansError(UNFORESEEN))
-
-
-def event_stream(
-    events: AsyncIterator[Mapping[str, Any]], *, afterwards: Callable[[], None] | None = None
-) -> EventSourceResponse:
-    """Send ``events`` as they come, and call ``afterwards`` when the last was sent or the client has gone."""
-    return EventSourceResponse(
-        _framed(events),
-        ping=PING_S,
-        ping_message_factory=lambda: ServerSentEvent(comment="still here", sep="\n"),
-        sep="\n",
-        background=BackgroundTask(_called, afterwards) if afterwards else None,
-        # Without them the library cuts the stream off at shutdown, before its last event.
-        shutdown_event=Event(),
-        shutdown_grace_period=FAREWELL_S,
-    )
-
-
-async def _called(work: Callable[[], None]) -> None:
-    """Call ``work``, which is short, here: the pool of threads may be full, and then nobody would hear of it."""
-    work()
-
-
-async def _framed(events: AsyncIterator[Mapping[str, Any]]) -> AsyncIterator[dict[str, str]]:
-    async for event in events:
-        yield {"data": json.dumps(event, ensure_ascii=False, allow_nan=False)}
-
-
-async def while_connected(request: Request, work: Coroutine[Any, Any, Value]) -> Value:
-    """What ``work`` returns. Raises Cancelled when the client of ``request``, whose body was read, leaves first."""
-    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_client_left(request))
-    try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise Cancelled
-        return working.result()
-    finally:
-        working.cancel()
-        leaving.cancel()
-
-
-async def in_thread(work: Callable[[Report], Value], request: Request, limiter: CapacityLimiter) -> Value:
-    """What ``work`` returns, called in one of the threads that ``limiter`` allows.
-
-    Raises Cancelled when the client of ``request``, whose body was read, leaves first. So does the `Report` that
-    ``work`` is given; until it has ended it is one of those that are allowed.
-    """
-    left, waiting = threading.Event(), CancelScope()
-
-    def report(_done: int, _total: int) -> None:
-        if left.is_set():
-            raise Cancelled
-
-    async def heed() -> None:
-        await _client_left(request)
-        left.set()
-        # It interrupts who waits for a thread, but not who has one.
-        waiting.cancel()
-
-    heeding = asyncio.ensure_future(heed())
-    try:
-        with waiting:
-            return await to_thread.run_sync(work, report, limiter=limiter)
-        raise Cancelled
-    finally:
-        left.set()
-        heeding.cancel()
-
-
-async def _client_left(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

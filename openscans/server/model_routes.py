@@ -3,15 +3,16 @@
 Knows the models by their public functions; nothing of zips or folders. Plain functions, because each touches disk.
 """
 
-import asyncio
 from collections.abc import AsyncIterator
+from http import HTTPStatus
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, HTTPException
 from sse_starlette import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
-from openscans.server import access, error_responses
+from openscans.server import sse
+from openscans.server.readable_path import readable_path
 from openscans.server.schemas import (
     CacheStatsAnswer,
     DeletedAnswer,
@@ -25,7 +26,7 @@ from openscans.weights.download_task import DownloadTask
 from openscans.weights.status import Deletion
 
 EVENT_GAP_S = 0.2
-"""Five events a second at most; a download takes minutes, and its state is read again at each."""
+"""Five events a second at most; a download takes minutes."""
 
 routes = APIRouter(prefix="/api/models", tags=["models"])
 
@@ -55,7 +56,7 @@ def cache_stats(state: State) -> CacheStatsAnswer:
 async def download(task: str, state: State) -> EventSourceResponse:
     """Fetch what the task needs and tell the progress; everybody who asks shares one download."""
     shared = await run_in_threadpool(state.models.download, task)
-    return error_responses.event_stream(_events(shared))
+    return sse.event_stream(_events(shared))
 
 
 @routes.delete("/download/{task}")
@@ -66,6 +67,14 @@ def cancel_download(task: str, state: State) -> SuccessAnswer:
         success=stopped,
         message="The download was cancelled; what is there is kept." if stopped else "Nothing was being downloaded.",
     )
+
+
+@routes.delete("/all", include_in_schema=False)
+@routes.delete("/cache-stats", include_in_schema=False)
+@routes.delete("/status", include_in_schema=False)
+async def refuse_delete() -> None:
+    """These addresses have the form of a task's, but are answered to GET alone."""
+    raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "GET"})
 
 
 @routes.delete("/{task}")
@@ -82,7 +91,7 @@ def delete(task: str, state: State) -> DeletedAnswer:
 @routes.post("/import/{task}")
 def import_weights(task: str, body: ImportBody, state: State) -> ModelStatusAnswer:
     """Install weights that came by other means, verified like a download."""
-    path = access.readable_path(body.file_path, state.access.allowed_roots)
+    path = readable_path(body.file_path, state.access.allowed_roots)
     state.models.import_from(task, path)
     return status_of(state, task)
 
@@ -107,13 +116,5 @@ def _deletion_message(deletion: Deletion) -> str:
 
 
 async def _events(shared: DownloadTask) -> AsyncIterator[dict[str, Any]]:
-    """Every state of the download that the reader is in time for, and always the last."""
-    told = None
-    while True:
-        snapshot = shared.snapshot()
-        if snapshot != told:
-            told = snapshot
-            yield DownloadEvent.model_validate(snapshot).model_dump(exclude_none=True)
-        if snapshot.over:
-            return
-        await asyncio.sleep(EVENT_GAP_S)
+    async for snapshot in sse.states(shared, gap_s=EVENT_GAP_S):
+        yield DownloadEvent.model_validate(snapshot).model_dump(exclude_none=True)

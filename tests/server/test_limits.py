@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from openscans.server.connection import MOST_CONNECTIONS, REQUEST_S
 from openscans.server.middleware import LARGEST_BODY_BYTES, LARGEST_HEAD_BYTES, MOST_AT_ONCE
+from openscans.server.uvicorn_server import MOST_CONNECTIONS, REQUEST_S
 from tests.live_server import LiveServer, eventually, live_server
 
 SCRIPTED = ("-m", "tests.scripted_server")

@@ -18,7 +18,7 @@ from starlette.types import Message
 from openscans.errors import Cancelled
 from openscans.jobs.fingerprint import LARGEST_WHOLE_BYTES
 from openscans.progress import Report
-from openscans.server import error_responses
+from openscans.server.disconnects import in_thread
 from tests.live_server import LiveServer, live_server
 
 CALLERS = 45
@@ -103,7 +103,7 @@ def test_who_leaves_before_a_thread_is_free_is_not_waited_for() -> None:
             held.wait(10)
             return answer
 
-        return await error_responses.in_thread(work, Request({"type": "http"}, receive), limiter)
+        return await in_thread(work, Request({"type": "http"}, receive), limiter)
 
     async def scene() -> None:
         limiter, leaves, stays = CapacityLimiter(1), asyncio.Event(), asyncio.Event()
