@@ -16,7 +16,7 @@ from pathlib import Path
 
 from openscans.errors import ModelInUse, ModelMissing, OpenScansError
 from openscans.progress import Report
-from openscans.types import TrainedModel
+from openscans.types import ModelState, TrainedModel
 from openscans.weights import catalogue, status
 from openscans.weights.catalogue import Task
 from openscans.weights.dataset_locks import DatasetLocks
@@ -161,7 +161,7 @@ class Models:
         wanted = (place for part in catalogue.with_needs(task) for place in self._places(part))
         return [place for place in wanted if place.condition().state != "ready"]
 
-    def _state(self, task: Task, states: Set[str]) -> str:
+    def _state(self, task: Task, states: Set[ModelState]) -> ModelState:
         if states == {"ready"}:
             return "ready"
         if self._is_downloading(task) or self._is_downloaded_elsewhere(task):

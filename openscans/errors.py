@@ -3,6 +3,8 @@
 Knows nothing of HTTP; `main` maps these classes to statuses. A sentence never holds a patient's data.
 """
 
+from collections.abc import Iterator
+
 
 class OpenScansError(Exception):
     """Root of every error that a caller may see."""
@@ -196,3 +198,12 @@ class OutOfMemory(OpenScansError):
 class DiskFull(OpenScansError):
     code = "disk_full"
     hint = "Make room on the disk that holds OPENSCANS_HOME, then try again; what is there is kept."
+
+
+def kinds_of(kind: type[OpenScansError]) -> Iterator[type[OpenScansError]]:
+    """``kind`` and every narrower one that a caller may see, in the order of their definition, depth first."""
+    # A wrong setting is an error too, but ends the program before there is anybody to tell.
+    if kind.__module__ == __name__:
+        yield kind
+    for narrower in kind.__subclasses__():
+        yield from kinds_of(narrower)

@@ -1,11 +1,77 @@
-"""What is asked of a detection and what it answers, in plain numbers and words.
+"""What is asked of a detection and what it answers, in plain numbers and words, and the words that have a fixed list.
 
-These cross from the worker process to the server, so nothing here needs numpy, and nothing here knows JSON.
+These cross from the worker process to the server, so nothing here needs numpy, and nothing here knows JSON. Where a
+field that a caller sees is defined, it says what it means: the API describes it so, and tells it in the same order.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+JobStatus: TypeAlias = Literal[
+    "queued",
+    "downloading",
+    "reading",
+    "localising",
+    "segmenting",
+    "measuring",
+    "complete",
+    "error",
+    "cancelled",
+]
+"""Of a detection: it waits, one of its stages, or one of the three last."""
+
+DownloadStatus: TypeAlias = Literal[
+    "starting", "downloading", "verifying", "extracting", "complete", "error", "cancelled"
+]
+"""Of a download; one of the last three ends it."""
+
+ModelState: TypeAlias = Literal["absent", "partial", "downloading", "ready", "damaged"]
+"""Of a task's models on disk; partial: a download can go on."""
+
+WorkerState: TypeAlias = Literal["cold", "loading", "ready", "busy", "failed"]
+"""Of the process that runs the networks; cold: none was started, or it gave its memory back."""
+
+
+class WarningCode(StrEnum):
+    """What a warning is about. A code keeps its meaning for ever; there may be more."""
+
+    DAMAGED_FILE = "damaged_file"
+    DEVICE_FALLBACK = "device_fallback"
+    FAST_MODE_UNAVAILABLE = "fast_mode_unavailable"
+    FEW_SLICES = "few_slices"
+    FRAGMENTS_IGNORED = "fragments_ignored"
+    GANTRY_TILT_CORRECTED = "gantry_tilt_corrected"
+    MISSING_SLICES = "missing_slices"
+    NO_VERTEBRAE = "no_vertebrae"
+    NUMBERING_GAP = "numbering_gap"
+    ONE_OF_SEVERAL_VOLUMES = "one_of_several_volumes"
+    OUT_OF_ORDER = "out_of_order"
+    SFORM_QFORM_DIFFER = "sform_qform_differ"
+    SLICES_LEFT_OUT = "slices_left_out"
+    TOUCHING_BORDER = "touching_border"
+    UNEVEN_SPACING = "uneven_spacing"
+    UNEXPECTED_DIGEST = "unexpected_digest"
+
+
+@dataclass(frozen=True)
+class Decimals:
+    """How many decimals are told of a number, or of each number of what a field holds; without it, all."""
+
+    count: int
+
+
+def describe(text: str) -> dict[str, object]:
+    """What a field means, as the `metadata` under which libraries that describe classes look for it."""
+    return {"description": text}
+
+
+def is_absent(value: object) -> bool:
+    """Whether a key is left out rather than null."""
+    return value is None
+
 
 HEAD_TO_FOOT = (
     *(f"C{number}" for number in range(1, 8)),
@@ -18,70 +84,79 @@ HEAD_TO_FOOT = (
 
 @dataclass(frozen=True)
 class ResultWarning:
-    """Something the reader of a result should know; ``code`` is stable, ``message`` is for a person."""
+    """Something the reader of a result should know."""
 
-    code: str
-    message: str
+    code: WarningCode = field(metadata=describe("What it is about; stable."))
+    message: str = field(metadata=describe("A sentence for a person."))
 
 
 @dataclass(frozen=True)
 class Point:
     """A position. Its frame (image, volume, model grid, or LPS millimetres) is named by the field that holds it."""
 
-    x: float
-    y: float
-    z: float
+    x: float = field(metadata=describe("Across the columns; in patient space towards the left."))
+    y: float = field(metadata=describe("Across the rows; in patient space towards the back."))
+    z: float = field(metadata=describe("Across the slices; in patient space towards the head."))
 
 
 @dataclass(frozen=True)
 class Voxel:
     """A whole voxel's index, or a size in voxels."""
 
-    x: int
-    y: int
-    z: int
+    x: int = field(metadata=describe("Columns; in a NIfTI file the array's first index."))
+    y: int = field(metadata=describe("Rows; in a NIfTI file the array's second index."))
+    z: int = field(metadata=describe("Slices; in a NIfTI file the array's third index."))
 
 
 @dataclass(frozen=True)
 class Bounds:
     """Inclusive box of whole voxels."""
 
-    min: Voxel
-    max: Voxel
+    min: Voxel = field(metadata=describe("The first voxel of the box along every axis."))
+    max: Voxel = field(metadata=describe("The last voxel of the box along every axis."))
 
 
 @dataclass(frozen=True)
 class SlicePixel:
-    """The DICOM instance nearest to a point, and the point's pixel (column x, row y) on it."""
+    """The DICOM instance nearest to a point, and the point's pixel on it."""
 
-    sop_instance_uid: str
-    instance_number: int | None
-    x: int
-    y: int
+    sop_instance_uid: str = field(metadata=describe("The instance's SOPInstanceUID."))
+    instance_number: int | None = field(metadata=describe("The instance's InstanceNumber; null where it has none."))
+    x: int = field(metadata=describe("The pixel's column, from 0."))
+    y: int = field(metadata=describe("The pixel's row, from 0."))
 
 
 @dataclass(frozen=True)
 class Vertebra:
     """One labelled vertebra, in the voxel grid of the image as the client sees it."""
 
-    label: str
-    center: Point
-    center_mm: Point
-    bounds: Bounds
-    confidence: float
-    volume_ml: float
-    truncated: bool
-    slice: SlicePixel | None = None
+    label: str = field(metadata=describe("C1…C7, T1…T12, L1…L5, S1; L6 and T13 where a model has them."))
+    center: Annotated[Point, Decimals(3)] = field(
+        metadata=describe("The centre of mass of the label's largest connected component, as an index of voxels.")
+    )
+    confidence: Annotated[float, Decimals(4)] = field(
+        metadata=describe("Between 0 and 1: the mean probability that the network gave this label over the component.")
+    )
+    bounds: Bounds = field(metadata=describe("The component's box."))
+    center_mm: Annotated[Point, Decimals(3)] = field(
+        metadata=describe("The same centre in DICOM patient space (LPS), millimetres; for NIfTI too.")
+    )
+    volume_ml: Annotated[float, Decimals(3)] = field(metadata=describe("The component's volume in millilitres."))
+    truncated: bool = field(metadata=describe("Whether the component touches the edge of the image."))
+    slice: SlicePixel | None = field(
+        default=None,
+        metadata=describe("The DICOM instance nearest to the centre; absent for NIfTI.") | {"exclude_if": is_absent},
+    )
 
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """The image that was read. ``modality`` is None where the format does not tell (NIfTI)."""
+    """The image that was read."""
 
-    modality: str | None
-    size: Voxel
-    spacing_mm: Point
-    series_instance_uid: str | None
+    modality: str | None = field(metadata=describe("CT or MR; null where the format does not tell (NIfTI)."))
+    size: Voxel = field(metadata=describe("Columns, rows and slices."))
+    spacing_mm: Point = field(metadata=describe("The distance between neighbouring voxels' centres along every axis."))
+    series_instance_uid: str | None = field(metadata=describe("The series' SeriesInstanceUID; null for NIfTI."))
 
 
 @dataclass(frozen=True)

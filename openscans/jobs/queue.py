@@ -20,6 +20,7 @@ from typing import Generic, TypeVar
 
 from openscans.errors import Busy, Cancelled, OpenScansError, UnknownJob
 from openscans.progress import Report, StageReport, ignore_progress
+from openscans.types import JobStatus
 
 Request = TypeVar("Request", bound=Hashable)
 Result = TypeVar("Result")
@@ -38,7 +39,7 @@ class Snapshot(Generic[Result]):
     """A job as it stands. ``status`` is queued, a stage's name, complete, error or cancelled."""
 
     job_id: str
-    status: str = "queued"
+    status: JobStatus = "queued"
     progress: float = 0.0
     eta_s: float | None = None
     elapsed_ms: int = 0

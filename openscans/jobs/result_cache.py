@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from openscans.jobs.fingerprint import Fingerprint, take_fingerprint
 from openscans.progress import Report, ignore_progress
 from openscans.system.regular_files import open_regular
-from openscans.types import Detection, ImageFacts, ResultWarning, Vertebra
+from openscans.types import Detection, ImageFacts, ResultWarning, Vertebra, WarningCode
 
 RESULT_VERSION = "5"
 """To be raised with every change that may make the same weights find something else in the same image."""
@@ -27,7 +27,7 @@ SEARCHED_BYTES = 1 << 16
 UID = re.compile(r"[0-9A-Za-z.]+")
 """Digits and dots, or what programs that anonymise write instead. Names, with ^ and blanks, are nothing of this."""
 
-FLEETING = frozenset({"device_fallback"})
+FLEETING = frozenset({WarningCode.DEVICE_FALLBACK})
 """Warnings of how the machine was just then; what carries one is not kept."""
 
 log = logging.getLogger("openscans.results")

@@ -32,7 +32,7 @@ from openscans.jobs.worker_process import (
     worker_main,
 )
 from openscans.progress import StageReport
-from openscans.types import Detection, DetectionTask
+from openscans.types import Detection, DetectionTask, WorkerState
 
 TICK_S = 0.1
 """How often a call that hears nothing asks whether it is still wanted."""
@@ -72,7 +72,7 @@ class Worker:
         self._closed = False
 
     @property
-    def state(self) -> str:
+    def state(self) -> WorkerState:
         """cold, loading, ready, busy or failed. Takes no lock, so that it answers at once."""
         child = self._child
         if child is None or child.killed:

@@ -14,7 +14,7 @@ from openscans.networks.network import Load, Network
 from openscans.networks.plans import Plan, read_plan
 from openscans.networks.torch_engine import TORCH_ON_CPU
 from openscans.system import devices
-from openscans.types import InferenceOptions, ResultWarning, TrainedModel
+from openscans.types import InferenceOptions, ResultWarning, TrainedModel, WarningCode
 
 __all__ = [
     "TORCH_ON_CPU",
@@ -72,7 +72,7 @@ def choose_device(wish: str) -> tuple[str, ResultWarning | None]:
         return wish, None
     missing = f"needs {engine.library}, which is not installed here"
     why = "is not available here" if find_spec(engine.package) else missing
-    return "cpu", ResultWarning("device_fallback", f"The device {wish} {why}; the CPU was used.")
+    return "cpu", ResultWarning(WarningCode.DEVICE_FALLBACK, f"The device {wish} {why}; the CPU was used.")
 
 
 def patch_bytes(plan: Plan, device: str) -> int:
@@ -82,4 +82,6 @@ def patch_bytes(plan: Plan, device: str) -> int:
 
 def device_full_warning(device: str) -> ResultWarning:
     """The warning where a detection had to leave ``device`` for the CPU."""
-    return ResultWarning("device_fallback", f"The memory of the device {device} did not suffice; the CPU was used.")
+    return ResultWarning(
+        WarningCode.DEVICE_FALLBACK, f"The memory of the device {device} did not suffice; the CPU was used."
+    )

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openscans.segmentation import grids
-from openscans.types import HEAD_TO_FOOT, Bounds, Point, ResultWarning, Vertebra, Voxel
+from openscans.types import HEAD_TO_FOOT, Bounds, Point, ResultWarning, Vertebra, Voxel, WarningCode
 
 VARIANTS = frozenset({"T13", "L6"})
 """Vertebrae that most people do not have; their absence is no gap in the numbering."""
@@ -136,7 +136,7 @@ def drop_fragments(found: Sequence[Vertebra]) -> tuple[list[Vertebra], list[Resu
         return list(found), []
     text = f"Left out as too small for a vertebra (under {SMALLEST_VERTEBRA_ML} ml): {', '.join(specks)}."
     kept = [vertebra for vertebra in found if vertebra.volume_ml >= SMALLEST_VERTEBRA_ML]
-    return kept, [ResultWarning("fragments_ignored", text)]
+    return kept, [ResultWarning(WarningCode.FRAGMENTS_IGNORED, text)]
 
 
 def _touches_edge(bounds: Bounds, size: Voxel) -> bool:
@@ -161,22 +161,23 @@ def extent(found: LabelMap) -> Bounds | None:
 def plausibility_warnings(vertebrae: Sequence[Vertebra]) -> list[ResultWarning]:
     """What is implausible about vertebrae that run from head to foot. Labels are never changed."""
     if not vertebrae:
-        return [ResultWarning("no_vertebrae", "No vertebra was found in this image.")]
+        return [ResultWarning(WarningCode.NO_VERTEBRAE, "No vertebra was found in this image.")]
     warnings = []
     missing = _missing([vertebra.label for vertebra in vertebrae])
     if missing:
         warnings.append(
             ResultWarning(
-                "numbering_gap", f"Not found between its neighbours: {', '.join(missing)}. Check the numbering."
+                WarningCode.NUMBERING_GAP,
+                f"Not found between its neighbours: {', '.join(missing)}. Check the numbering.",
             )
         )
     for upper, lower in _out_of_order(vertebrae):
-        warnings.append(ResultWarning("out_of_order", f"{lower} lies above {upper}. Check the numbering."))
+        warnings.append(ResultWarning(WarningCode.OUT_OF_ORDER, f"{lower} lies above {upper}. Check the numbering."))
     cut = [vertebra.label for vertebra in vertebrae if vertebra.truncated]
     if cut:
         warnings.append(
             ResultWarning(
-                "touching_border",
+                WarningCode.TOUCHING_BORDER,
                 f"Cut by the edge of the image: {', '.join(cut)}. Their centres are those of the part that is seen.",
             )
         )

@@ -7,9 +7,10 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 from fastapi import APIRouter, Request
+from fastapi import Path as PathParameter
 from starlette.responses import Response
 
 from openscans.errors import OpenScansError
@@ -24,6 +25,8 @@ from openscans.types import Detection
 
 DetectionJob: TypeAlias = Job[DetectionRequest, Detection]
 DetectionSnapshot: TypeAlias = Snapshot[Detection]
+
+JobId: TypeAlias = Annotated[str, PathParameter(description="As an answer or an event named it.")]
 
 routes = APIRouter(tags=["detection"])
 
@@ -48,13 +51,13 @@ async def list_jobs(state: State) -> JobsAnswer:
 
 
 @routes.get("/api/jobs/{job_id}", response_model_exclude_unset=True)
-async def show_job(job_id: str, state: State) -> JobAnswer:
+async def show_job(job_id: JobId, state: State) -> JobAnswer:
     """One detection as it stands, with its result once it has one."""
     return _job_answer(state.jobs.get(job_id).snapshot())
 
 
 @routes.delete("/api/jobs/{job_id}", response_model_exclude_unset=True)
-async def cancel_job(job_id: str, state: State) -> JobAnswer:
+async def cancel_job(job_id: JobId, state: State) -> JobAnswer:
     """Cancel a detection, whoever waits for it; the answer tells how it stands, and it ends soon after."""
     return _job_answer(state.jobs.cancel(job_id).snapshot())
 

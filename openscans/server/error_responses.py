@@ -4,7 +4,6 @@ Knows HTTP; nothing of what the routes do.
 """
 
 import re
-from collections.abc import Iterator
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request
@@ -69,19 +68,11 @@ RETRY_AFTER_S = 5
 """About one detection on two cores: then there is a place in the queue."""
 
 
-def _kinds(kind: type[OpenScansError]) -> Iterator[type[OpenScansError]]:
-    # A wrong setting is an error too, but ends the program before there is anybody to tell.
-    if kind.__module__ == errors.__name__:
-        yield kind
-    for narrower in kind.__subclasses__():
-        yield from _kinds(narrower)
-
-
 def status_of(kind: type[OpenScansError]) -> int:
     return next(STATUS[ancestor] for ancestor in kind.__mro__ if ancestor in STATUS)
 
 
-STATUS_OF_CODE = {kind.code: status_of(kind) for kind in _kinds(OpenScansError)}
+STATUS_OF_CODE = {kind.code: status_of(kind) for kind in errors.kinds_of(OpenScansError)}
 
 
 def error_keys(error: OpenScansError) -> dict[str, str]:

@@ -3,64 +3,58 @@
 Knows the models by their public functions; nothing of zips or folders. Plain functions, because each touches disk.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter, HTTPException, Path, Query
 from sse_starlette import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
 from openscans.server import sse
 from openscans.server.readable_path import readable_path
-from openscans.server.schemas import (
-    CacheStatsAnswer,
-    DeletedAnswer,
-    DownloadEvent,
-    ImportBody,
-    ModelStatusAnswer,
-    SuccessAnswer,
-)
-from openscans.server.state import AppState, State
+from openscans.server.schemas import DeletedAnswer, DownloadEvent, ImportBody, KnownTask, SuccessAnswer
+from openscans.server.state import State
 from openscans.weights.download_task import DownloadTask
-from openscans.weights.status import Deletion
+from openscans.weights.status import CacheStats, Deletion, ModelStatus
 
 EVENT_GAP_S = 0.2
 """Five events a second at most; a download takes minutes."""
+
+Task: TypeAlias = Annotated[KnownTask, Path(description="The task whose models are meant.")]
+OptionalTask: TypeAlias = Annotated[KnownTask | None, Query(description="The one task that is asked for.")]
 
 routes = APIRouter(prefix="/api/models", tags=["models"])
 
 
 @routes.get("/status")
-def status(state: State, task: str | None = None) -> dict[str, ModelStatusAnswer] | ModelStatusAnswer:
+def status(state: State, task: OptionalTask = None) -> Mapping[str, ModelStatus] | ModelStatus:
     """Every task's models, or those of one task."""
-    if task is not None:
-        return status_of(state, task)
-    return every_status(state)
+    return state.models.statuses() if task is None else state.models.status(task)
 
 
 @routes.get("/all")
-def every_status(state: State) -> dict[str, ModelStatusAnswer]:
+def every_status(state: State) -> Mapping[str, ModelStatus]:
     """Every task's models."""
-    return {task: ModelStatusAnswer.model_validate(found) for task, found in state.models.statuses().items()}
+    return state.models.statuses()
 
 
 @routes.get("/cache-stats")
-def cache_stats(state: State) -> CacheStatsAnswer:
+def cache_stats(state: State) -> CacheStats:
     """How much room the models take on disk."""
-    return CacheStatsAnswer.model_validate(state.models.cache_stats())
+    return state.models.cache_stats()
 
 
 @routes.get("/download/{task}")
 @routes.post("/download/{task}")
-async def download(task: str, state: State) -> EventSourceResponse:
+async def download(task: Task, state: State) -> EventSourceResponse:
     """Fetch what the task needs and tell the progress; everybody who asks shares one download."""
     shared = await run_in_threadpool(state.models.download, task)
     return sse.event_stream(_events(shared))
 
 
 @routes.delete("/download/{task}")
-def cancel_download(task: str, state: State) -> SuccessAnswer:
+def cancel_download(task: Task, state: State) -> SuccessAnswer:
     """Stop the task's download and keep the bytes for the next."""
     stopped = state.models.cancel(task)
     return SuccessAnswer(
@@ -78,7 +72,7 @@ async def refuse_delete() -> None:
 
 
 @routes.delete("/{task}")
-def delete(task: str, state: State) -> DeletedAnswer:
+def delete(task: Task, state: State) -> DeletedAnswer:
     """Remove the task's models from disk."""
     deletion = state.models.delete(task)
     return DeletedAnswer(
@@ -89,22 +83,18 @@ def delete(task: str, state: State) -> DeletedAnswer:
 
 
 @routes.post("/import/{task}")
-def import_weights(task: str, body: ImportBody, state: State) -> ModelStatusAnswer:
+def import_weights(task: Task, body: ImportBody, state: State) -> ModelStatus:
     """Install weights that came by other means, verified like a download."""
     path = readable_path(body.file_path, state.access.allowed_roots)
     state.models.import_from(task, path)
-    return status_of(state, task)
+    return state.models.status(task)
 
 
 @routes.post("/verify/{task}")
-def verify(task: str, state: State) -> ModelStatusAnswer:
+def verify(task: Task, state: State) -> ModelStatus:
     """Compute every file's digest anew."""
     state.models.verify(task)
-    return status_of(state, task)
-
-
-def status_of(state: AppState, task: str) -> ModelStatusAnswer:
-    return ModelStatusAnswer.model_validate(state.models.status(task))
+    return state.models.status(task)
 
 
 def _deletion_message(deletion: Deletion) -> str:

@@ -1,10 +1,10 @@
-"""The OpenAPI description, completed by what the framework cannot see: errors, event streams, tasks, links, the token.
+"""The OpenAPI description, completed by what the framework cannot see: errors, event streams, links, the token.
 
 Knows the routes by method and path, and the codes that each may answer with.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
@@ -13,7 +13,6 @@ from fastapi.openapi.utils import get_openapi
 
 from openscans.server import access, error_responses
 from openscans.server.schemas import DownloadEvent, ErrorAnswer, JobAnswer
-from openscans.weights.catalogue import TASKS
 
 JSON, EVENTS = "application/json", "text/event-stream"
 
@@ -82,7 +81,6 @@ def _description(app: FastAPI, *, with_token: bool) -> dict[str, Any]:
         models |= shape.pop("$defs", {}) | {model.__name__: shape}
     operations = dict(_operations(found))
     for place, operation in operations.items():
-        _name_tasks(operation.get("parameters", ()))
         _add_errors(operation["responses"], EVERYWHERE | MORE.get(place, set()))
         if place in STREAMS:
             _add_stream(operation["responses"]["200"], *STREAMS[place])
@@ -96,13 +94,6 @@ def _operations(description: dict[str, Any]) -> Iterator[tuple[str, dict[str, An
     for path, operations in description["paths"].items():
         for method, operation in operations.items():
             yield f"{method.upper()} {path}", operation
-
-
-def _name_tasks(parameters: Iterable[dict[str, Any]]) -> None:
-    for parameter in parameters:
-        if parameter["name"] == "task":
-            optional = [] if parameter["required"] else [{"type": "null"}]
-            parameter["schema"] = {"anyOf": [{"type": "string", "enum": list(TASKS)}, *optional]}
 
 
 def _add_errors(responses: dict[str, Any], codes: set[str]) -> None:

@@ -1,23 +1,29 @@
-"""The JSON of requests, answers and events, exactly as the HTTP contract has it.
+"""The JSON of requests, answers and events, exactly as the HTTP contract has it, and how the API describes it.
 
-Knows the findings that are shown; nothing of disk, numpy, or what is inside a job.
+What a detection found, and what is on disk of the models, is told as its dataclass holds and describes it. Here stands
+only what has another form on the wire. Knows nothing of disk, numpy, or what is inside a job.
 """
 
 import os
-from typing import Annotated, Any, Literal
+from dataclasses import fields, is_dataclass, replace
+from typing import Annotated, Literal, TypeVar, get_type_hints
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from openscans import errors
 from openscans.system import devices
-from openscans.types import Detection, DetectionTask
+from openscans.types import (
+    Decimals,
+    Detection,
+    DetectionTask,
+    DownloadStatus,
+    ImageFacts,
+    JobStatus,
+    ResultWarning,
+    Vertebra,
+    WorkerState,
+)
+from openscans.weights.catalogue import TASKS
 
 LONGEST_PATH = 32_767
 """Characters; Windows' limit, the largest of any system."""
@@ -40,10 +46,6 @@ def _known_device(text: str) -> str:
     return text
 
 
-def _rounded(digits: int) -> PlainSerializer:
-    return PlainSerializer(lambda number: round(number, digits), return_type=float)
-
-
 FilePath = Annotated[
     str,
     Field(min_length=1, max_length=LONGEST_PATH, json_schema_extra={"pattern": ABSOLUTE_PATH}),
@@ -53,98 +55,72 @@ Device = Annotated[
     str, Field(json_schema_extra={"pattern": f"^({devices.WISH.pattern})$"}), AfterValidator(_known_device)
 ]
 Uid = Annotated[str, Field(max_length=256, json_schema_extra={"pattern": WITHOUT_NUL}), AfterValidator(_without_nul)]
-Coordinate = Annotated[float, _rounded(3)]
-Share = Annotated[float, _rounded(4)]
+KnownTask = Annotated[str, Field(json_schema_extra={"enum": list(TASKS)})]
+"""For the API's description alone: what it does not name is an unknown task, rather than an invalid request."""
+
+ErrorCode = Annotated[
+    str, Field(json_schema_extra={"enum": sorted({kind.code for kind in errors.kinds_of(errors.OpenScansError)})})
+]
+
+Told = TypeVar("Told")
+
+
+def round_numbers(found: Told, decimals: int | None = None) -> Told:
+    """``found``, a dataclass, with every number rounded as the `Decimals` of its field say, or of one that holds it."""
+    own = _decimals_of(type(found))
+    parts = {part.name: getattr(found, part.name) for part in fields(found)}  # type: ignore[arg-type]
+    rounded = {name: _round(part, own.get(name, decimals)) for name, part in parts.items()}
+    return replace(found, **rounded)  # type: ignore[type-var]
+
+
+def _round(value: object, decimals: int | None) -> object:
+    if is_dataclass(value):
+        return round_numbers(value, decimals)
+    return round(value, decimals) if isinstance(value, float) and decimals is not None else value
+
+
+def _decimals_of(kind: type) -> dict[str, int]:
+    hints = get_type_hints(kind, include_extras=True)
+    return {
+        name: mark.count
+        for name, hint in hints.items()
+        for mark in getattr(hint, "__metadata__", ())
+        if isinstance(mark, Decimals)
+    }
 
 
 class DetectBody(BaseModel):
     """What a detection is asked for with; keys that are not known are ignored."""
 
-    file_path: FilePath
-    fast_mode: bool = False
-    device: Device | None = None
-    series_uid: Uid | None = None
-    model: Annotated[str, Field(max_length=64)] | None = None
-    use_cache: bool = True
+    file_path: FilePath = Field(
+        description="Absolute path of a DICOM file, of a folder with one or more series, or of a NIfTI file."
+    )
+    fast_mode: bool = Field(default=False, description="Use the model at 3 mm: sooner, and less exact.")
+    device: Device | None = Field(
+        default=None, description="auto, cpu, cuda, cuda:N or mps; null is the server's setting."
+    )
+    series_uid: Uid | None = Field(
+        default=None,
+        description="SeriesInstanceUID of the series to read. Null: the given file's, or a folder's largest.",
+    )
+    model: Annotated[str, Field(max_length=64)] | None = Field(
+        default=None, description="The task whose model is used; null is chosen by the image's modality."
+    )
+    use_cache: bool = Field(default=True, description="Whether what was found in the same image before may be told.")
 
 
 class ImportBody(BaseModel):
     """Weights that came by other means: a zip, or a folder of TotalSegmentator's results."""
 
-    file_path: FilePath
+    file_path: FilePath = Field(description="Absolute path of the zip or folder; it stays as it is.")
 
 
-class Answer(BaseModel):
-    """Built from the dataclass that holds the same fields."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-
-class PointAnswer(Answer):
-    x: Coordinate
-    y: Coordinate
-    z: Coordinate
-
-
-class VoxelAnswer(Answer):
-    x: int
-    y: int
-    z: int
-
-
-class SpacingAnswer(Answer):
-    x: float
-    y: float
-    z: float
-
-
-class BoundsAnswer(Answer):
-    min: VoxelAnswer
-    max: VoxelAnswer
-
-
-class SliceAnswer(Answer):
-    sop_instance_uid: str
-    instance_number: int | None
-    x: int
-    y: int
-
-
-class VertebraAnswer(Answer):
-    label: str
-    center: PointAnswer
-    confidence: Share
-    bounds: BoundsAnswer
-    center_mm: PointAnswer
-    volume_ml: Coordinate
-    truncated: bool
-    slice: SliceAnswer | None = None
-
-    @model_serializer(mode="wrap")
-    def _without_empty_slice(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # An image that is no DICOM has no instances; then the key is absent rather than null.
-        keys: dict[str, Any] = serialise(self)
-        return keys if self.slice is not None else {key: value for key, value in keys.items() if key != "slice"}
-
-
-class WarningAnswer(Answer):
-    code: str
-    message: str
-
-
-class ImageAnswer(Answer):
-    modality: str | None
-    size: VoxelAnswer
-    spacing_mm: SpacingAnswer
-    series_instance_uid: str | None
-
-
-class ModelAnswer(Answer):
+class ModelAnswer(BaseModel):
     """The networks that found the vertebrae: the one that labels first, then the one that localises."""
 
-    task: str
-    datasets: list[str]
-    weights_sha256: list[str]
+    task: str = Field(description="The task whose model it is.")
+    datasets: list[str] = Field(description="The folder's name of each network's weights.")
+    weights_sha256: list[str] = Field(description="A digest over each network's weights.")
 
     @classmethod
     def of(cls, order: DetectionTask) -> "ModelAnswer":
@@ -158,135 +134,126 @@ class ModelAnswer(Answer):
 class DetectionAnswer(BaseModel):
     """All vertebrae of one image, from head to foot."""
 
-    success: Literal[True] = True
-    vertebrae: list[VertebraAnswer]
-    processing_time_ms: int
-    device: str
-    fast_mode: bool
-    cached: bool
-    job_id: str
-    warnings: list[WarningAnswer]
-    image: ImageAnswer
-    model: ModelAnswer
-    timings_ms: dict[str, int]
+    # What the dataclasses hold is looked at again, so that a whole number is told as the fraction that was promised.
+    model_config = ConfigDict(revalidate_instances="always")
+
+    success: Literal[True] = Field(default=True, description="Also where nothing was found.")
+    vertebrae: list[Vertebra] = Field(description="From head to foot; empty where none was found.")
+    processing_time_ms: int = Field(description="From the detection's start to its end, without waiting in the queue.")
+    device: str = Field(description="Where the networks ran.")
+    fast_mode: bool = Field(description="As it was asked for.")
+    cached: bool = Field(description="Whether it was found some earlier time.")
+    job_id: str = Field(description="The detection's job, for /api/jobs.")
+    warnings: list[ResultWarning] = Field(description="What the reader should know of this result.")
+    image: ImageFacts = Field(description="What was read.")
+    model: ModelAnswer = Field(description="The networks that were used.")
+    timings_ms: dict[str, int] = Field(description="How long each stage took, by its name.")
 
     @classmethod
     def of(cls, detection: Detection, *, job_id: str, processing_time_ms: int) -> "DetectionAnswer":
         return cls(
             # Said, though it is the default: events and jobs leave out what was never set.
             success=True,
-            vertebrae=[VertebraAnswer.model_validate(vertebra) for vertebra in detection.vertebrae],
+            vertebrae=[round_numbers(vertebra) for vertebra in detection.vertebrae],
             processing_time_ms=processing_time_ms,
             device=detection.device,
             fast_mode=detection.order.fast_mode,
             cached=detection.cached,
             job_id=job_id,
-            warnings=[WarningAnswer.model_validate(warning) for warning in detection.warnings],
-            image=ImageAnswer.model_validate(detection.image),
+            warnings=list(detection.warnings),
+            image=detection.image,
             model=ModelAnswer.of(detection.order),
             timings_ms=dict(detection.timings_ms),
         )
 
 
 class ErrorAnswer(BaseModel):
-    """Any answer but 2xx. ``detail`` is the same sentence as ``error``, for clients that look there."""
+    """Any answer but 2xx."""
 
-    success: Literal[False] = False
-    error: str
-    detail: str
-    code: str
-    hint: str
+    success: Literal[False] = Field(default=False, description="Never true of an error.")
+    error: str = Field(description="A sentence for a person.")
+    detail: str = Field(description="The same sentence, for clients that look here.")
+    code: ErrorCode = Field(description="What it is about; stable.")
+    hint: str = Field(description="What to do about it.")
 
 
 class JobCounts(BaseModel):
-    running: int
-    queued: int
+    """How many detections are under way."""
+
+    running: int = Field(description="Detections that have begun.")
+    queued: int = Field(description="Detections that wait.")
 
 
 class HealthAnswer(BaseModel):
-    status: Literal["healthy"] = "healthy"
-    message: str = "OpenScans AI Backend is running"
-    version: str
-    device: str
-    cuda_available: bool
-    python_version: str
-    instance_id: str
-    pid: int
-    uptime_s: float
-    worker: str
-    jobs: JobCounts
+    """That the server is up, and what it is doing."""
+
+    status: Literal["healthy"] = Field(default="healthy", description="It answers, so it is.")
+    message: str = Field(default="OpenScans AI Backend is running", description="A sentence for a person.")
+    version: str = Field(description="Of this server.")
+    device: str = Field(description="Where networks run unless a request names another: cpu, cuda or mps.")
+    cuda_available: bool = Field(description="Whether CUDA can be used here.")
+    python_version: str = Field(description="Of the interpreter that runs it.")
+    instance_id: str = Field(description="Another after every start.")
+    pid: int = Field(description="The server's process.")
+    uptime_s: float = Field(description="Seconds since its start.")
+    worker: WorkerState = Field(description="The process that runs the networks; cold: it is started when needed.")
+    jobs: JobCounts = Field(description="How many detections run and wait.")
 
 
 class JobAnswer(BaseModel):
     """A detection as it stands; ``result`` and ``error`` where it has come to one."""
 
-    job_id: str
-    status: str
-    progress: float
-    eta_s: float | None
-    elapsed_ms: int
-    result: DetectionAnswer | None = None
-    error: str | None = None
-    code: str | None = None
-    hint: str | None = None
+    job_id: str = Field(description="Its id, for /api/jobs.")
+    status: JobStatus = Field(description="Waiting, at one of its stages, or ended in one of the three last ways.")
+    progress: float = Field(description="The share that is done, from 0 to 1; it never falls.")
+    eta_s: float | None = Field(description="Seconds that it will still take, about; null where nothing can be said.")
+    elapsed_ms: int = Field(description="Since its start, without waiting in the queue.")
+    result: DetectionAnswer | None = Field(default=None, description="What was found; absent until it is complete.")
+    error: str | None = Field(default=None, description="Why it ended, for a person; absent without an error.")
+    code: ErrorCode | None = Field(default=None, description="What the error is about; absent without one.")
+    hint: str | None = Field(default=None, description="What to do about the error; absent without one.")
 
 
 class JobsAnswer(BaseModel):
-    jobs: list[JobAnswer]
+    """All detections that are remembered."""
+
+    jobs: list[JobAnswer] = Field(description="Oldest first, without their results.")
 
 
 class IndexAnswer(BaseModel):
-    """What `GET /` shows: method and path of every address, and what it does."""
+    """What `GET /` shows."""
 
-    name: str
-    version: str
-    addresses: dict[str, str]
-
-
-class ModelStatusAnswer(Answer):
-    """What is on disk of one task's models, or what a download would bring."""
-
-    downloaded: bool
-    size_mb: float
-    path: str
-    task: str
-    name: str
-    description: str
-    state: str
-    cache_path: str
-    structures: list[str]
-    needs: list[str]
-    importable: str | None
-    warnings: list[WarningAnswer]
-
-
-class CacheStatsAnswer(Answer):
-    cache_directory: str
-    total_size_mb: float
-    file_count: int
-    models: dict[str, Any]
+    name: str = Field(description="Of this service.")
+    version: str = Field(description="Of this server.")
+    addresses: dict[str, str] = Field(description="What each address does, by its method and path.")
 
 
 class SuccessAnswer(BaseModel):
-    success: bool
-    message: str
+    """Whether anything was there to be done."""
+
+    success: bool = Field(description="Whether anything was done.")
+    message: str = Field(description="What was done, for a person.")
 
 
 class DeletedAnswer(SuccessAnswer):
-    freed_space_mb: float
+    """Whether anything was there to be removed."""
+
+    freed_space_mb: float = Field(description="Megabytes (10⁶ bytes) that are free now.")
 
 
-class DownloadEvent(Answer):
+class DownloadEvent(BaseModel):
     """One state of a download; what does not apply to it is absent."""
 
-    status: str
-    progress: float
-    downloaded_mb: float | None = None
-    total_mb: float | None = None
-    file: str | None = None
-    speed_mb_s: float | None = None
-    eta_s: float | None = None
-    error: str | None = None
-    code: str | None = None
-    hint: str | None = None
-    warnings: list[WarningAnswer] = []
+    model_config = ConfigDict(from_attributes=True)
+
+    status: DownloadStatus = Field(description="At one of its stages, or ended in one of the three last ways.")
+    progress: float = Field(description="The share that is done, from 0 to 1; it never falls.")
+    downloaded_mb: float | None = Field(default=None, description="Megabytes (10⁶ bytes) that are here.")
+    total_mb: float | None = Field(default=None, description="Megabytes (10⁶ bytes) of all files together.")
+    file: str | None = Field(default=None, description="The folder that the file in hand becomes.")
+    speed_mb_s: float | None = Field(default=None, description="Megabytes (10⁶ bytes) a second, of late.")
+    eta_s: float | None = Field(default=None, description="Seconds that the bytes will still take, about.")
+    error: str | None = Field(default=None, description="Why it ended, for a person.")
+    code: ErrorCode | None = Field(default=None, description="What the error is about.")
+    hint: str | None = Field(default=None, description="What to do about the error.")
+    warnings: list[ResultWarning] = Field(default=[], description="What should be known of what came.")

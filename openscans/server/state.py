@@ -13,7 +13,7 @@ from fastapi import Depends, Request
 from openscans.jobs.detector import DetectionRequest
 from openscans.jobs.queue import JobQueue
 from openscans.server.access import AccessRules
-from openscans.types import Detection
+from openscans.types import Detection, WorkerState
 from openscans.weights.download_task import DownloadTask
 from openscans.weights.status import CacheStats, Deletion, ModelStatus
 
@@ -45,7 +45,7 @@ class AppState:
     access: AccessRules
     models: ModelStore
     jobs: JobQueue[DetectionRequest, Detection]
-    worker_state: Callable[[], str]
+    worker_state: Callable[[], WorkerState]
     device: str
     cuda_available: bool
     instance_id: str = field(default_factory=lambda: uuid.uuid4().hex)

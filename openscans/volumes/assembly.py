@@ -9,7 +9,7 @@ from itertools import groupby, islice, repeat
 
 from openscans.errors import CorruptFile, TooFewSlices
 from openscans.progress import Report
-from openscans.types import ResultWarning
+from openscans.types import ResultWarning, WarningCode
 from openscans.volumes.geometry import Stack, stack_slices
 from openscans.volumes.headers import Slice
 from openscans.volumes.memory_estimate import check_memory
@@ -68,10 +68,12 @@ def _identity(one: Slice) -> object:
 
 def _warnings_of(series: Series) -> Iterator[ResultWarning]:
     if series.damaged:
-        yield ResultWarning("missing_slices", "A damaged DICOM file lies beside the series; it may be a slice of it.")
+        yield ResultWarning(
+            WarningCode.MISSING_SLICES, "A damaged DICOM file lies beside the series; it may be a slice of it."
+        )
     if series.unread:
         yield ResultWarning(
-            "slices_left_out", f"{series.unread} could not be read; slices of this series may be missing."
+            WarningCode.SLICES_LEFT_OUT, f"{series.unread} could not be read; slices of this series may be missing."
         )
 
 

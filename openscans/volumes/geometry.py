@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openscans.errors import InconsistentGeometry, SeveralVolumes, TooFewSlices
-from openscans.types import ResultWarning, Voxel
+from openscans.types import ResultWarning, Voxel, WarningCode
 from openscans.volumes.headers import Place, Slice
 from openscans.volumes.stored import StoredSlices
 from openscans.volumes.volume import FEWEST_SLICES, Affine
@@ -189,7 +189,7 @@ def _tilt_deg(travel: NDArray[np.float64], normal: NDArray[np.float64]) -> float
 
 def _tilt_warning(angle_deg: float) -> ResultWarning:
     text = f"The slices are sheared by {angle_deg:.1f}°, as a tilted gantry shears them; they were set upright."
-    return ResultWarning("gantry_tilt_corrected", f"{text} Positions are given on the slices as stored.")
+    return ResultWarning(WarningCode.GANTRY_TILT_CORRECTED, f"{text} Positions are given on the slices as stored.")
 
 
 def _is_even(heights_mm: NDArray[np.float64]) -> bool:
@@ -215,9 +215,9 @@ def _gap_warning(heights_mm: NDArray[np.float64]) -> ResultWarning:
     if whole.all() and widest > 1.5 * typical:
         lost = int((steps - 1).sum())
         text = f"{lost} slice{'s' * (lost != 1)} missing, the widest gap is {widest:.1f} mm; filled by interpolation."
-        return ResultWarning("missing_slices", text)
+        return ResultWarning(WarningCode.MISSING_SLICES, text)
     text = f"The slices are unevenly spaced, {narrowest:.2f} to {widest:.2f} mm apart; they were resampled evenly."
-    return ResultWarning("uneven_spacing", text)
+    return ResultWarning(WarningCode.UNEVEN_SPACING, text)
 
 
 def _planes_over(heights_mm: NDArray[np.float64]) -> int:

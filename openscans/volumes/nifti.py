@@ -27,7 +27,7 @@ from openscans.errors import (
 from openscans.progress import Report
 from openscans.system import memory
 from openscans.system.regular_files import open_regular
-from openscans.types import ResultWarning
+from openscans.types import ResultWarning, WarningCode
 from openscans.volumes.values import KINDS, Rescale, Voxels, allocate, narrow, widen
 from openscans.volumes.volume import FEWEST_SLICES, Extent, Foresee, Volume, accept_any, slice_count_warnings
 
@@ -61,7 +61,7 @@ DEFLATE_MOST = 1032
 """Deflate never makes anything smaller than by this factor, so a larger claim is a lie."""
 
 FORMS_DIFFER = ResultWarning(
-    "sform_qform_differ", "The NIfTI header places the image twice, and differently; its sform was used."
+    WarningCode.SFORM_QFORM_DIFFER, "The NIfTI header places the image twice, and differently; its sform was used."
 )
 
 WIDEST_BYTES = np.dtype(KINDS[-1]).itemsize

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from openscans.types import ResultWarning
+from openscans.types import ResultWarning, WarningCode
 from openscans.volumes.headers import PHASES, Slice
 from openscans.volumes.volume import FEWEST_SLICES
 
 ONE_OF_SEVERAL = ResultWarning(
-    "one_of_several_volumes", "The series holds several volumes; the given file's own was read."
+    WarningCode.ONE_OF_SEVERAL_VOLUMES, "The series holds several volumes; the given file's own was read."
 )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openscans.errors import InconsistentGeometry
-from openscans.types import Bounds, Point, ResultWarning, Voxel
+from openscans.types import Bounds, Point, ResultWarning, Voxel, WarningCode
 from openscans.volumes.stored import StoredSlices
 from openscans.volumes.values import Voxels
 
@@ -114,4 +114,6 @@ def slice_count_warnings(slices: int) -> tuple[ResultWarning, ...]:
     """A warning where an image has so few slices that vertebrae are hardly seen whole."""
     if slices >= FEW_SLICES:
         return ()
-    return (ResultWarning("few_slices", f"The image has only {slices} slices; hardly a vertebra is seen whole."),)
+    return (
+        ResultWarning(WarningCode.FEW_SLICES, f"The image has only {slices} slices; hardly a vertebra is seen whole."),
+    )

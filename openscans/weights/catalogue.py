@@ -11,7 +11,7 @@ from totalsegmentator.map_tasks_config import TASK_CONFIGS, TASK_ID_WEIGHTS_CONF
 from totalsegmentator.map_to_binary import class_map, class_map_5_parts
 
 from openscans.errors import UnknownTask, UnsupportedModality
-from openscans.types import HEAD_TO_FOOT, ResultWarning
+from openscans.types import HEAD_TO_FOOT, ResultWarning, WarningCode
 
 CONFIGURATION = "nnUNetPlans__3d_fullres"
 UNPACKED_PER_ZIP = 1.25
@@ -194,7 +194,7 @@ def fast_form(task: Task) -> tuple[Task, tuple[ResultWarning, ...]]:
     lacking = (
         f"The model {task.key} has no fast form" if others else f"There is no fast model for {task.modality} images"
     )
-    return task, (ResultWarning("fast_mode_unavailable", f"{lacking}; the full one was used."),)
+    return task, (ResultWarning(WarningCode.FAST_MODE_UNAVAILABLE, f"{lacking}; the full one was used."),)
 
 
 def owner_of(dataset: Dataset) -> Task:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from openscans.errors import Cancelled, OpenScansError
 from openscans.progress import LongTask
-from openscans.types import ResultWarning
+from openscans.types import DownloadStatus, ResultWarning
 from openscans.weights.catalogue import Dataset
 
 SPANS = {"downloading": (0.0, 0.95), "verifying": (0.95, 0.97), "extracting": (0.97, 1.0)}
@@ -36,7 +36,7 @@ log = logging.getLogger("openscans.models")
 class DownloadSnapshot:
     """A download as it stands. ``downloaded_mb`` and ``total_mb`` are over all of its files."""
 
-    status: str = "starting"
+    status: DownloadStatus = "starting"
     progress: float = 0.0
     downloaded_mb: float | None = None
     total_mb: float | None = None
@@ -110,7 +110,7 @@ class DownloadTask(LongTask[DownloadSnapshot]):
         self.stop()
         return self._end(Cancelled("The download was cancelled."))
 
-    def report(self, dataset: Dataset, status: str, done: int, total: int) -> None:
+    def report(self, dataset: Dataset, status: DownloadStatus, done: int, total: int) -> None:
         """Tell how far a stage of the dataset is; bytes while it is "downloading". Raises Cancelled."""
         self.raise_if_stopped()
         known = self.snapshot()
@@ -142,7 +142,7 @@ class DownloadTask(LongTask[DownloadSnapshot]):
         self._done_shares[dataset.folder] = 1.0
         self._done_bytes[dataset.folder] = self._expected_bytes[dataset.folder]
 
-    def _tell(self, status: str, file: str) -> None:
+    def _tell(self, status: DownloadStatus, file: str) -> None:
         self._told_s = time.monotonic()
         done_bytes, total_bytes = sum(self._done_bytes.values()), sum(self._expected_bytes.values())
         speed = self._speedometer.speed() if status == "downloading" else None
@@ -178,5 +178,5 @@ class DownloadTask(LongTask[DownloadSnapshot]):
         """Tell the last state. Whether it was the first to be told so."""
         if failure is None:
             return self.update(status="complete", progress=1.0, speed_mb_s=None, eta_s=None)
-        status = "cancelled" if isinstance(failure, Cancelled) else "error"
+        status: DownloadStatus = "cancelled" if isinstance(failure, Cancelled) else "error"
         return self.update(status=status, failure=failure, speed_mb_s=None, eta_s=None)

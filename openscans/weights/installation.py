@@ -16,7 +16,7 @@ from openscans.errors import DamagedWeights, ModelMissing
 from openscans.progress import Report, ignore_progress
 from openscans.system import disk
 from openscans.system.files import KeptFile, copied_bytes, link_or_copy, sync_folder, sync_folders, unfinished
-from openscans.types import TrainedModel
+from openscans.types import DownloadStatus, ModelState, TrainedModel
 from openscans.weights import archive, download, manifest
 from openscans.weights.archive import RESTORE_HINT
 from openscans.weights.catalogue import Dataset
@@ -33,7 +33,7 @@ LAYOUTS = ("", "results", "nnunet/results")
 class DatasetCondition:
     """A dataset at one moment: absent, partial (a download can go on), ready or damaged, as names and sizes tell."""
 
-    state: str
+    state: ModelState
     manifest: Manifest | None = None
     damaged_files: tuple[str, ...] = ()
 
@@ -70,7 +70,7 @@ class Installation:
             found = again
         return found
 
-    def stage(self) -> tuple[str, int, int]:
+    def stage(self) -> tuple[DownloadStatus, int, int]:
         """How far somebody else is who installs it, as the disk tells: status, done, total; bytes of a download."""
         if self._beside.exists():
             return "extracting", 0, 1

@@ -4,10 +4,10 @@ Knows tasks and the places of their datasets; changes nothing.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from openscans.types import ResultWarning
+from openscans.types import ModelState, ResultWarning, WarningCode, describe
 from openscans.weights import catalogue
 from openscans.weights.catalogue import Dataset, Task
 from openscans.weights.installation import DatasetCondition, Installation
@@ -15,32 +15,40 @@ from openscans.weights.installation import DatasetCondition, Installation
 
 @dataclass(frozen=True)
 class ModelStatus:
-    """What is on disk of one task, without what it needs besides.
+    """What is on disk of one task, without what it needs besides, or what a download would bring."""
 
-    ``size_mb``: on disk if downloaded, else what a download would fetch. ``importable``: a folder of TotalSegmentator's
-    that holds what is missing.
-    """
+    downloaded: bool = field(metadata=describe("Whether every file is there and was verified."))
+    size_mb: float = field(metadata=describe("On disk if downloaded, else what a download would fetch."))
+    path: str = field(metadata=describe("The folder of all models; ~ is the user's home."))
+    task: str = field(metadata=describe("The task's key, as addresses name it."))
+    name: str = field(metadata=describe("The task's name for a person."))
+    description: str = field(metadata=describe("What its models do, for a person."))
+    state: ModelState = field(metadata=describe("How its models stand on disk; partial: a download can go on."))
+    cache_path: str = field(metadata=describe("The folder of this task's models, in full."))
+    structures: tuple[str, ...] = field(metadata=describe("The labels that it finds, from head to foot."))
+    needs: tuple[str, ...] = field(metadata=describe("Other tasks whose models it uses; a download fetches them too."))
+    importable: str | None = field(
+        metadata=describe("A folder of TotalSegmentator's that holds what is missing; null where there is none.")
+    )
+    warnings: tuple[ResultWarning, ...] = field(metadata=describe("What should be known of the files on disk."))
 
-    downloaded: bool
-    size_mb: float
-    path: str
-    task: str
-    name: str
-    description: str
-    state: str
-    cache_path: str
-    structures: tuple[str, ...]
-    needs: tuple[str, ...]
-    importable: str | None = None
-    warnings: tuple[ResultWarning, ...] = ()
+
+@dataclass(frozen=True)
+class TaskUsage:
+    """How much room one task's models take on disk."""
+
+    size_mb: float = field(metadata=describe("Megabytes (10⁶ bytes)."))
+    file_count: int = field(metadata=describe("Files."))
 
 
 @dataclass(frozen=True)
 class CacheStats:
-    cache_directory: str
-    total_size_mb: float
-    file_count: int
-    models: dict[str, dict[str, float]]
+    """How much room all models take on disk."""
+
+    cache_directory: str = field(metadata=describe("The folder of all models."))
+    total_size_mb: float = field(metadata=describe("Megabytes (10⁶ bytes) of all tasks together."))
+    file_count: int = field(metadata=describe("Files of all tasks together."))
+    models: Mapping[str, TaskUsage] = field(metadata=describe("The same for every task, by its key."))
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,7 @@ def places_of(task: Task, root: Path) -> list[Installation]:
 
 
 def status_of(
-    task: Task, root: Path, *, state: str, found: Mapping[Installation, DatasetCondition], neighbour: Path | None
+    task: Task, root: Path, *, state: ModelState, found: Mapping[Installation, DatasetCondition], neighbour: Path | None
 ) -> ModelStatus:
     """``neighbour`` is where TotalSegmentator keeps weights of its own."""
     ready = state == "ready"
@@ -88,9 +96,9 @@ def cache_stats(root: Path) -> CacheStats:
     models = {}
     for key, task in catalogue.TASKS.items():
         sizes_bytes = [size for place in places_of(task, root) for size in place.sizes_bytes()]
-        models[key] = {"size_mb": _megabytes(sum(sizes_bytes)), "file_count": len(sizes_bytes)}
-    total_mb = round(sum(model["size_mb"] for model in models.values()), 1)
-    count = sum(int(model["file_count"]) for model in models.values())
+        models[key] = TaskUsage(_megabytes(sum(sizes_bytes)), len(sizes_bytes))
+    total_mb = round(sum(usage.size_mb for usage in models.values()), 1)
+    count = sum(usage.file_count for usage in models.values())
     return CacheStats(str(root), total_mb, count, models)
 
 
@@ -98,14 +106,14 @@ def digest_warnings(dataset: Dataset, sha256: str | None) -> Sequence[ResultWarn
     """What is to be said of a dataset that came from a zip with this digest."""
     if None in {sha256, dataset.zip_sha256} or sha256 == dataset.zip_sha256:
         return ()
-    return (ResultWarning("unexpected_digest", f"{dataset.folder} came from a zip with an unknown SHA-256."),)
+    return (ResultWarning(WarningCode.UNEXPECTED_DIGEST, f"{dataset.folder} came from a zip with an unknown SHA-256."),)
 
 
 def _warnings(dataset: Dataset, found: DatasetCondition) -> Iterator[ResultWarning]:
     if found.manifest is not None:
         yield from digest_warnings(dataset, found.manifest.zip_sha256)
     for name in found.damaged_files:
-        yield ResultWarning("damaged_file", f"{dataset.folder}/{name} is missing or not what was installed.")
+        yield ResultWarning(WarningCode.DAMAGED_FILE, f"{dataset.folder}/{name} is missing or not what was installed.")
 
 
 def _importable(missing: Collection[Installation], neighbour: Path) -> str | None:

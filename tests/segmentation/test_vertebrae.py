@@ -115,7 +115,15 @@ def test_a_speck_is_left_out_and_named() -> None:
 
 def placed(label: str, z_mm: float, *, truncated: bool = False) -> Vertebra:
     box = Bounds(Voxel(0, 0, 0), Voxel(1, 1, 1))
-    return Vertebra(label, Point(0, 0, 0), Point(0, 0, z_mm), box, 0.9, 10.0, truncated)
+    return Vertebra(
+        label=label,
+        center=Point(0, 0, 0),
+        center_mm=Point(0, 0, z_mm),
+        bounds=box,
+        confidence=0.9,
+        volume_ml=10.0,
+        truncated=truncated,
+    )
 
 
 def codes(*found: Vertebra) -> list[str]:

@@ -8,9 +8,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 
+from openscans import errors
+from openscans.types import DownloadStatus, JobStatus, ModelState, WarningCode, WorkerState
 from tests.live_server import ROOT, LiveServer, live_server
 
 SCRIPTED = ("-m", "tests.scripted_server")
@@ -62,6 +65,47 @@ def test_the_description_refers_to_nothing_that_is_not_in_it(server: LiveServer)
     document = server.get("/openapi.json").json()
     named = set(re.findall(r'"\$ref": "([^"]+)"', json.dumps(document)))
     assert named <= {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+
+
+def test_every_field_and_parameter_is_described_and_typed(server: LiveServer) -> None:
+    document = server.get("/openapi.json").json()
+    told = {
+        f"{name}.{key}": shape
+        for name, component in document["components"]["schemas"].items()
+        for key, shape in component.get("properties", {}).items()
+    }
+    told |= {
+        f"{method} {path} {parameter['name']}": parameter["schema"] | parameter
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+        for parameter in operation.get("parameters", ())
+    }
+    assert {where for where, shape in told.items() if not shape.get("description", "").endswith(".")} == set()
+    assert {where for where, shape in told.items() if not is_typed(shape)} == set()
+    assert all(component.get("description") for component in document["components"]["schemas"].values())
+
+
+def is_typed(shape: dict[str, Any]) -> bool:
+    """Whether a client can tell from ``shape`` alone what it will get, down to the last part of it."""
+    if "$ref" in shape or "const" in shape:
+        return True
+    if "anyOf" in shape:
+        return all(is_typed(choice) for choice in shape["anyOf"])
+    parts = {"array": "items", "object": "additionalProperties"}.get(shape.get("type", "object"))
+    return parts is None or (isinstance(shape.get(parts), dict) and is_typed(shape[parts]))
+
+
+def test_what_has_a_fixed_list_of_words_names_them(server: LiveServer) -> None:
+    schemas = server.get("/openapi.json").json()["components"]["schemas"]
+    assert schemas["WarningCode"]["enum"] == [code.value for code in WarningCode]
+    for name, field, words in (
+        ("JobAnswer", "status", get_args(JobStatus)),
+        ("DownloadEvent", "status", get_args(DownloadStatus)),
+        ("ModelStatus", "state", get_args(ModelState)),
+        ("HealthAnswer", "worker", get_args(WorkerState)),
+        ("ErrorAnswer", "code", sorted({kind.code for kind in errors.kinds_of(errors.OpenScansError)})),
+    ):
+        assert schemas[name]["properties"][field]["enum"] == [*words]
 
 
 def test_every_operation_describes_its_errors_in_the_contracts_form(server: LiveServer) -> None:

@@ -353,7 +353,7 @@ def test_deleting_frees_exactly_the_task(models: Models) -> None:
     freed_bytes = models.delete("vertebrae").freed_bytes
     after = models.cache_stats()
     assert freed_bytes / 1e6 == pytest.approx(before.total_size_mb - after.total_size_mb, abs=0.1)
-    assert (after.models["vertebrae"]["file_count"], models.status("vertebrae").state) == (0, "absent")
+    assert (after.models["vertebrae"].file_count, models.status("vertebrae").state) == (0, "absent")
     assert models.status("total_body").state == "ready"
 
 
