@@ -24,7 +24,7 @@ from openscans import errors, volumes
 for path in sys.argv[1:]:
     try:
         volume = volumes.read(Path(path))
-        print(json.dumps([len(volume.voxels), [notice.message for notice in volume.notices]]))
+        print(json.dumps([len(volume.voxels), [notice.message for notice in volume.warnings]]))
     except errors.OpenScansError as error:
         print(json.dumps([error.code, error.message]))
 """
