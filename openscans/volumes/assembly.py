@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import groupby, islice, repeat
 
-from openscans.errors import CorruptFile, TooFewSlices
+from openscans.errors import CorruptFile, InputNotFound, TooFewSlices
 from openscans.progress import Report
 from openscans.types import ResultWarning, WarningCode
+from openscans.volumes import memory_estimate
 from openscans.volumes.geometry import Stack, stack_slices
 from openscans.volumes.headers import Slice
-from openscans.volumes.memory_estimate import check_memory
 from openscans.volumes.phases import select_phase
 from openscans.volumes.pixels import PixelFile
 from openscans.volumes.series import Series
@@ -35,7 +35,7 @@ def assemble(series: Series, report: Report, foresee: Foresee = accept_any) -> V
     if not slices:
         raise TooFewSlices("The series holds no slice.")
     stack = stack_slices(slices)
-    check_memory(stack, at_once=SLICES_AT_ONCE)
+    _check_memory(stack)
     foresee(Extent(stack.shape_zyx if stack.stored is None else stack.stored.shape_zyx, stack.affine_lps))
     voxels = _voxels(stack, report)
     return Volume(
@@ -48,6 +48,21 @@ def assemble(series: Series, report: Report, foresee: Foresee = accept_any) -> V
         ),
         warnings=(*slice_count_warnings(len(stack.slices)), *stack.warnings, *chosen, *_warnings_of(series)),
         stored=stack.stored,
+    )
+
+
+def _check_memory(stack: Stack) -> None:
+    """Raises OutOfMemory where the volume does not fit, InputNotFound where a file has gone meanwhile."""
+    try:
+        largest_file_bytes = max(file.stat().st_size for file in {one.file for one in stack.slices})
+    except OSError as error:
+        raise InputNotFound("A file of the series has gone or cannot be read.") from error
+    memory_estimate.check_series(
+        stack.shape_zyx,
+        resampled_zyx=None if stack.stored is None else stack.stored.shape_zyx,
+        narrow=all(one.rescale.stays_narrow for one in stack.slices),
+        at_once=SLICES_AT_ONCE,
+        largest_file_bytes=largest_file_bytes,
     )
 
 

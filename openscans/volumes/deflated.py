@@ -7,8 +7,8 @@ from pathlib import Path
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from openscans.errors import CorruptFile
-from openscans.system import memory
 from openscans.system.regular_files import open_regular
+from openscans.volumes import memory_estimate
 
 BEGINNING_BYTES = 1024
 """The meta header, which is never packed and names the transfer syntax, is a fraction of this."""
@@ -20,8 +20,6 @@ LARGEST_BYTES = 2**30
 """Unpacked. A slice has half a megabyte; unpacking this takes a second, and what is larger is no slice."""
 
 PIECE_BYTES = 2**20
-COPIES = 2
-"""pydicom unpacks into one piece of memory and copies it into another."""
 
 
 def check_deflated(file: Path) -> None:
@@ -40,4 +38,4 @@ def check_deflated(file: Path) -> None:
             unpacked_bytes += len(inflater.decompress(piece, PIECE_BYTES))
             if unpacked_bytes > LARGEST_BYTES:
                 raise CorruptFile("The deflated DICOM file unpacks to more than a slice can hold.")
-    memory.check_free(COPIES * unpacked_bytes, "The unpacked file")
+    memory_estimate.check_inflated(unpacked_bytes)

@@ -1,6 +1,5 @@
 """NRRD and MetaImage files, for people who come from 3D Slicer; read by SimpleITK where it is installed."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +7,12 @@ import numpy as np
 
 from openscans.errors import CorruptFile, SeveralVolumes, TooFewSlices, UnsupportedFile
 from openscans.progress import Report
-from openscans.system import memory
 from openscans.system.regular_files import open_regular
+from openscans.volumes import memory_estimate
 from openscans.volumes.values import narrow
 from openscans.volumes.volume import FEWEST_SLICES, Extent, Foresee, Volume, accept_any, slice_count_warnings
 
 SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
-
-VOXEL_BYTES = 2 * 8
-"""At most 8 as they are stored, and a copy of them as an array."""
 
 
 def read_itk(file: Path, report: Report, foresee: Foresee = accept_any) -> Volume:
@@ -61,7 +57,7 @@ def _extent(reader: Any) -> Extent:  # noqa: ANN401 - SimpleITK has no types
         raise SeveralVolumes("The file holds several volumes or colours.")
     if len(size) < 3 or min(size) < FEWEST_SLICES:
         raise TooFewSlices("The image is flat; a volume is needed.")
-    memory.check_free(math.prod(size) * VOXEL_BYTES, "The image")
+    memory_estimate.check_itk(size)
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(reader.GetDirection(), (3, 3)) * reader.GetSpacing()
     affine[:3, 3] = reader.GetOrigin()

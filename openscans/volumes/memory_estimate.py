@@ -1,34 +1,62 @@
-"""How much memory a series takes, reckoned from headers before a pixel is read, and its refusal where that is short."""
+"""How much memory reading takes, for every kind of file, and its refusal where less is free.
+
+Knows sizes that headers tell, before a voxel is read; opens no file. Each estimate is one small function, called by
+whoever is about to read. All raise OutOfMemory.
+"""
 
 import math
-from pathlib import Path
 
-from openscans.errors import InputNotFound
+import numpy as np
+from numpy.typing import DTypeLike
+
 from openscans.system import memory
-from openscans.volumes.geometry import Stack
+from openscans.volumes.values import KINDS
 
-NARROW_BYTES, WIDE_BYTES = 2, 4
+NARROW_BYTES, WIDE_BYTES = np.dtype(KINDS[0]).itemsize, np.dtype(KINDS[-1]).itemsize
 """Of a voxel in the narrowest and in the widest of `values.KINDS`."""
 
-WAY_BYTES = 2 + 8
-"""Of a pixel on its way: as it is stored, and rescaled in float64 where slopes have fractions."""
+PENDING_PIXEL_BYTES = 2 + 8
+"""Of a pixel that waits for its place: as it is stored, and rescaled in float64 where slopes have fractions."""
+
+ITK_VOXEL_BYTES = 2 * 8
+"""At most 8 as they are stored, and a copy of them as an array."""
+
+INFLATED_COPIES = 2
+"""pydicom unpacks into one piece of memory and copies it into another."""
 
 
-def check_memory(stack: Stack, *, at_once: int) -> None:
-    """Raises OutOfMemory where the volume of ``stack`` does not fit. ``at_once``: slices on their way together."""
-    narrow = all(one.rescale.stays_narrow for one in stack.slices)
+def check_series(
+    shape_zyx: tuple[int, int, int],
+    *,
+    resampled_zyx: tuple[int, int, int] | None,
+    narrow: bool,
+    at_once: int,
+    largest_file_bytes: int,
+) -> None:
+    """Whether a series of ``shape_zyx`` (slices, rows, columns) as stored fits, and what is resampled from it, if any.
+
+    ``narrow``: the headers tell that 16 bits hold all values. ``at_once``: decoded slices that wait for their place
+    together. A file of many frames is held as a whole, so the largest counts.
+    """
+    slices, rows, columns = shape_zyx
     # Where a later slice needs a wider type, the image is there twice for a moment.
-    need_bytes = math.prod(stack.shape_zyx) * (NARROW_BYTES if narrow else NARROW_BYTES + WIDE_BYTES)
-    _, rows, columns = stack.shape_zyx
-    need_bytes += min(len(stack.slices), at_once) * rows * columns * WAY_BYTES
-    if stack.stored is not None:
-        need_bytes += math.prod(stack.stored.shape_zyx) * (NARROW_BYTES if narrow else WIDE_BYTES)
-    memory.check_free(need_bytes + _largest_file({one.file for one in stack.slices}), "The image")
+    need_bytes = math.prod(shape_zyx) * (NARROW_BYTES if narrow else NARROW_BYTES + WIDE_BYTES)
+    need_bytes += min(slices, at_once) * rows * columns * PENDING_PIXEL_BYTES
+    if resampled_zyx is not None:
+        need_bytes += math.prod(resampled_zyx) * (NARROW_BYTES if narrow else WIDE_BYTES)
+    memory.check_free(need_bytes + largest_file_bytes, "The image")
 
 
-def _largest_file(files: set[Path]) -> int:
-    """A file of many frames is held as a whole. Raises InputNotFound where one has gone meanwhile."""
-    try:
-        return max(file.stat().st_size for file in files)
-    except OSError as error:
-        raise InputNotFound("A file of the series has gone or cannot be read.") from error
+def check_nifti(shape: tuple[int, ...], dtype: DTypeLike) -> None:
+    """Whether ``shape`` voxels fit, stored as ``dtype``: these and, at worst, their values in the widest kind."""
+    memory.check_free(math.prod(shape) * (np.dtype(dtype).itemsize + WIDE_BYTES), "The image")
+
+
+def check_itk(shape: tuple[int, ...]) -> None:
+    """Whether ``shape`` voxels fit, which SimpleITK reads and hands over as a copy."""
+    memory.check_free(math.prod(shape) * ITK_VOXEL_BYTES, "The image")
+
+
+def check_inflated(unpacked_bytes: int) -> None:
+    """Whether a deflated DICOM file fits that has ``unpacked_bytes`` when it is unpacked."""
+    memory.check_free(INFLATED_COPIES * unpacked_bytes, "The unpacked file")

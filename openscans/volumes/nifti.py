@@ -25,10 +25,10 @@ from openscans.errors import (
     UnsupportedFile,
 )
 from openscans.progress import Report
-from openscans.system import memory
 from openscans.system.regular_files import open_regular
 from openscans.types import ResultWarning, WarningCode
-from openscans.volumes.values import KINDS, Rescale, Voxels, allocate, narrow, widen
+from openscans.volumes import memory_estimate
+from openscans.volumes.values import Rescale, Voxels, allocate, narrow, widen
 from openscans.volumes.volume import FEWEST_SLICES, Extent, Foresee, Volume, accept_any, slice_count_warnings
 
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -63,8 +63,6 @@ DEFLATE_MOST = 1032
 FORMS_DIFFER = ResultWarning(
     WarningCode.SFORM_QFORM_DIFFER, "The NIfTI header places the image twice, and differently; its sform was used."
 )
-
-WIDEST_BYTES = np.dtype(KINDS[-1]).itemsize
 
 BROKEN_FILE = (HeaderDataError, ImageFileError, EOFError, OSError, ValueError, zlib.error)
 """What nibabel and gzip raise on files that are cut short or malformed."""
@@ -119,8 +117,7 @@ def _volume(image: Any, report: Report, foresee: Foresee) -> Volume:  # noqa: AN
     if math.prod(shape) * dtype.itemsize > most_bytes:
         raise CorruptFile("The NIfTI file is shorter than its header says.")
     affine = _affine(image)
-    # What is stored and, at worst, its values in the widest kind.
-    memory.check_free(math.prod(shape) * (dtype.itemsize + WIDEST_BYTES), "The image")
+    memory_estimate.check_nifti(shape, dtype)
     foresee(Extent((shape[2], shape[1], shape[0]), affine))
     voxels = _voxels(image, shape, report)
     report(1, 1)
