@@ -3,7 +3,7 @@
 Knows the order of the steps; nothing of HTTP, processes, or where weights come from.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -47,28 +47,47 @@ class Stopwatch:
         self._since = now
 
 
+@dataclass(frozen=True)
+class _Opened:
+    """An image that waits for its detection, and how it was asked for."""
+
+    path: Path
+    series_uid: str | None
+    image: volumes.Image
+
+    def serves(self, order: DetectionTask) -> bool:
+        """Whether ``order`` is for this image, and its files are as they were: weights may have been fetched since."""
+        return (self.path, self.series_uid) == (order.path, order.series_uid) and self.image.is_unchanged()
+
+
 class Pipeline:
     """Detects vertebrae, and keeps the networks it has loaded for the next image."""
 
     def __init__(self, options: InferenceOptions, load: networks.Load = networks.load) -> None:
         self._tiles = options.tiles
         self._shelf = NetworkPool(options, load)
+        self._opened: _Opened | None = None
         networks.tidy(options.cache_folder)
 
+    def open(self, path: Path, series_uid: str | None, report: StageReport) -> str | None:
+        """ "CT" or "MR" as the headers say, None where the format does not tell. Raises VolumeError, and Cancelled.
+
+        The image stays open for a detection in it, if that is what is asked for next.
+        """
+        self._opened = None
+        image = volumes.open(path, series_uid=series_uid, report=partial(report, "reading"))
+        self._opened = _Opened(path, series_uid, image)
+        return image.modality
+
     def modality(self, path: Path, series_uid: str | None, report: StageReport) -> str | None:
-        """ "CT" or "MR" as the headers say, None where the format does not tell. Raises VolumeError, and Cancelled."""
-        return volumes.modality_of(path, series_uid=series_uid, report=partial(report, "reading"))
+        """`open`, under the name of the question that the worker is asked."""
+        return self.open(path, series_uid, report)
 
     def detect(self, order: DetectionTask, report: StageReport) -> Detection:
         """Read the image and find its vertebrae. Raises VolumeError, ModelError, OutOfMemory, and Cancelled."""
         watch = Stopwatch()
         device, fallback = networks.choose_device(order.device)
-        volume = volumes.read(
-            order.path,
-            series_uid=order.series_uid,
-            report=partial(report, "reading"),
-            foresee=partial(self._prepare, order, device),
-        )
+        volume = self._read(order, device, partial(report, "reading"))
         watch.lap("read")
         try:
             label_map = self._label_map(volume, order, device=device, report=report, watch=watch)
@@ -95,6 +114,15 @@ class Pipeline:
             warnings=(*warnings, *vertebrae.plausibility_warnings(found)),
             timings_ms=watch.timings_ms,
         )
+
+    def _read(self, order: DetectionTask, device: str, report: Report) -> volumes.Volume:
+        opened, self._opened = self._opened, None
+        if opened is not None and opened.serves(order):
+            image = opened.image
+        else:
+            image = volumes.open(order.path, series_uid=order.series_uid, report=report)
+        self._prepare(order, device, image.extent)
+        return image.read(report)
 
     def _prepare(self, order: DetectionTask, device: str, extent: volumes.Extent) -> None:
         """Begin to load the networks, if there is room for the whole detection. Raises OutOfMemory."""

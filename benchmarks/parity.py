@@ -56,7 +56,7 @@ def ours(
     """
     with tempfile.TemporaryDirectory() as cache:
         options = InferenceOptions(threads=None, precision=precision, cache_folder=Path(cache))
-        volume = volumes.read(image)
+        volume = volumes.open(image).read()
         localiser = networks.load_folder(training_folder(results, 298), device="cpu", options=options)
         course = inference.localise(volume, localiser, step=STEP, report=ignore_progress, body_only=not exact)
         size = inference.size_of(volume)
@@ -77,7 +77,7 @@ def ours_mr(image: Path, results: Path, *, precision: str) -> NDArray[np.uint8]:
     """Our label map (z, y, x) on the grid of an MR image, in numbers of ``vertebrae_mr``."""
     with tempfile.TemporaryDirectory() as cache:
         options = InferenceOptions(threads=None, precision=precision, cache_folder=Path(cache))
-        volume = volumes.read(image)
+        volume = volumes.open(image).read()
         size = inference.size_of(volume)
         network = networks.load_folder(training_folder(results, 756), device="cpu", options=options)
         found = inference.segment(volume, None, network, step=MR_STEP, report=ignore_progress)

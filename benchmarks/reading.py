@@ -33,9 +33,8 @@ log = logging.getLogger(__name__)
 
 def _ours(folder: Path) -> int:
     from openscans import volumes
-    from openscans.progress import ignore_progress
 
-    return int(volumes.read(folder, series_uid=None, report=ignore_progress).voxels.sum(dtype=np.int64))
+    return int(volumes.open(folder).read().voxels.sum(dtype=np.int64))
 
 
 def _simpleitk(folder: Path) -> int:

@@ -154,9 +154,9 @@ def read_damaged(folder: Path, first: int, stop: int, seed: int) -> None:
 
 def _images(folder: Path) -> list[tuple[str, Path]]:
     """The corpus' images that can be read, each read once so that everything is loaded."""
-    from openscans import volumes
     from tests.corpus import CASES
     from tests.corpus.cases import Read
+    from tests.reading import read_volume
 
     found = []
     for index, case in enumerate(CASES):
@@ -164,7 +164,7 @@ def _images(folder: Path) -> list[tuple[str, Path]]:
             continue
         (folder / str(index)).mkdir()
         path = case.make(folder / str(index))
-        volumes.read(path)
+        read_volume(path)
         found.append((case.name, path))
     return found
 
@@ -173,11 +173,11 @@ def _outcome(path: Path) -> str:
     """The error's code, "read", or what escaped that must not."""
     import numpy as np
 
-    from openscans import volumes
     from openscans.errors import OpenScansError
+    from tests.reading import read_volume
 
     try:
-        volume = volumes.read(path)
+        volume = read_volume(path)
     except OpenScansError as error:
         return error.code
     except BaseException as error:  # noqa: BLE001 - whatever escapes is what is looked for

@@ -37,7 +37,7 @@ def outcomes(image: Path, file: Path) -> Iterator[str]:
     for wanted in itertools.count(1):
         opening.wanted, opening.count = wanted, 0
         try:
-            outcome = str(volumes.read(image).voxels.shape)
+            outcome = str(volumes.open(image).read().voxels.shape)
         except OpenScansError as error:
             outcome = error.code
         if opening.count < wanted:

@@ -1,23 +1,31 @@
-"""What the pipeline lets a network see of an image, with a network that only looks, and which networks it refuses."""
+"""What the pipeline lets a network see of an image, with a network that only looks, and which networks it refuses.
+
+And which image it sees: the one that was opened before, where it is still the same.
+"""
 
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 from numpy.typing import NDArray
 
 from inference import Pipeline
-from openscans.errors import DamagedWeights
+from openscans import volumes
+from openscans.errors import DamagedWeights, InputNotFound
 from openscans.networks import Network, Plan
 from openscans.segmentation import grids
 from openscans.types import DetectionTask, InferenceOptions, TrainedModel, Voxel
 from phantom import layout
-from phantom.files import write_nifti
+from phantom.files import DicomStyle, write_dicom_series, write_nifti
 from phantom.specs import NetworkSpec
-from tests import small_networks
+from tests import bad_files, small_networks
+from tests.bad_files import edit
 
 COARSE_MM = np.diag([3.0, 3.0, 3.0, 1.0])
 FRACTIONS = np.random.default_rng(0).uniform(1, 40, (6, 20, 20)).astype(np.float32)
@@ -102,3 +110,114 @@ def test_a_spacing_that_was_rounded_where_it_was_written_is_the_task_s(tmp_path:
     load = Onlookers()
     detect(tmp_path, load, model(tmp_path, small_networks.MR, (1.5, 1.4999, 1.5000001)))
     assert load.loaded[0].seen
+
+
+def ignore(_stage: str, _done: int, _total: int) -> None: ...
+
+
+@dataclass
+class Reading:
+    """A pipeline, and how many slices each of its detections saw, each in a network that shows it."""
+
+    folder: Path
+    load: Onlookers = field(default_factory=Onlookers)
+
+    def __post_init__(self) -> None:
+        self.segmenter = model(self.folder / "results", small_networks.MR)
+        self.pipeline = Pipeline(InferenceOptions(1, "float32", self.folder / "compiled"), self.load)
+
+    def open(self, path: Path) -> str | None:
+        return self.pipeline.open(path, None, ignore)
+
+    def slices_seen(self, path: Path) -> int:
+        task = DetectionTask(path, "vertebrae_mr", self.segmenter, None, device="cpu")
+        return self.pipeline.detect(task, ignore).image.size.z
+
+
+@pytest.fixture
+def reading(tmp_path: Path) -> Reading:
+    return Reading(tmp_path)
+
+
+@pytest.fixture
+def headers_read(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Grows by the path of every image that is opened."""
+    opened: list[Path] = []
+    real = volumes.open
+
+    def noted(path: Path, **options: Any) -> volumes.Image:
+        opened.append(path)
+        return real(path, **options)
+
+    monkeypatch.setattr(volumes, "open", noted)
+    return opened
+
+
+def series(folder: Path, slices: int = 5) -> Path:
+    write_dicom_series(folder, bad_files.some_voxels(slices=slices), bad_files.AFFINE)
+    return folder
+
+
+def test_a_detection_reads_the_image_whose_modality_was_asked_for(
+    tmp_path: Path, reading: Reading, headers_read: list[Path]
+) -> None:
+    path = series(tmp_path / "a")
+    assert reading.open(path) == "CT"
+    assert reading.slices_seen(path) == 5
+    assert headers_read == [path]
+
+
+def test_an_opened_image_serves_one_detection(tmp_path: Path, reading: Reading, headers_read: list[Path]) -> None:
+    path = series(tmp_path / "a")
+    reading.open(path)
+    reading.slices_seen(path)
+    reading.slices_seen(path)
+    assert headers_read == [path, path]
+
+
+def test_another_image_than_the_opened_one_is_opened(tmp_path: Path, reading: Reading) -> None:
+    reading.open(series(tmp_path / "a"))
+    assert reading.slices_seen(series(tmp_path / "b", slices=7)) == 7
+
+
+def test_an_image_that_cannot_be_opened_leaves_none_behind(tmp_path: Path, reading: Reading) -> None:
+    path = series(tmp_path / "a")
+    reading.open(path)
+    with pytest.raises(InputNotFound):
+        reading.open(tmp_path / "missing")
+    shutil.rmtree(path)
+    with pytest.raises(InputNotFound):
+        reading.slices_seen(path)
+
+
+def a_slice_comes(folder: Path) -> None:
+    uid = pydicom.dcmread(next(folder.iterdir())).SeriesInstanceUID
+    shutil.rmtree(folder)
+    write_dicom_series(folder, bad_files.some_voxels(slices=6), bad_files.AFFINE, DicomStyle(series_uid=uid))
+
+
+def a_slice_goes(folder: Path) -> None:
+    max(folder.iterdir()).unlink()
+
+
+def a_file_is_written_anew(folder: Path) -> None:
+    """It belongs to another series now."""
+    edit(max(folder.iterdir()), SeriesInstanceUID="1.2.3")
+
+
+@pytest.mark.parametrize(("change", "slices"), [(a_slice_comes, 6), (a_slice_goes, 4), (a_file_is_written_anew, 4)])
+def test_an_opened_image_whose_files_changed_is_opened_anew(
+    tmp_path: Path, reading: Reading, change: Callable[[Path], None], slices: int
+) -> None:
+    path = series(tmp_path / "a")
+    reading.open(path)
+    change(path)
+    assert reading.slices_seen(path) == slices
+
+
+def test_an_opened_nifti_file_that_was_written_anew_is_opened_anew(tmp_path: Path, reading: Reading) -> None:
+    path = tmp_path / "image.nii"
+    write_nifti(path, bad_files.some_voxels(slices=5), bad_files.AFFINE)
+    assert reading.open(path) is None
+    write_nifti(path, bad_files.some_voxels(slices=6), bad_files.AFFINE)
+    assert reading.slices_seen(path) == 6

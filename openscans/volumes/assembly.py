@@ -1,9 +1,10 @@
-"""A series becomes a volume: sorted and checked by its headers, then decoded by several threads into one array."""
+"""A series becomes an image, sorted and checked by its headers, and then a volume, decoded by several threads."""
 
 import operator
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, islice, repeat
 
@@ -13,21 +14,59 @@ from openscans.types import ResultWarning, WarningCode
 from openscans.volumes import memory_estimate
 from openscans.volumes.geometry import Stack, stack_slices
 from openscans.volumes.headers import Slice
+from openscans.volumes.image import Image
 from openscans.volumes.phases import select_phase
 from openscans.volumes.pixels import PixelFile
 from openscans.volumes.series import Series
 from openscans.volumes.stored import AIR
 from openscans.volumes.values import Plane, Voxels, allocate, widen
-from openscans.volumes.volume import Extent, Foresee, Instance, Volume, accept_any, slice_count_warnings
+from openscans.volumes.volume import Extent, Instance, Volume, slice_count_warnings
 
 SLICES_AT_ONCE = 16
 """Decoded slices that may wait for their place: some megabytes, and enough for every core to have work."""
 
 
-def assemble(series: Series, report: Report, foresee: Foresee = accept_any) -> Volume:
-    """Sort, check and read ``series``. ``report`` counts slices; ``foresee`` is told before the first is decoded.
+@dataclass(frozen=True)
+class DicomImage(Image):
+    """A series whose slices are sorted and make one volume. ``chosen`` tells where it is one of several."""
 
-    Raises TooFewSlices, InconsistentGeometry, SeveralVolumes, CorruptFile, UnsupportedTransferSyntax, OutOfMemory.
+    series: Series
+    stack: Stack
+    chosen: tuple[ResultWarning, ...] = ()
+
+    def check_memory(self) -> None:
+        stack = self.stack
+        memory_estimate.check_series(
+            stack.shape_zyx,
+            resampled_zyx=None if stack.stored is None else stack.stored.shape_zyx,
+            narrow=all(one.rescale.stays_narrow for one in stack.slices),
+            at_once=SLICES_AT_ONCE,
+            largest_file_bytes=_largest_file_bytes(stack),
+        )
+
+    def is_unchanged(self) -> bool:
+        return self.series.folder.is_unchanged()
+
+    def _volume(self, report: Report) -> Volume:
+        stack, series = self.stack, self.series
+        voxels = _voxels(stack, report)
+        return Volume(
+            voxels=voxels if stack.stored is None else stack.stored.resample(voxels, AIR.get(series.modality, 0)),
+            affine_lps=stack.affine_lps,
+            modality=series.modality,
+            series_instance_uid=series.uid or None,
+            instances=tuple(
+                Instance(one.sop_instance_uid, one.instance_number, one.file, one.frame) for one in stack.slices
+            ),
+            warnings=(*slice_count_warnings(len(stack.slices)), *stack.warnings, *self.chosen, *_warnings_of(series)),
+            stored=stack.stored,
+        )
+
+
+def open_series(series: Series) -> DicomImage:
+    """Sort and check ``series`` by its headers.
+
+    Raises TooFewSlices, InconsistentGeometry, SeveralVolumes, CorruptFile.
     """
     if any(header.cut for header in series.headers):
         raise CorruptFile("The header of one file of the series is incomplete or malformed.")
@@ -35,35 +74,16 @@ def assemble(series: Series, report: Report, foresee: Foresee = accept_any) -> V
     if not slices:
         raise TooFewSlices("The series holds no slice.")
     stack = stack_slices(slices)
-    _check_memory(stack)
-    foresee(Extent(stack.shape_zyx if stack.stored is None else stack.stored.shape_zyx, stack.affine_lps))
-    voxels = _voxels(stack, report)
-    return Volume(
-        voxels=voxels if stack.stored is None else stack.stored.resample(voxels, AIR.get(series.modality, 0)),
-        affine_lps=stack.affine_lps,
-        modality=series.modality,
-        series_instance_uid=series.uid or None,
-        instances=tuple(
-            Instance(one.sop_instance_uid, one.instance_number, one.file, one.frame) for one in stack.slices
-        ),
-        warnings=(*slice_count_warnings(len(stack.slices)), *stack.warnings, *chosen, *_warnings_of(series)),
-        stored=stack.stored,
-    )
+    extent = Extent(stack.shape_zyx if stack.stored is None else stack.stored.shape_zyx, stack.affine_lps)
+    return DicomImage(series.modality, extent, series, stack, chosen)
 
 
-def _check_memory(stack: Stack) -> None:
-    """Raises OutOfMemory where the volume does not fit, InputNotFound where a file has gone meanwhile."""
+def _largest_file_bytes(stack: Stack) -> int:
+    """Raises InputNotFound where a file has gone meanwhile."""
     try:
-        largest_file_bytes = max(file.stat().st_size for file in {one.file for one in stack.slices})
+        return max(file.stat().st_size for file in {one.file for one in stack.slices})
     except OSError as error:
         raise InputNotFound("A file of the series has gone or cannot be read.") from error
-    memory_estimate.check_series(
-        stack.shape_zyx,
-        resampled_zyx=None if stack.stored is None else stack.stored.shape_zyx,
-        narrow=all(one.rescale.stays_narrow for one in stack.slices),
-        at_once=SLICES_AT_ONCE,
-        largest_file_bytes=largest_file_bytes,
-    )
 
 
 def _without_copies(slices: Sequence[Slice]) -> list[Slice]:

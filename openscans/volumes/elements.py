@@ -5,16 +5,16 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pydicom
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.errors import BytesLengthException
 from pydicom.filereader import read_partial
 from pydicom.tag import BaseTag, Tag
 
-from openscans.system.regular_files import open_regular
+from openscans.errors import UnsupportedFile
 from openscans.volumes.deflated import check_deflated
 
 BITS = ("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
@@ -110,43 +110,43 @@ class _Stop:
         return tag in PIXELS or tag == self._before
 
 
-def elements_of(file: Path) -> Elements:
-    """What ``file`` has of `NEEDED`. Raises InvalidDicomError where it is no DICOM, else what BROKEN_HEADER lists."""
-    check_deflated(file)
-    with open_regular(file) as stream:
-        try:
-            dataset = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=NEEDED)
-        except InvalidDicomError:
-            if not begins_like_dicom(file):
-                raise
-            stream.seek(0)
-            dataset = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=NEEDED, force=True)
-        # As it was read, which tells the encoding that was found; the header may declare another.
-        rows = dataset.get_item("Rows")
-        return Elements(
-            file,
-            values=_values_of(dataset, dataset.keys() - BIT_TAGS),
-            bits=_bits_of(dataset),
-            meta=dataset.file_meta,
-            implicit=isinstance(rows, RawDataElement) and rows.is_implicit_VR,
-            little_endian=not isinstance(rows, RawDataElement) or rows.is_little_endian,
-            ends_at=stream.tell(),
-        )
+def elements_of(file: Path, stream: BinaryIO) -> Elements:
+    """What ``file``, opened as ``stream``, has of `NEEDED`.
+
+    Raises UnsupportedFile where it is no DICOM, CorruptFile and OutOfMemory as `check_deflated`, else what
+    BROKEN_HEADER lists.
+    """
+    if not _begins_like_dicom(stream):
+        raise UnsupportedFile("This is no image file that is read here.")
+    check_deflated(stream)
+    stream.seek(0)
+    # By force, because the preamble may be missing.
+    dataset = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=NEEDED, force=True)
+    # As it was read, which tells the encoding that was found; the header may declare another.
+    rows = dataset.get_item("Rows")
+    return Elements(
+        file,
+        values=_values_of(dataset, dataset.keys() - BIT_TAGS),
+        bits=_bits_of(dataset),
+        meta=dataset.file_meta,
+        implicit=isinstance(rows, RawDataElement) and rows.is_implicit_VR,
+        little_endian=not isinstance(rows, RawDataElement) or rows.is_little_endian,
+        ends_at=stream.tell(),
+    )
 
 
-def elements_before_nest(file: Path) -> Elements:
-    """What a file has of `NEEDED` before the sequence that is nested too deep, and nothing of functional groups.
+def elements_before_nest(file: Path, stream: BinaryIO) -> Elements:
+    """What ``file`` has of `NEEDED` before the sequence that is nested too deep, and nothing of functional groups.
 
     Enough to tell which series it belongs to. Raises what BROKEN_HEADER lists.
     """
-    check_deflated(file)
     stop = _Stop()
     try:
-        dataset = _read_until(stop, file)
+        dataset = _read_until(stop, stream)
     except BROKEN_HEADER as error:
         if not is_nested_too_deep(error):
             raise
-        dataset = _read_until(_Stop(before=stop.begun), file)
+        dataset = _read_until(_Stop(before=stop.begun), stream)
     return Elements(
         file,
         values=_values_of(dataset, dataset.keys() - {*BIT_TAGS, *FUNCTIONAL_GROUPS}),
@@ -159,9 +159,9 @@ def elements_before_nest(file: Path) -> Elements:
     )
 
 
-def _read_until(stop: _Stop, file: Path) -> Dataset:
-    with open_regular(file) as stream:
-        return read_partial(stream, stop, force=True, specific_tags=NEEDED)
+def _read_until(stop: _Stop, stream: BinaryIO) -> Dataset:
+    stream.seek(0)
+    return read_partial(stream, stop, force=True, specific_tags=NEEDED)
 
 
 def is_nested_too_deep(error: BaseException) -> bool:
@@ -180,8 +180,7 @@ def _values_of(dataset: Dataset, tags: Iterable[BaseTag]) -> dict[str, Any]:
     return {element.keyword: element.value for element in map(dataset.__getitem__, tags)}
 
 
-def begins_like_dicom(file: Path) -> bool:
+def _begins_like_dicom(stream: BinaryIO) -> bool:
     """True for the usual preamble, and for files that lack it and begin with their first element."""
-    with open_regular(file) as stream:
-        start = stream.read(132)
+    start = stream.read(132)
     return start[128:] == b"DICM" or (start[:2] in FIRST_GROUPS and len(start) == 132)

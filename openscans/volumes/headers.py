@@ -3,12 +3,11 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 from pydicom.uid import (
     UID,
     CTImageStorage,
@@ -21,6 +20,7 @@ from pydicom.uid import (
 
 from openscans.errors import CorruptFile, InputNotFound, UnsupportedFile
 from openscans.progress import Report
+from openscans.system.regular_files import open_regular
 from openscans.volumes.elements import BROKEN_HEADER, Elements, elements_before_nest, elements_of, is_nested_too_deep
 from openscans.volumes.values import Rescale
 
@@ -106,14 +106,17 @@ class Header:
 
 
 def read_header(file: Path) -> Header:
-    """The facts of one DICOM file.
+    """The facts of one DICOM file, which is opened once.
 
     Raises UnsupportedFile where it is none, CorruptFile where it is broken, InputNotFound where it cannot be read.
     """
     try:
-        return _header_of(file)
-    except InvalidDicomError as error:
-        raise UnsupportedFile("This is not a DICOM file.") from error
+        stream = open_regular(file)
+    except OSError as error:
+        raise InputNotFound("The file cannot be opened.") from error
+    try:
+        with stream:
+            return _header_of(file, stream)
     except (*BROKEN_HEADER, MemoryError) as error:
         # pydicom raises OSError for malformed files too, but only the system numbers its errors.
         if isinstance(error, OSError) and error.errno is not None:
@@ -122,10 +125,16 @@ def read_header(file: Path) -> Header:
         raise CorruptFile("The DICOM header is incomplete or malformed.") from error
 
 
-def headers_of(files: Sequence[Path], report: Report) -> Iterator[Header]:
-    """The facts of those ``files`` that are DICOM or cannot be read. ``report`` stays at nothing done."""
+def headers_of(files: Sequence[Path], report: Report, *, known: Header | None = None) -> Iterator[Header]:
+    """The facts of those ``files`` that are DICOM or cannot be read. ``report`` stays at nothing done.
+
+    The file of the header ``known`` is not read again.
+    """
     for file in files:
         report(0, len(files))
+        if known is not None and file == known.file:
+            yield known
+            continue
         try:
             yield read_header(file)
         except UnsupportedFile:
@@ -136,13 +145,13 @@ def headers_of(files: Sequence[Path], report: Report) -> Iterator[Header]:
             yield Header(file, series_uid="", modality="", unread=True)
 
 
-def _header_of(file: Path) -> Header:
+def _header_of(file: Path, stream: BinaryIO) -> Header:
     try:
-        return _header(elements_of(file))
+        return _header(elements_of(file, stream))
     except BROKEN_HEADER as error:
         if not is_nested_too_deep(error):
             raise
-    return _header(elements_before_nest(file))
+    return _header(elements_before_nest(file, stream))
 
 
 def _header(elements: Elements) -> Header:

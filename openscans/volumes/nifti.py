@@ -1,4 +1,4 @@
-"""A NIfTI file becomes a volume, whatever its orientation: x, y, z are the array's indices as stored."""
+"""A NIfTI file becomes an image, whatever its orientation: x, y, z are the array's indices as stored."""
 
 import gzip
 import itertools
@@ -6,6 +6,7 @@ import math
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,10 @@ from openscans.progress import Report
 from openscans.system.regular_files import open_regular
 from openscans.types import ResultWarning, WarningCode
 from openscans.volumes import memory_estimate
+from openscans.volumes.image import Image
+from openscans.volumes.listing import FileState, state_of
 from openscans.volumes.values import Rescale, Voxels, allocate, narrow, widen
-from openscans.volumes.volume import FEWEST_SLICES, Extent, Foresee, Volume, accept_any, slice_count_warnings
+from openscans.volumes.volume import FEWEST_SLICES, Extent, Volume, slice_count_warnings
 
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -68,12 +71,33 @@ BROKEN_FILE = (HeaderDataError, ImageFileError, EOFError, OSError, ValueError, z
 """What nibabel and gzip raise on files that are cut short or malformed."""
 
 
+@dataclass(frozen=True)
+class NiftiImage(Image):
+    """A file whose header nibabel has read into ``loaded``; its array is read when it is asked for."""
+
+    file: Path
+    state: FileState | None
+    loaded: Any
+
+    def check_memory(self) -> None:
+        memory_estimate.check_nifti(self.loaded.shape, self.loaded.get_data_dtype())
+
+    def is_unchanged(self) -> bool:
+        return self.state is not None and state_of(self.file) == self.state
+
+    def _volume(self, report: Report) -> Volume:
+        voxels = _voxels(self.loaded, self.loaded.shape, report)
+        report(1, 1)
+        warnings = (*slice_count_warnings(min(voxels.shape)), *_warnings_of(self.loaded))
+        return Volume(voxels=voxels, affine_lps=self.extent.affine_lps, warnings=warnings)
+
+
 def is_nifti(file: Path) -> bool:
-    """Whether ``file`` is named and begins like a NIfTI file, compressed or not."""
+    """Whether ``file`` is named and begins like a NIfTI file, compressed or not. Raises OSError."""
+    if not file.name.lower().endswith(SUFFIXES):
+        return False
     with open_regular(file) as stored:
         start = stored.read(HEADER_BYTES)
-        if not file.name.lower().endswith(SUFFIXES):
-            return False
         if start[:2] == GZIP_MAGIC:
             stored.seek(0)
             try:
@@ -84,45 +108,33 @@ def is_nifti(file: Path) -> bool:
     return start[344:348] in MAGIC or start[4:8] in MAGIC
 
 
-def read_nifti(file: Path, report: Report, foresee: Foresee = accept_any) -> Volume:
-    """The image in ``file``; ``foresee`` is told before its voxels are read. Raises the kinds of VolumeError."""
+def open_nifti(file: Path, report: Report) -> NiftiImage:
+    """The image in ``file``, by its header. Raises the kinds of VolumeError."""
     report(0, 1)
+    state = state_of(file)
     kind = _kind_of(file)
-    with ExitStack() as streams:
-        try:
-            image = _image(file, kind, streams)
-        except BROKEN_FILE as error:
-            raise CorruptFile("The NIfTI file is incomplete or damaged.") from error
-        return _volume(image, report, foresee)
-
-
-def _image(file: Path, kind: Any, streams: ExitStack) -> Any:  # noqa: ANN401 - nibabel has no types
-    """The image of the class ``kind``, to be used as long as ``streams`` are open. Raises what BROKEN_FILE lists."""
-    files = kind.filespec_to_file_map(file)
-    for holder in files.values():
-        # Opened here, because nibabel opens by name, whatever lies there.
-        holder.fileobj = streams.enter_context(_unpacked(Path(holder.filename)))
-    # A mapped file would lose its voxels, and the process its life, if somebody shortened it meanwhile.
-    return kind.from_file_map(files, mmap=False)
-
-
-def _volume(image: Any, report: Report, foresee: Foresee) -> Volume:  # noqa: ANN401
     try:
-        dtype, shape = image.get_data_dtype(), image.shape
-        most_bytes = _most_bytes(Path(image.file_map["image"].filename))
+        with ExitStack() as streams:
+            loaded = _load(file, kind, streams)
+        dtype, shape = loaded.get_data_dtype(), loaded.shape
+        most_bytes = _most_bytes(Path(loaded.file_map["image"].filename))
     except BROKEN_FILE as error:
         raise CorruptFile("The NIfTI file is incomplete or damaged.") from error
     _check_kind(dtype)
     _check_shape(shape)
     if math.prod(shape) * dtype.itemsize > most_bytes:
         raise CorruptFile("The NIfTI file is shorter than its header says.")
-    affine = _affine(image)
-    memory_estimate.check_nifti(shape, dtype)
-    foresee(Extent((shape[2], shape[1], shape[0]), affine))
-    voxels = _voxels(image, shape, report)
-    report(1, 1)
-    warnings = (*slice_count_warnings(min(shape[:3])), *_warnings_of(image))
-    return Volume(voxels=voxels, affine_lps=affine, warnings=warnings)
+    return NiftiImage(None, Extent((shape[2], shape[1], shape[0]), _affine(loaded)), file, state, loaded)
+
+
+def _load(file: Path, kind: Any, streams: ExitStack) -> Any:  # noqa: ANN401 - nibabel has no types
+    """The image of the class ``kind``, its header read. Raises what BROKEN_FILE lists."""
+    files = kind.filespec_to_file_map(file)
+    for holder in files.values():
+        # Opened here, because nibabel opens by name, whatever lies there.
+        holder.fileobj = streams.enter_context(_unpacked(Path(holder.filename)))
+    # A mapped file would lose its voxels, and the process its life, if somebody shortened it meanwhile.
+    return kind.from_file_map(files, mmap=False)
 
 
 @contextmanager
@@ -200,7 +212,8 @@ def _voxels(image: Any, shape: tuple[int, ...], report: Report) -> Voxels:  # no
     try:
         stored = _stored(image, report)
         if stored is None:
-            stored = image.dataobj.get_unscaled()
+            with _unpacked(Path(image.file_map["image"].filename)) as image.dataobj.file_like:
+                stored = image.dataobj.get_unscaled()
     except BROKEN_FILE as error:
         raise CorruptFile("The NIfTI file is incomplete or damaged.") from error
     rescale = Rescale(float(image.dataobj.slope), float(image.dataobj.inter))

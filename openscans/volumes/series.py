@@ -7,8 +7,8 @@ from pathlib import Path
 
 from openscans.errors import CorruptFile, InputNotFound, InvalidRequest, NoImage, UnsupportedModality
 from openscans.progress import Report
-from openscans.system.folder_walk import FolderWalk, is_file
 from openscans.volumes.headers import Header, Slice, headers_of, read_header
+from openscans.volumes.listing import FolderContents
 
 MODALITIES = ("CT", "MR")
 
@@ -33,7 +33,7 @@ class Unread:
 
 @dataclass(frozen=True)
 class Series:
-    """The headers of one series. ``damaged`` counts DICOM files beside it that do not tell what they belong to.
+    """The headers of one series, found in ``folder``. ``damaged`` counts DICOM files that do not tell their series.
 
     ``named`` is the file that stands for the series, if one does. ``unread`` may hold slices of it.
     """
@@ -41,6 +41,7 @@ class Series:
     uid: str
     modality: str
     headers: tuple[Header, ...]
+    folder: FolderContents
     damaged: int = 0
     named: Path | None = None
     unread: Unread = Unread()
@@ -70,23 +71,25 @@ def image_header(file: Path) -> Header:
 
 def series_around(own: Header, report: Report) -> Series:
     """The whole series that ``own`` belongs to, gathered from its folder. Raises InputNotFound, FolderTooLarge."""
-    beside, unread = _gathered(FolderWalk(own.file.parent, deep=False), report, known=own.file)
+    folder = FolderContents.of(own.file.parent, deep=False)
+    beside, unread = _gathered(folder, [file for file in folder.paths if file != own.file], report)
     # Groups keep the order of what they are made of.
-    series = _group([own, *beside])[0]
+    series = _group([own, *beside], folder)[0]
     return replace(series, named=own.file, unread=_unread_of(series, [own, *beside], unread))
 
 
-def series_in_folder(folder: Path, series_uid: str | None, report: Report) -> Series:
-    """The series ``series_uid`` of a folder and those below it, else the CT or MR series with the most placed slices.
+def series_in_folder(top: Path, series_uid: str | None, report: Report, *, known: Header | None = None) -> Series:
+    """The series ``series_uid`` of ``top`` and the folders below, else the CT or MR series with the most placed slices.
 
-    Raises InputNotFound, InvalidRequest, FolderTooLarge, NoImage, UnsupportedModality, CorruptFile.
+    ``known`` is a header that was read before. Raises InputNotFound, InvalidRequest, FolderTooLarge, NoImage,
+    UnsupportedModality, CorruptFile.
     """
-    walk = FolderWalk(folder)
-    headers, unread = _gathered(walk, report)
+    folder = FolderContents.of(top, deep=True)
+    headers, unread = _gathered(folder, folder.paths, report, known=known)
     if not headers:
         which = "no DICOM file that may be read" if unread else "no DICOM file"
-        raise InputNotFound(f"The folder holds {which}.", hint=ONE_DISK if walk.mounts and not unread else None)
-    found = _group(headers)
+        raise InputNotFound(f"The folder holds {which}.", hint=ONE_DISK if folder.mounts and not unread else None)
+    found = _group(headers, folder)
     if series_uid is not None:
         found = [series for series in found if series.uid == series_uid]
         if not found:
@@ -99,12 +102,13 @@ def series_in_folder(folder: Path, series_uid: str | None, report: Report) -> Se
     return replace(series, unread=_unread_of(series, headers, unread))
 
 
-def _gathered(walk: FolderWalk, report: Report, *, known: Path | None = None) -> tuple[list[Header], Unread]:
-    """Headers of all DICOM files but ``known``, and what could not be read. Raises InputNotFound, FolderTooLarge."""
-    files, closed = _files(walk)
-    found = list(headers_of([file for file in files if file != known], report))
-    closed += [header.file for header in found if header.unread]
-    return [header for header in found if not header.unread], Unread(tuple(closed), tuple(walk.unlisted))
+def _gathered(
+    folder: FolderContents, files: Sequence[Path], report: Report, *, known: Header | None = None
+) -> tuple[list[Header], Unread]:
+    """Headers of the DICOM files among ``files``, and what in ``folder`` could not be read."""
+    found = list(headers_of(files, report, known=known))
+    closed = (*folder.unreadable, *(header.file for header in found if header.unread))
+    return [header for header in found if not header.unread], Unread(closed, folder.unlisted)
 
 
 def _unread_of(series: Series, headers: Sequence[Header], unread: Unread) -> Unread:
@@ -119,12 +123,12 @@ def _unread_of(series: Series, headers: Sequence[Header], unread: Unread) -> Unr
     return replace(unread, files=tuple(file for file in unread.files if file.parent in own or file.parent not in told))
 
 
-def _group(headers: list[Header]) -> list[Series]:
+def _group(headers: list[Header], folder: FolderContents) -> list[Series]:
     groups: dict[tuple[str, ...], list[Header]] = defaultdict(list)
     for header in headers:
         groups[header.key].append(header)
     damaged = sum(header.cut and not header.series_uid for header in headers)
-    return [Series(own[0].series_uid, own[0].modality, tuple(own), damaged) for own in groups.values()]
+    return [Series(own[0].series_uid, own[0].modality, tuple(own), folder, damaged) for own in groups.values()]
 
 
 def _check_image(header: Header) -> None:
@@ -136,18 +140,3 @@ def _check_image(header: Header) -> None:
         raise UnsupportedModality(f"The modality {header.modality[:16] or 'unknown'} is not read; only CT and MR are.")
     if not header.slices:
         raise NoImage("This DICOM file holds a colour picture, no slice of a volume.")
-
-
-def _files(walk: FolderWalk) -> tuple[list[Path], list[Path]]:
-    """The files of ``walk``, and the links of which nobody can tell whether they are some."""
-    files, closed = [], []
-    try:
-        for entry in walk:
-            try:
-                if is_file(entry):
-                    files.append(Path(entry.path))
-            except OSError:
-                closed.append(Path(entry.path))
-    except OSError as error:
-        raise InputNotFound("The folder cannot be listed.") from error
-    return files, closed

@@ -1,9 +1,7 @@
 """What a file or series becomes: voxels, where they lie in the patient, and the DICOM instances they came from."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,14 +45,6 @@ class Extent:
 
     def __post_init__(self) -> None:
         _check_place(self.affine_lps)
-
-
-Foresee: TypeAlias = Callable[[Extent], None]
-"""Is told of a volume once, before its voxels are read; whatever it raises ends the reading."""
-
-
-def accept_any(extent: Extent) -> None:
-    """For readers who want any volume."""
 
 
 @dataclass(frozen=True)

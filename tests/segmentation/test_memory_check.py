@@ -21,6 +21,7 @@ from openscans.volumes import Extent
 from phantom.files import write_dicom_series, write_nifti
 from tests import bad_files, small_networks
 from tests.live_server import LiveServer, live_server
+from tests.reading import read_volume
 
 PLAIN_MM = np.diag([1.0, 1.0, 1.0, 1.0])
 
@@ -135,26 +136,12 @@ def test_what_the_headers_promise_is_told_before_a_voxel_is_read_and_is_true(
     tmp_path: Path, make: Callable[[Path], Path]
 ) -> None:
     done: list[int] = []
-    told: list[tuple[Extent, int]] = []
-    volume = volumes.read(
-        make(tmp_path),
-        report=lambda now, _total: done.append(now),
-        foresee=lambda extent: told.append((extent, max(done))),
-    )
-    [(extent, read_by_then)] = told
-    assert read_by_then == 0
-    assert extent.shape_zyx == volume.voxels.shape
-    np.testing.assert_array_equal(extent.affine_lps, volume.affine_lps)
-
-
-def test_what_is_raised_when_the_extent_is_told_ends_the_reading(tmp_path: Path) -> None:
-    def refuse(_extent: Extent) -> None:
-        raise OutOfMemory("Too large.")
-
-    done: list[int] = []
-    with pytest.raises(OutOfMemory, match="Too large"):
-        volumes.read(series(tmp_path), report=lambda now, _total: done.append(now), foresee=refuse)
+    image = volumes.open(make(tmp_path), report=lambda now, _total: done.append(now))
     assert set(done) == {0}
+    volume = image.read()
+    assert image.extent.shape_zyx == volume.voxels.shape
+    assert image.modality == volume.modality
+    np.testing.assert_array_equal(image.extent.affine_lps, volume.affine_lps)
 
 
 def header_of(path: Path, shape_xyz: tuple[int, int, int]) -> Path:
@@ -213,4 +200,4 @@ def test_a_worker_with_little_memory_refuses_what_does_not_fit_and_serves_the_ne
 def test_voxels_of_a_kilometre_are_no_image(tmp_path: Path, spacing_mm: float) -> None:
     write_nifti(tmp_path / "image.nii", bad_files.some_voxels(), np.diag([spacing_mm] * 3 + [1.0]))
     with pytest.raises(InconsistentGeometry):
-        volumes.read(tmp_path / "image.nii")
+        read_volume(tmp_path / "image.nii")

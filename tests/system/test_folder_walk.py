@@ -80,13 +80,13 @@ def test_every_reader_ends_at_the_limit(tmp_path: Path, monkeypatch: pytest.Monk
         (tmp_path / f"{number}.dcm").write_bytes(bytes(128) + b"DICM")
     assert take_fingerprint(tmp_path, None) is None
     with pytest.raises(FolderTooLarge):
-        volumes.modality_of(tmp_path)
+        volumes.open(tmp_path)
 
 
 @pytest.mark.skipif(not os.path.ismount("/dev/shm"), reason="no other disk is mounted below a folder that is known")
 def test_where_only_other_disks_lie_below_the_hint_says_so() -> None:
     with pytest.raises(InputNotFound, match="no DICOM file") as caught:
-        volumes.modality_of(Path("/dev"))
+        volumes.open(Path("/dev"))
     assert "other disks" in caught.value.hint
 
 

@@ -6,13 +6,14 @@ import numpy as np
 import pydicom
 import pytest
 
-from openscans import errors, volumes
+from openscans import errors
 from openscans.types import Point
 from openscans.volumes import Volume
 from tests.corpus import CASES
 from tests.corpus.cases import Case, Read
 from tests.corpus.page import PAGE, text
 from tests.corpus.scene import values_at
+from tests.reading import read_volume
 
 MOST_OFF = 1.01
 """Stored values are rounded, and so are interpolated ones."""
@@ -40,7 +41,7 @@ def path(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def volume(path: Path) -> Volume:
-    return volumes.read(path)
+    return read_volume(path)
 
 
 def test_names_are_unique_and_cases_are_many() -> None:
@@ -79,7 +80,7 @@ def test_a_position_told_to_the_client_is_where_its_own_headers_put_it(case: Cas
 @cases(REFUSED)
 def test_an_image_that_is_refused_says_why(case: Case, path: Path) -> None:
     with pytest.raises(errors.OpenScansError) as caught:
-        volumes.read(path)
+        read_volume(path)
     assert type(caught.value) is case.expected
 
 

@@ -9,10 +9,11 @@ import pytest
 from numpy.typing import NDArray
 from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless
 
-from openscans import errors, volumes
+from openscans import errors
 from phantom.files import DicomStyle, write_dicom_series
 from tests.enhanced import merged
 from tests.phantom.test_files import axial_affine, some_voxels
+from tests.reading import read_volume
 
 SHUFFLED = [3, 0, 4, 1, 2]
 """The order of the frames in the file; they lie in another."""
@@ -28,7 +29,7 @@ def write_enhanced(folder: Path, syntax: UID, order: list[int] = SHUFFLED, inter
     "syntax", [ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless], ids=lambda syntax: syntax.keyword
 )
 def test_frames_are_sorted_by_where_they_lie(tmp_path: Path, syntax: UID) -> None:
-    volume = volumes.read(write_enhanced(tmp_path, syntax))
+    volume = read_volume(write_enhanced(tmp_path, syntax))
     np.testing.assert_array_equal(volume.voxels, some_voxels())
     np.testing.assert_allclose(volume.affine_lps, axial_affine())
     assert [instance.frame for instance in volume.instances] == list(np.argsort(SHUFFLED))
@@ -37,18 +38,18 @@ def test_frames_are_sorted_by_where_they_lie(tmp_path: Path, syntax: UID) -> Non
 def test_every_frame_has_its_own_intercept(tmp_path: Path) -> None:
     write_enhanced(tmp_path, ExplicitVRLittleEndian, intercept_step=100)
     added: NDArray[Any] = np.argsort(SHUFFLED)[:, None, None] * 100
-    np.testing.assert_array_equal(volumes.read(tmp_path).voxels, some_voxels() + added)
+    np.testing.assert_array_equal(read_volume(tmp_path).voxels, some_voxels() + added)
 
 
 def test_progress_counts_frames(tmp_path: Path) -> None:
     heard: list[tuple[int, int]] = []
-    volumes.read(write_enhanced(tmp_path, JPEG2000Lossless), report=lambda done, total: heard.append((done, total)))
+    read_volume(write_enhanced(tmp_path, JPEG2000Lossless), report=lambda done, total: heard.append((done, total)))
     assert heard[-1] == (5, 5)
 
 
 def test_two_frames_at_one_place_are_several_volumes(tmp_path: Path) -> None:
     with pytest.raises(errors.SeveralVolumes):
-        volumes.read(write_enhanced(tmp_path, ExplicitVRLittleEndian, order=[0, 1, 2, 3, 4, 1]))
+        read_volume(write_enhanced(tmp_path, ExplicitVRLittleEndian, order=[0, 1, 2, 3, 4, 1]))
 
 
 def test_frames_without_groups_of_their_own_have_no_place(tmp_path: Path) -> None:
@@ -57,11 +58,11 @@ def test_frames_without_groups_of_their_own_have_no_place(tmp_path: Path) -> Non
     del whole.PerFrameFunctionalGroupsSequence
     whole.save_as(path)
     with pytest.raises(errors.InconsistentGeometry):
-        volumes.read(path)
+        read_volume(path)
 
 
 def test_frames_that_were_cut_off_are_a_corrupt_file(tmp_path: Path) -> None:
     path = write_enhanced(tmp_path, ExplicitVRLittleEndian)
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(errors.CorruptFile):
-        volumes.read(path)
+        read_volume(path)

@@ -14,6 +14,7 @@ from openscans import errors, volumes
 from phantom.files import DicomStyle, write_dicom_series, write_nifti
 from tests import bad_files
 from tests.phantom.test_files import SYNTAXES
+from tests.reading import read_volume
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,7 +36,7 @@ def test_a_bad_file_is_told_by_its_own_error(
     tmp_path: Path, make: Callable[[Path], Path], expected: type[errors.OpenScansError]
 ) -> None:
     with pytest.raises(errors.OpenScansError) as caught:
-        volumes.read(make(tmp_path))
+        read_volume(make(tmp_path))
     assert type(caught.value) is expected
 
 
@@ -45,7 +46,7 @@ def test_the_sentence_and_the_hint_are_for_a_person(
 ) -> None:
     path = make(tmp_path)
     with pytest.raises(expected) as caught:
-        volumes.read(path)
+        read_volume(path)
     assert caught.value.message.endswith(".")
     assert caught.value.hint.endswith(".")
     for secret in ("PHANTOM", str(tmp_path), "Traceback", "letter that somebody"):
@@ -54,7 +55,7 @@ def test_the_sentence_and_the_hint_are_for_a_person(
 
 @pytest.mark.parametrize("make", PIXELS_ARE_AT_FAULT, ids=lambda make: make.__name__)
 def test_the_modality_is_known_before_pixels_are_read(tmp_path: Path, make: Callable[[Path], Path]) -> None:
-    assert volumes.modality_of(make(tmp_path)) == "CT"
+    assert volumes.open(make(tmp_path)).modality == "CT"
 
 
 @pytest.mark.parametrize(
@@ -64,22 +65,22 @@ def test_the_modality_is_known_before_pixels_are_read(tmp_path: Path, make: Call
 )
 def test_asking_for_the_modality_raises_what_reading_raises(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     with pytest.raises(bad_files.EXPECTED[make]):
-        volumes.modality_of(make(tmp_path))
+        volumes.open(make(tmp_path))
 
 
 def test_the_sentence_about_missing_slices_tells_how_wide_the_gap_is(tmp_path: Path) -> None:
     with pytest.raises(errors.InconsistentGeometry, match=r"12\.0 mm"):
-        volumes.read(bad_files.series_with_missing_positions(tmp_path))
+        read_volume(bad_files.series_with_missing_positions(tmp_path))
 
 
 def test_the_sentence_about_a_tilt_tells_its_angle(tmp_path: Path) -> None:
     with pytest.raises(errors.InconsistentGeometry, match=r"60\.0°"):
-        volumes.read(bad_files.sheared_beyond_any_gantry(tmp_path))
+        read_volume(bad_files.sheared_beyond_any_gantry(tmp_path))
 
 
 def test_two_scans_side_by_side_are_read_one_at_a_time(tmp_path: Path) -> None:
     both = bad_files.two_phases(tmp_path)
-    assert volumes.read(both / "a").voxels.shape == volumes.read(both / "b").voxels.shape
+    assert read_volume(both / "a").voxels.shape == read_volume(both / "b").voxels.shape
 
 
 def test_bad_files_beside_a_series_do_not_matter(tmp_path: Path) -> None:
@@ -93,7 +94,7 @@ def test_bad_files_beside_a_series_do_not_matter(tmp_path: Path) -> None:
         bad_files.truncated_nifti,
     ):
         make(tmp_path)
-    assert volumes.read(tmp_path).voxels.shape == (9, 16, 16)
+    assert read_volume(tmp_path).voxels.shape == (9, 16, 16)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,7 @@ def test_a_damaged_file_beside_a_series_is_noticed_where_it_cannot_tell_its_seri
 ) -> None:
     write_dicom_series(tmp_path / "whole", bad_files.some_voxels(slices=10), bad_files.AFFINE)
     cut(tmp_path)
-    codes = [notice.code for notice in volumes.read(tmp_path).warnings]
+    codes = [notice.code for notice in read_volume(tmp_path).warnings]
     assert codes == (["missing_slices"] if cut is bad_files.series_of_stumps else [])
 
 
@@ -114,7 +115,7 @@ from pathlib import Path
 sys.modules["SimpleITK"] = None
 from openscans import errors, volumes
 try:
-    volumes.read(Path(sys.argv[1]))
+    volumes.open(Path(sys.argv[1]))
 except errors.UnsupportedFile as error:
     print(error.message)
 """
@@ -136,7 +137,7 @@ FEWEST_REFUSED = 50
 def outcome(path: Path) -> str:
     """Anything but a volume or the error of a file escapes."""
     try:
-        volumes.read(path)
+        read_volume(path)
     except (errors.VolumeError, errors.OutOfMemory):
         return "refused"
     return "read"
@@ -182,4 +183,4 @@ def test_a_nifti_header_that_cannot_be_is_a_corrupt_file(tmp_path: Path, field: 
     header[field] = value
     path.write_bytes(header.tobytes() + whole[348:])
     with pytest.raises(errors.CorruptFile):
-        volumes.read(path)
+        read_volume(path)

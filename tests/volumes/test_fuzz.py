@@ -14,11 +14,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydicom.valuerep import DSfloat
 
-from openscans import errors, volumes
+from openscans import errors
 from openscans.segmentation import grids
 from openscans.types import Voxel
 from phantom.files import write_dicom_series, write_nifti
 from tests import bad_files, fuzz
+from tests.reading import read_volume
 
 LARGEST_MB = 1200.0
 """The limit that the fuzzer's child has: what it held before it read, and `fuzz.SPARE_BYTES`."""
@@ -44,7 +45,7 @@ def check_read(path: Path) -> None:
     """A whole image that has a place on a network's grid, or a typed error, in time."""
     since_s = time.perf_counter()
     try:
-        volume = volumes.read(path)
+        volume = read_volume(path)
     except errors.OpenScansError:
         pass
     else:

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from openscans import errors, volumes
+from openscans import errors
 from phantom.files import DicomStyle, write_dicom_series
 from tests import bad_files
 from tests.bad_files import INSTANCE_NUMBER_TAG, PATIENT_TAG, PIXELS_TAG, SAMPLES_TAG, insert, nested_sequences
 from tests.enhanced import merged
+from tests.reading import read_volume
 
 DEEP = nested_sequences()
 
@@ -37,7 +38,7 @@ def test_a_slice_that_is_nested_too_deep_is_missed_in_its_series(
     insert(files[-1], DEEP, before=before)
     for path in (tmp_path, files[0], files[-1]):
         with pytest.raises(errors.CorruptFile, match="header"):
-            volumes.read(path)
+            read_volume(path)
 
 
 @styles
@@ -45,7 +46,7 @@ def test_a_slice_that_is_nested_too_deep_is_missed_in_its_series(
 def test_beside_another_series_it_does_not_matter(tmp_path: Path, style: DicomStyle, before: bytes) -> None:
     series(tmp_path / "own")
     insert(series(tmp_path / "other", style, slices=3)[0], DEEP, before=before)
-    volume = volumes.read(tmp_path)
+    volume = read_volume(tmp_path)
     assert len(volume.voxels) == 12
     # Before the series is named, nobody can tell which it belongs to.
     assert [notice.code for notice in volume.warnings] == (["missing_slices"] if before == PATIENT_TAG else [])
@@ -53,7 +54,7 @@ def test_beside_another_series_it_does_not_matter(tmp_path: Path, style: DicomSt
 
 def test_a_series_is_read_where_only_the_file_that_is_nested_cannot_tell_its_own(tmp_path: Path) -> None:
     insert(series(tmp_path)[-1], DEEP, before=PATIENT_TAG)
-    volume = volumes.read(tmp_path)
+    volume = read_volume(tmp_path)
     assert len(volume.voxels) == 11
     assert [notice.code for notice in volume.warnings] == ["missing_slices"]
 
@@ -64,7 +65,7 @@ def test_functional_groups_that_are_nested_too_deep_make_the_file_corrupt(tmp_pa
     groups = with_length(SHARED_GROUPS, with_length(ITEM, DEEP)) if ends == "with a length" else DEEP
     insert(path, groups, before=PIXELS_TAG)
     with pytest.raises(errors.CorruptFile):
-        volumes.read(path)
+        read_volume(path)
 
 
 def test_a_report_of_the_series_that_is_nested_is_no_slice_of_it(tmp_path: Path) -> None:
@@ -73,7 +74,7 @@ def test_a_report_of_the_series_that_is_nested_is_no_slice_of_it(tmp_path: Path)
     report = bad_files.structured_report(tmp_path)
     bad_files.edit(report, SeriesInstanceUID=uid, Modality="CT")
     insert(report, DEEP, before=INSTANCE_NUMBER_TAG)
-    assert len(volumes.read(tmp_path).voxels) == 12
+    assert len(read_volume(tmp_path).voxels) == 12
 
 
 @styles
@@ -83,7 +84,7 @@ def test_what_stands_behind_the_pixels_is_not_read(tmp_path: Path, style: DicomS
         end = b"\xfc\xff\xfc\xffOB" + bytes(6)
         bad_files.edit(file, DataSetTrailingPadding=b"")
         insert(file, signatures, before=end)
-    volume = volumes.read(tmp_path)
+    volume = read_volume(tmp_path)
     assert (volume.voxels == bad_files.some_voxels(slices=12)).all()
     assert volume.warnings == ()
 
@@ -91,4 +92,4 @@ def test_what_stands_behind_the_pixels_is_not_read(tmp_path: Path, style: DicomS
 def test_usual_nesting_is_read(tmp_path: Path) -> None:
     for file in series(tmp_path):
         insert(file, nested_sequences(depth=50), before=SAMPLES_TAG)
-    assert len(volumes.read(tmp_path).voxels) == 12
+    assert len(read_volume(tmp_path).voxels) == 12

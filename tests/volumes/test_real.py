@@ -8,10 +8,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from openscans import errors, volumes
+from openscans import errors
 from openscans.volumes.headers import read_header
 from openscans.volumes.pixels import PixelFile
 from phantom.files import reorient
+from tests.reading import read_volume
 
 LOSSLESS = ("1.2", "1.2.1", "1.2.2", "1.2.1.99", "1.2.4.57", "1.2.4.70", "1.2.4.80", "1.2.4.90", "1.2.5")
 NEARLY_LOSSLESS = {"1.2.4.81": 1, "1.2.4.91": 5}
@@ -35,13 +36,13 @@ def one_slice(shared_data: Path, syntax: str) -> PixelFile:
 
 def simpleitk_series(folder: Path) -> Any:
     sitk = pytest.importorskip("SimpleITK")
-    files = [str(instance.file) for instance in volumes.read(folder).instances]
+    files = [str(instance.file) for instance in read_volume(folder).instances]
     return sitk.ReadImage(files)
 
 
 def test_the_anonymised_ct_lies_where_simpleitk_says(shared_data: Path) -> None:
     sitk = pytest.importorskip("SimpleITK")
-    volume, image = (reader(shared_data / "ct_dicom_series") for reader in (volumes.read, simpleitk_series))
+    volume, image = (reader(shared_data / "ct_dicom_series") for reader in (read_volume, simpleitk_series))
     assert volume.series_instance_uid is None
     np.testing.assert_allclose(volume.affine_lps[:3, :3], np.diag(image.GetSpacing()), atol=1e-4)
     np.testing.assert_allclose(volume.affine_lps[:3, 3], image.GetOrigin(), atol=1e-4)
@@ -49,7 +50,7 @@ def test_the_anonymised_ct_lies_where_simpleitk_says(shared_data: Path) -> None:
 
 
 def test_the_anonymised_ct_covers_the_grid_of_its_reference_segmentation(shared_data: Path) -> None:
-    volume = volumes.read(next((shared_data / "ct_dicom_series").iterdir()))
+    volume = read_volume(next((shared_data / "ct_dicom_series").iterdir()))
     reference = nib.load(shared_data / "ct_dicom_series_reference" / "total.nii.gz")
     _, affine_lps = reorient(volume.voxels, volume.affine_lps, "".join(nib.aff2axcodes(reference.affine)))
     np.testing.assert_allclose(np.diag([-1, -1, 1, 1]) @ affine_lps, reference.affine, atol=1e-3)
@@ -57,7 +58,7 @@ def test_the_anonymised_ct_covers_the_grid_of_its_reference_segmentation(shared_
 
 @pytest.mark.parametrize("name", ["ct_abdomen_small/ct.nii.gz", "mr_abdomen_small/mr.nii.gz"])
 def test_a_nifti_image_is_what_nibabel_reads(shared_data: Path, name: str) -> None:
-    volume, image = volumes.read(shared_data / name), nib.load(shared_data / name)
+    volume, image = read_volume(shared_data / name), nib.load(shared_data / name)
     np.testing.assert_array_equal(volume.voxels.T, np.asanyarray(image.dataobj))
     np.testing.assert_array_equal(volume.affine_lps, np.diag([-1, -1, 1, 1]) @ image.affine)
 
@@ -84,7 +85,7 @@ def test_jpeg_of_a_window_is_refused(shared_data: Path, syntax: str) -> None:
 def test_the_sagittal_mr_lies_where_simpleitk_says(shared_data: Path, name: str) -> None:
     sitk = pytest.importorskip("SimpleITK")
     folder = shared_data / "dicom" / "12_mr_sagittal_compressed_series" / "data" / name
-    volume, image = volumes.read(folder), simpleitk_series(folder)
+    volume, image = read_volume(folder), simpleitk_series(folder)
     direction = np.reshape(image.GetDirection(), (3, 3))
     np.testing.assert_allclose(volume.affine_lps[:3, :3], direction * image.GetSpacing(), atol=1e-4)
     np.testing.assert_allclose(volume.affine_lps[:3, 3], image.GetOrigin(), atol=1e-4)
@@ -93,7 +94,7 @@ def test_the_sagittal_mr_lies_where_simpleitk_says(shared_data: Path, name: str)
 
 @pytest.mark.parametrize("name", ["j2k", "jpeg", "jpegls", "rle"])
 def test_the_compressed_sagittal_mr_has_the_published_pixels(shared_data: Path, name: str) -> None:
-    volume = volumes.read(shared_data / "dicom" / "12_mr_sagittal_compressed_series" / "data" / name)
+    volume = read_volume(shared_data / "dicom" / "12_mr_sagittal_compressed_series" / "data" / name)
     by_x = volume.voxels if volume.affine_lps[0, 2] > 0 else volume.voxels[::-1]
     assert hashlib.sha256(by_x.astype("<u2").tobytes()).hexdigest().startswith(SAGITTAL_SHA256_START)
 
@@ -102,7 +103,7 @@ def test_the_compressed_sagittal_mr_has_the_published_pixels(shared_data: Path, 
 def test_enhanced_mr_lies_where_simpleitk_says(shared_data: Path, name: str) -> None:
     sitk = pytest.importorskip("SimpleITK")
     folder = shared_data / "dicom" / "14_enhanced_mr_multiframe" / "data" / name
-    volume, image = volumes.read(folder), sitk.ReadImage(str(next(folder.iterdir())))
+    volume, image = read_volume(folder), sitk.ReadImage(str(next(folder.iterdir())))
     size = np.array(image.GetSize()) - 1
     ours = [volume.affine_lps @ (*corner, 1) for corner in ((0, 0, 0), size)]
     theirs = [image.TransformContinuousIndexToPhysicalPoint([float(i) for i in corner]) for corner in ((0, 0, 0), size)]
@@ -123,4 +124,4 @@ def test_twelve_bits_have_the_sign_the_header_gives(shared_data: Path, name: str
 def test_an_odd_file_is_never_a_crash(shared_data: Path, case: str) -> None:
     for file in sorted((shared_data / "dicom" / case / "data").iterdir()):
         with pytest.raises(errors.VolumeError):
-            volumes.read(file)
+            read_volume(file)

@@ -17,7 +17,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from openscans.errors import CorruptFile
 from openscans.system.regular_files import open_regular
-from openscans.volumes.itk import read_itk
+from openscans.volumes.itk import open_itk
 from phantom.files import write_dicom_series
 from tests.live_server import ROOT, LiveServer, live_server
 from tests.phantom.test_files import axial_affine, some_voxels
@@ -151,4 +151,4 @@ def test_a_file_for_simpleitk_that_became_a_pipe_is_refused(tmp_path: Path) -> N
     pytest.importorskip("SimpleITK")
     os.mkfifo(tmp_path / "image.mha")
     with pytest.raises(CorruptFile):
-        read_itk(tmp_path / "image.mha", lambda done, total: None)
+        open_itk(tmp_path / "image.mha", lambda done, total: None)

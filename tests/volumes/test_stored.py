@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openscans import volumes
 from openscans.types import Bounds, Point, Voxel
 from openscans.volumes import Volume
 from tests.corpus.geometry import tilted
 from tests.corpus.scene import at_heights, series
+from tests.reading import read_volume
 
 SKEWED = {
     "tilted": ([2.5 * z for z in range(12)], tilted(20)),
@@ -27,7 +27,7 @@ def volume(request: pytest.FixtureRequest, tmp_path: Path) -> Volume:
         affine = affine.copy()
         affine[:3, 2] /= np.linalg.norm(affine[:3, 2])
     at_heights(tmp_path, heights_mm, affine)
-    return volumes.read(tmp_path)
+    return read_volume(tmp_path)
 
 
 def test_bounds_hold_every_stored_voxel_of_a_box(volume: Volume) -> None:
@@ -59,7 +59,7 @@ def test_a_point_on_a_slice_is_on_that_slice(volume: Volume) -> None:
 
 def test_an_upright_even_stack_is_left_as_it_is(tmp_path: Path) -> None:
     series(tmp_path)
-    volume = volumes.read(tmp_path)
+    volume = read_volume(tmp_path)
     assert volume.stored is None
     assert volume.image_point(Point(1.5, 2.5, 3.5)) == Point(1.5, 2.5, 3.5)
     assert volume.image_size == Voxel(16, 14, 12)
@@ -68,21 +68,21 @@ def test_an_upright_even_stack_is_left_as_it_is(tmp_path: Path) -> None:
 def test_a_plane_that_lies_on_a_slice_is_that_slice(tmp_path: Path) -> None:
     """Where slices are lost the others keep their values."""
     files = series(tmp_path)
-    whole = volumes.read(tmp_path).voxels
+    whole = read_volume(tmp_path).voxels
     files[6].unlink()
-    filled = volumes.read(tmp_path).voxels
+    filled = read_volume(tmp_path).voxels
     np.testing.assert_array_equal(np.delete(filled, 6, axis=0), np.delete(whole, 6, axis=0))
 
 
 def test_beyond_a_sheared_slice_there_is_air(tmp_path: Path) -> None:
     series(tmp_path, tilted(20))
-    volume = volumes.read(tmp_path)
+    volume = read_volume(tmp_path)
     assert volume.voxels.shape[1] > volume.image_size.y
     assert set(np.unique(volume.voxels[volume.voxels < 0])) == {-1024}
 
 
 def test_a_sheared_stack_stands_upright(tmp_path: Path) -> None:
     series(tmp_path, tilted(20))
-    axes = volumes.read(tmp_path).affine_lps[:3, :3]
+    axes = read_volume(tmp_path).affine_lps[:3, :3]
     axes = axes / np.linalg.norm(axes, axis=0)
     np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-9)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from openscans import volumes
 from openscans.errors import InputNotFound
 from openscans.jobs.fingerprint import take_fingerprint
 from openscans.volumes import Volume
 from phantom.files import DicomStyle, write_dicom_series
 from tests import bad_files
+from tests.reading import read_volume
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -23,7 +23,7 @@ from pathlib import Path
 from openscans import errors, volumes
 for path in sys.argv[1:]:
     try:
-        volume = volumes.read(Path(path))
+        volume = volumes.open(Path(path)).read()
         print(json.dumps([len(volume.voxels), [notice.message for notice in volume.warnings]]))
     except errors.OpenScansError as error:
         print(json.dumps([error.code, error.message]))
@@ -49,7 +49,7 @@ def test_a_series_is_read_without_what_cannot_be_and_says_so(tmp_path: Path, nam
     files = series(tmp_path)
     files[-1].unlink()
     lead_nowhere(files[-1])
-    volume = volumes.read(tmp_path if named == "folder" else files[0])
+    volume = read_volume(tmp_path if named == "folder" else files[0])
     assert len(volume.voxels) == 11
     assert left_out(volume) == ["1 file could not be read; slices of this series may be missing."]
 
@@ -60,7 +60,7 @@ def test_a_file_that_goes_while_the_folder_is_read_is_one_of_them(tmp_path: Path
     def go(done: int, total: int) -> None:
         last.unlink(missing_ok=True)
 
-    volume = volumes.read(tmp_path, report=go)
+    volume = read_volume(tmp_path, report=go)
     assert len(volume.voxels) == 11
     assert len(left_out(volume)) == 1
 
@@ -69,7 +69,7 @@ def test_what_is_unread_among_files_of_another_series_is_taken_for_one_of_those(
     series(tmp_path / "own")
     series(tmp_path / "other", slices=6)
     lead_nowhere(tmp_path / "other" / "slice")
-    assert left_out(volumes.read(tmp_path)) == []
+    assert left_out(read_volume(tmp_path)) == []
 
 
 @pytest.mark.parametrize("beside", [None, bad_files.not_an_image, bad_files.series_of_stumps])
@@ -78,14 +78,14 @@ def test_where_nobody_can_tell_what_is_unread_it_may_be_a_slice(tmp_path: Path, 
     lead_nowhere(tmp_path / "disk2" / "slice")
     if callable(beside):
         beside(tmp_path / "disk2")
-    assert len(left_out(volumes.read(tmp_path))) == 1
+    assert len(left_out(read_volume(tmp_path))) == 1
 
 
 def test_a_link_to_a_folder_is_nothing_that_could_not_be_read(tmp_path: Path) -> None:
     series(tmp_path)
     (tmp_path / "below").mkdir()
     (tmp_path / "link").symlink_to("below")
-    assert left_out(volumes.read(tmp_path)) == []
+    assert left_out(read_volume(tmp_path)) == []
 
 
 def test_what_was_found_without_a_slice_is_not_kept_for_the_day_when_it_can_be_read(tmp_path: Path) -> None:
@@ -144,4 +144,4 @@ def test_where_nothing_may_be_read_the_error_says_so(locked: list[Path], tmp_pat
 def test_a_folder_of_nothing_but_links_that_lead_nowhere_is_an_error(tmp_path: Path) -> None:
     lead_nowhere(tmp_path / "slice")
     with pytest.raises(InputNotFound, match="may be read"):
-        volumes.read(tmp_path)
+        read_volume(tmp_path)

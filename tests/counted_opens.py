@@ -1,0 +1,67 @@
+"""Does one thing with an image and says how often each file was opened, and how many headers were parsed.
+
+`python -m tests.counted_opens ACT PATH SERIES_UID RESULTS`. A process of its own, because an audit hook stays for good.
+"""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pydicom
+
+from inference import Pipeline
+from openscans import volumes
+from openscans.types import DetectionTask, InferenceOptions
+from tests import small_networks
+from tests.test_inference import Onlookers, model
+
+
+def read(path: Path, series_uid: str | None, results: Path) -> None:
+    volumes.open(path, series_uid=series_uid).read()
+
+
+def detect(path: Path, series_uid: str | None, results: Path) -> None:
+    """As a request without a task is answered: which modality, then the vertebrae."""
+    pipeline = Pipeline(InferenceOptions(1, "float32", results / "compiled"), Onlookers())
+    segmenter = model(results, small_networks.MR)
+    order = DetectionTask(path, "vertebrae", segmenter, None, series_uid=series_uid, device="cpu")
+    assert pipeline.modality(path, series_uid, _ignore) == "CT"
+    pipeline.detect(order, _ignore)
+
+
+ACTS: dict[str, Callable[[Path, str | None, Path], None]] = {"read": read, "detect": detect}
+
+
+def _ignore(stage: str, done: int, total: int) -> None: ...
+
+
+def main() -> None:
+    act, path, series_uid, results = sys.argv[1:]
+    folder = Path(path) if Path(path).is_dir() else Path(path).parent
+    opened: Counter[str] = Counter()
+    parsed = 0
+    real = pydicom.dcmread
+
+    def count_opens(event: str, arguments: tuple[Any, ...]) -> None:
+        # An opener tells of itself too, without a mode.
+        if event != "open" or arguments[1] is None or not isinstance(arguments[0], str):
+            return
+        if Path(arguments[0]).parent == folder:
+            opened[Path(arguments[0]).name] += 1
+
+    def dcmread(*arguments: Any, **options: Any) -> Any:
+        nonlocal parsed
+        parsed += 1
+        return real(*arguments, **options)
+
+    sys.addaudithook(count_opens)
+    pydicom.dcmread = dcmread
+    ACTS[act](Path(path), series_uid or None, Path(results))
+    sys.stdout.write(json.dumps({"opened": opened, "parsed": parsed}))
+
+
+if __name__ == "__main__":
+    main()
