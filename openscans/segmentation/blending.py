@@ -56,9 +56,9 @@ def _bell(size: int) -> NDArray[np.float64]:
     return np.where(np.abs(distance) <= reach, np.exp(-0.5 * (distance / sigma) ** 2), 0.0)
 
 
-def value_bytes(values: int) -> int:
-    """How many bytes each of so many sums takes."""
-    return 4 if values * 4 <= LARGEST_FLOAT32_BYTES else 2
+def sum_type(values: int) -> type[np.float32 | np.float16]:
+    """As what so many sums are kept."""
+    return np.float32 if values * 4 <= LARGEST_FLOAT32_BYTES else np.float16
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class LogitAccumulator:
         self._gaussian = gaussian
         self.depth = len(gaussian)
         self._shape = (classes, *image_shape[1:])
-        self._kind = np.float32 if value_bytes(self.depth * math.prod(self._shape)) == 4 else np.float16
+        self._kind = sum_type(self.depth * math.prod(self._shape))
         self._covers = gaussian.shape[1:] == tuple(image_shape[1:])
         self._held: list[SummedPlane | None] = [None] * self.depth
         self._alone: Float32 | None = None

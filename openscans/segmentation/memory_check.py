@@ -1,14 +1,20 @@
 """Refuses a detection that does not fit into memory: before its image is read, and again before the fine network runs.
 
-Knows how large the arrays of each step become; neither files nor voxels. Reckons the least that is needed for sure, so
-that nothing is refused that could have been done.
+Knows how large the arrays of each step become, and asks a network's engine for the rest; neither files nor voxels.
+Reckons the least that is needed for sure, so that nothing is refused that could have been done.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
 
 from openscans import networks
-from openscans.segmentation import grids, sliding_window
+from openscans.segmentation import grids
+from openscans.segmentation.blending import sum_type
+from openscans.segmentation.sliding_window import patch_starts
 from openscans.system import memory
 from openscans.types import Bounds, Voxel
 from openscans.volumes import Extent
@@ -16,7 +22,12 @@ from openscans.volumes import Extent
 VOXEL_BYTES = 2
 """Of the image as it is held while networks run, at least (int16)."""
 
-SAMPLE_BYTES = 4 + 4 + 1 + 2
+FLOAT_BYTES = 4
+
+FOUND_BYTES = 1 + 2
+"""Of a voxel's label and probability."""
+
+SAMPLE_BYTES = FLOAT_BYTES + FLOAT_BYTES + FOUND_BYTES
 """Of a voxel at a network's spacing: its value, the same normalised, and what becomes its label and probability."""
 
 
@@ -53,7 +64,33 @@ def check_run(run: NetworkRun, box: Bounds, affine_lps: grids.Affine) -> None:
 def _arrays_bytes(run: NetworkRun, box: Bounds, affine_lps: grids.Affine) -> int:
     z_mm, y_mm, x_mm = run.plan.spacing_zyx_mm
     shape_zyx = grids.model_grid(affine_lps, box, (x_mm, y_mm, z_mm)).shape_zyx
-    return math.prod(shape_zyx) * SAMPLE_BYTES + sliding_window.peak_bytes(shape_zyx, run.plan, step=run.step)
+    return math.prod(shape_zyx) * SAMPLE_BYTES + window_bytes(shape_zyx, run.plan, step=run.step)
+
+
+def window_bytes(shape_zyx: Sequence[int], plan: networks.Plan, *, step: float) -> int:
+    """What `sliding_window.predict` takes for an image of ``shape_zyx`` of which all is wanted.
+
+    That is labels and probabilities, a padded copy where the image is smaller than a patch, and the sums of logits;
+    beside the image and the network.
+    """
+    voxels = math.prod(shape_zyx)
+    padded = [max(*both) for both in zip(shape_zyx, plan.patch_zyx, strict=True)]
+    padded_bytes = math.prod(padded) * FLOAT_BYTES if math.prod(padded) > voxels else 0
+    return voxels * FOUND_BYTES + padded_bytes + _sums_bytes(shape_zyx, plan, step)
+
+
+def _sums_bytes(shape_zyx: Sequence[int], plan: networks.Plan, step: float) -> int:
+    """What `blending.LogitAccumulator` holds: for each plane of its band the sums of all classes, and their weights."""
+    padded = [max(*both) for both in zip(shape_zyx, plan.patch_zyx, strict=True)]
+    tops, *across = (patch_starts(size, length, step) for size, length in zip(padded, plan.patch_zyx, strict=True))
+    depth = min(shape_zyx[0], plan.patch_zyx[0])
+    plane_voxels = math.prod(shape_zyx[1:])
+    plane_values = plan.architecture.heads * plane_voxels
+    plane_bytes = plane_values * np.dtype(sum_type(depth * plane_values)).itemsize + plane_voxels * FLOAT_BYTES
+    if all(len(places) == 1 for places in across):
+        # Only planes that two patches share are summed.
+        depth -= min((second - first for first, second in pairwise(tops)), default=depth)
+    return depth * plane_bytes
 
 
 def _network_bytes(run: NetworkRun) -> int:

@@ -3,22 +3,17 @@
 Knows numpy and nnU-Net's sliding window; not what a vertebra is.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from openscans.networks import Network, Plan
+from openscans.networks import Network
 from openscans.progress import Report
 from openscans.segmentation import blending
 from openscans.segmentation.blending import Float32, LogitAccumulator, Window, argmax_softmax, planes_of, window_of
-
-FOUND_BYTES = 1 + 2
-"""A voxel's label and probability."""
 
 LEAST_CONTEXT = 1 / 8
 """How much of a patch that left nnU-Net's grid must lie around what is wanted: the Gaussian's sigma, within which of
@@ -136,22 +131,6 @@ def predict(
         planes = slice(row.top, row.top + ready)
         held.finish(found.labels[planes], found.probabilities[planes])
     return found
-
-
-def peak_bytes(shape_zyx: Sequence[int], plan: Plan, *, step: float) -> int:
-    """What `predict` takes for an image of ``shape_zyx`` of which all is wanted, beside the image and the network."""
-    voxels = math.prod(shape_zyx)
-    patch = plan.patch_zyx
-    padded = [max(*both) for both in zip(shape_zyx, patch, strict=True)]
-    need = voxels * FOUND_BYTES + (math.prod(padded) * 4 if math.prod(padded) > voxels else 0)
-    tops, *across = (patch_starts(size, length, step) for size, length in zip(padded, patch, strict=True))
-    depth = min(shape_zyx[0], patch[0])
-    plane_values = plan.architecture.heads * math.prod(shape_zyx[1:])
-    plane_bytes = plane_values * blending.value_bytes(depth * plane_values) + math.prod(shape_zyx[1:]) * 4
-    if all(len(places) == 1 for places in across):
-        # Only planes that two patches share are summed.
-        depth -= min((second - first for first, second in pairwise(tops)), default=depth)
-    return need + depth * plane_bytes
 
 
 def _parts(found: Prediction, corner: Sequence[int], seen: Window) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:

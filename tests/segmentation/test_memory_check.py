@@ -76,7 +76,7 @@ def test_what_the_sliding_window_takes_is_what_was_reckoned(plan: Plan, shape_zy
     sliding_window.predict(image, network, step=0.5, report=ignore_progress)
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    reckoned_bytes = sliding_window.peak_bytes(shape_zyx, plan, step=0.5)
+    reckoned_bytes = memory_check.window_bytes(shape_zyx, plan, step=0.5)
     # Beyond it: masks, and the plane that is being decided.
     assert 0.8 * reckoned_bytes <= peak_bytes <= 1.3 * reckoned_bytes + 2**21
 
