@@ -2,15 +2,17 @@
 
 Knows tasks and who is changing or using what; nothing of HTTP's routes, networks or images.
 
-Rules for threads and processes. `Models._lock` guards which downloads there are; no file is touched while it is held. A
-dataset is changed only by the thread that holds its claim alone, in whichever process; a detection shares the claims of
-what it uses. Downloads and detections wait for a claim; all others are told ModelInUse.
+Rules for threads and processes. `Models._lock` guards which downloads there are; no file is touched while it is held.
+`Models._locks` has a lock a dataset, for all processes on the home: a dataset is changed only by the thread that holds
+its lock alone, and a detection shares the locks of what it opens from the look that found it whole to its end. Who
+detects or downloads waits for a lock, a download for one at a time; all others are told ModelInUse. What is seen
+without a lock may be gone a moment later: it is only told, or looked at again under the lock.
 """
 
 import logging
 import threading
-from collections.abc import Collection, Iterator, Sequence, Set
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +29,10 @@ from openscans.weights.status import CacheStats, Deletion, ModelStatus
 
 PROGRESS_UNITS = 1000
 
+DELETIONS_FORGIVEN = 2
+"""How often a model may be deleted between its download and the detection that it was for. Each takes somebody's hand
+in a moment of milliseconds."""
+
 log = logging.getLogger("openscans.models")
 
 
@@ -39,7 +45,7 @@ class Models:
         self._neighbour = neighbour
         self._lock = threading.Lock()
         self._downloads: dict[str, DownloadTask] = {}
-        self._claims = DatasetLocks(self._root / "locks")
+        self._locks = DatasetLocks(self._root / "locks")
 
     def status(self, key: str) -> ModelStatus:
         """Raises UnknownTask."""
@@ -64,27 +70,17 @@ class Models:
         raise ModelMissing(f"There is no model with the dataset number {dataset_id}.")
 
     @contextmanager
-    def in_use(self, keys: Collection[str], report: Report) -> Iterator[None]:
-        """Nobody changes or deletes these tasks' models within the block; ``report`` is called while somebody does.
+    def ready(self, key: str, report: Report, *, download: bool) -> Iterator[Mapping[int, TrainedModel]]:
+        """The networks that the task opens, by their datasets' numbers, whole; nobody changes them within the block.
 
-        Raises UnknownTask, and what ``report`` raises.
+        What is missing is downloaded first if ``download`` says so, by joining a download that runs or by a new one.
+        ``report`` is called while anything is waited for. Raises UnknownTask, ModelMissing, DamagedWeights,
+        DownloadFailed, DiskFull, and what ``report`` raises; who stops waiting stops no download.
         """
-        names = [place.dataset.folder for key in keys for place in self._places(catalogue.task_of(key))]
-        with self._claims.shared(names, partial(report, 0, 1)):
-            yield
-
-    def ensure(self, key: str, report: Report) -> None:
-        """Have the task and what it needs on disk when this returns; joins a download that runs.
-
-        Raises UnknownTask, DownloadFailed, ModelMissing, DamagedWeights, DiskFull, and what ``report`` raises; who
-        stops waiting stops no download.
-        """
-        if not self._missing(catalogue.task_of(key)):
-            return
-        for snapshot in self.download(key).states(gap_s=TELL_EVERY_S):
-            report(int(snapshot.progress * PROGRESS_UNITS), PROGRESS_UNITS)
-        if snapshot.failure is not None:
-            raise snapshot.failure
+        task = catalogue.task_of(key)
+        places = [status.place_of(dataset, self._root) for dataset in task.opened]
+        with ExitStack() as held:
+            yield self._hold_ready(task, places, report, held, download=download)
 
     def download(self, key: str) -> DownloadTask:
         """The download of the task and of what it needs: the one that runs, or a new one. Raises UnknownTask."""
@@ -113,7 +109,7 @@ class Models:
         Raises UnknownTask, ModelInUse.
         """
         task = catalogue.task_of(key)
-        with self._claim(task):
+        with self._hold_alone(task):
             needed_by = tuple(other for other in catalogue.needing(task) if self.status(other).downloaded)
             places = self._places(task)
             if needed_by:
@@ -128,13 +124,13 @@ class Models:
         Raises UnknownTask, InputNotFound, ModelInUse, UnusableImport, DiskFull.
         """
         task = catalogue.task_of(key)
-        with self._claim(task):
+        with self._hold_alone(task):
             self._installer.import_from(self._places(task), path)
 
     def verify(self, key: str) -> None:
         """Compute every file's digest anew; `status` tells what differs. Raises UnknownTask, ModelInUse."""
         task = catalogue.task_of(key)
-        with self._claim(task):
+        with self._hold_alone(task):
             for place in self._places(task):
                 place.verify()
 
@@ -161,6 +157,32 @@ class Models:
         wanted = (place for part in catalogue.with_needs(task) for place in self._places(part))
         return [place for place in wanted if place.condition().state != "ready"]
 
+    def _hold_ready(
+        self, task: Task, places: Sequence[Installation], report: Report, held: ExitStack, *, download: bool
+    ) -> Mapping[int, TrainedModel]:
+        for _ in range(DELETIONS_FORGIVEN + 1 if download else 0):
+            if any(place.condition().state != "ready" for place in places):
+                self._await_download(task, report)
+            # Whoever deletes between the look and the lock is seen under the lock.
+            with suppress(ModelMissing):
+                return self._hold(places, report, held)
+        return self._hold(places, report, held)
+
+    def _hold(self, places: Sequence[Installation], report: Report, held: ExitStack) -> Mapping[int, TrainedModel]:
+        """Give ``held`` the shared locks of ``places``. Raises ModelMissing, DamagedWeights; then it has none."""
+        names = [place.dataset.folder for place in places]
+        with ExitStack() as tried:
+            tried.enter_context(self._locks.shared(names, partial(report, 0, 1)))
+            models = {place.dataset.number: place.trained_model() for place in places}
+            held.push(tried.pop_all())
+        return models
+
+    def _await_download(self, task: Task, report: Report) -> None:
+        for snapshot in self.download(task.key).states(gap_s=TELL_EVERY_S):
+            report(int(snapshot.progress * PROGRESS_UNITS), PROGRESS_UNITS)
+        if snapshot.failure is not None:
+            raise snapshot.failure
+
     def _state(self, task: Task, states: Set[ModelState]) -> ModelState:
         if states == {"ready"}:
             return "ready"
@@ -181,21 +203,21 @@ class Models:
         return any(task in catalogue.with_needs(catalogue.TASKS[key]) for key in keys)
 
     def _is_downloaded_elsewhere(self, task: Task) -> bool:
-        """By another process; its bytes are here, and it holds the claim."""
+        """By another process; its bytes are here, and it holds the lock."""
         begun = (place for place in self._places(task) if place.condition().state == "partial")
-        return any(self._claims.is_held(place.dataset.folder) for place in begun)
+        return any(self._locks.is_held(place.dataset.folder) for place in begun)
 
     @contextmanager
-    def _claim(self, task: Task) -> Iterator[None]:
+    def _hold_alone(self, task: Task) -> Iterator[None]:
         """Raises ModelInUse when the task is downloaded, used, or changed by somebody else."""
         if self._is_downloading(task):
             raise ModelInUse(f"The model {task.key} is being downloaded.")
-        with self._claims.try_exclusive([dataset.folder for dataset in task.datasets]):
+        with self._locks.try_exclusive([dataset.folder for dataset in task.datasets]):
             yield
 
     def _tidy(self, place: Installation) -> None:
-        # Who holds the claim is at work there, and is no left-over.
-        with suppress(ModelInUse), self._claims.try_exclusive([place.dataset.folder]):
+        # Who holds the lock is at work there, and is no left-over.
+        with suppress(ModelInUse), self._locks.try_exclusive([place.dataset.folder]):
             try:
                 place.tidy()
             except OpenScansError as error:
@@ -204,7 +226,7 @@ class Models:
     def _bring_all(self, places: Sequence[Installation], download: DownloadTask) -> None:
         for place in places:
             watch = partial(self._watch, place, download)
-            with self._claims.exclusive(place.dataset.folder, watch):
+            with self._locks.exclusive(place.dataset.folder, watch):
                 # Another process may have brought it while this one waited, or died over it.
                 place.tidy()
                 if place.condition().state != "ready":

@@ -6,6 +6,9 @@ Run as a program by `tests.live_server`; takes the same flags and environment as
 import multiprocessing
 import os
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from config import Settings
@@ -18,18 +21,25 @@ from openscans.jobs.worker_process import LogPlan
 from openscans.progress import Report
 from openscans.system import logs
 from openscans.types import TrainedModel
+from openscans.weights.catalogue import TASKS
+from openscans.weights.dataset_locks import DatasetLocks
 from openscans.weights.releases import Installer
 from tests import pipelines
 
 
 class WeightsOnPaper:
-    """Weights that are said to be there; the scripted pipeline opens none, but uses them as ``models`` knows use."""
+    """Weights that are said to be there; the scripted pipeline opens none, but nobody can delete what it would open."""
 
-    def __init__(self, models: Models) -> None:
-        self.in_use = models.in_use
+    def __init__(self, home: Path) -> None:
+        self._locks = DatasetLocks(home / "models/totalsegmentator/locks")
 
-    def ensure(self, task: str, report: Report) -> None:
-        report(1, 1)
+    @contextmanager
+    def ready(self, key: str, report: Report, *, download: bool) -> Iterator[Mapping[int, TrainedModel]]:
+        if download:
+            report(1, 1)
+        opened = TASKS[key].opened
+        with self._locks.shared([dataset.folder for dataset in opened], partial(report, 0, 1)):
+            yield {dataset.number: self.trained_model(dataset.number) for dataset in opened}
 
     def trained_model(self, dataset_id: int) -> TrainedModel:
         return TrainedModel(f"Dataset{dataset_id}_paper", Path("/weights"), "0" * 64, spacing_mm=1.5, step=0.8)
@@ -47,7 +57,7 @@ def run() -> int:
     models = Models(settings.home, Installer(settings.weights_urls, offline=True, strict_digests=False))
     detector = Detector(
         worker,
-        WeightsOnPaper(models),
+        WeightsOnPaper(settings.home),
         pipelines.NO_RESULTS,
         auto_download=settings.auto_download,
         device=settings.device,

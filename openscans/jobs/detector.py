@@ -3,7 +3,7 @@
 Knows which networks each task opens; nothing of HTTP, queues, or how a network is run.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -54,8 +54,9 @@ class DetectionWorker(Protocol):
 class Weights(Protocol):
     """Where the networks' weights come from."""
 
-    def ensure(self, task: str, report: Report) -> None: ...
-    def in_use(self, tasks: Collection[str], report: Report) -> AbstractContextManager[None]: ...
+    def ready(
+        self, key: str, report: Report, *, download: bool
+    ) -> AbstractContextManager[Mapping[int, TrainedModel]]: ...
     def trained_model(self, dataset_id: int) -> TrainedModel: ...
 
 
@@ -82,7 +83,7 @@ class Detector:
         if kept is None:
             return None
         try:
-            order = self._order(request, catalogue.task_of(kept.task))
+            order = self._order(request, catalogue.task_of(kept.task), self._weights.trained_model)
         except ModelError:
             return None
         if tuple(network.sha256 for network in order.networks) != kept.weights:
@@ -120,22 +121,20 @@ class Detector:
         return replace(found, warnings=(*found.warnings, *warnings))
 
     def _performed(self, request: DetectionRequest, task: Task, report: StageReport) -> Detection:
-        if self._auto_download:
-            self._weights.ensure(task.key, partial(report, "downloading"))
-        with self._weights.in_use({task.key, *task.needs}, partial(report, "downloading")):
-            # What is found inside the block cannot be deleted before its end.
-            return self._worker.detect(self._order(request, task), report)
+        waiting = partial(report, "downloading")
+        with self._weights.ready(task.key, waiting, download=self._auto_download) as models:
+            return self._worker.detect(self._order(request, task, models.__getitem__), report)
 
     def _task_by_modality(self, request: DetectionRequest, report: StageReport) -> Task:
         return catalogue.task_for(self._worker.modality(request.path, request.series_uid, report))
 
-    def _order(self, request: DetectionRequest, task: Task) -> DetectionTask:
-        """Raises ModelMissing."""
-        localiser = None if task.localiser is None else self._weights.trained_model(task.localiser.number)
+    def _order(self, request: DetectionRequest, task: Task, model: Callable[[int], TrainedModel]) -> DetectionTask:
+        """``model`` gives the network of a dataset's number. Raises what it raises."""
+        localiser = None if task.localiser is None else model(task.localiser.number)
         return DetectionTask(
             path=request.path,
             task=task.key,
-            segmenter=self._weights.trained_model(task.segmenter.number),
+            segmenter=model(task.segmenter.number),
             localiser=localiser,
             series_uid=request.series_uid,
             fast_mode=request.fast_mode,

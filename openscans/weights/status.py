@@ -60,9 +60,14 @@ class Deletion:
     needed_by: tuple[str, ...] = ()
 
 
+def place_of(dataset: Dataset, root: Path) -> Installation:
+    """Where it lies, or would lie, below ``root``."""
+    return Installation(dataset, root / catalogue.owner_of(dataset).key)
+
+
 def places_of(task: Task, root: Path) -> list[Installation]:
     """Where the task's datasets lie, or would lie, below ``root``."""
-    return [Installation(dataset, root / task.key) for dataset in task.datasets]
+    return [place_of(dataset, root) for dataset in task.datasets]
 
 
 def status_of(

@@ -1,6 +1,6 @@
 """What a detection asks of worker and weights, with stand-ins for both that write down what they are asked."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +11,7 @@ from openscans.errors import ModelMissing, UnknownTask, UnsupportedModality
 from openscans.jobs.detector import DetectionRequest, Detector
 from openscans.progress import Report, StageReport
 from openscans.types import Detection, DetectionTask, TrainedModel
+from openscans.weights.catalogue import TASKS
 from tests import pipelines
 
 IMAGE = Path("/images/fine")
@@ -32,14 +33,11 @@ class Diary:
         self.asked.append(f"detect {order.task}")
         return pipelines.detection_of(order)
 
-    def ensure(self, task: str, report: Report) -> None:
-        self.asked.append(f"ensure {task}")
-        report(1, 2)
-
     @contextmanager
-    def in_use(self, tasks: Collection[str], report: Report) -> Iterator[None]:
-        self.asked.append(f"keep {' and '.join(sorted(tasks))}")
-        yield
+    def ready(self, key: str, report: Report, *, download: bool) -> Iterator[Mapping[int, TrainedModel]]:
+        self.asked.append(f"fetch and keep {key}" if download else f"keep {key}")
+        report(1, 2)
+        yield {dataset.number: self.trained_model(dataset.number) for dataset in TASKS[key].opened}
         self.asked.append("let go")
 
     def trained_model(self, dataset_id: int) -> TrainedModel:
@@ -57,7 +55,7 @@ def performed(diary: Diary, request: DetectionRequest, *, auto_download: bool = 
 def test_the_image_is_looked_at_before_anything_is_downloaded() -> None:
     diary = Diary()
     _, stages = performed(diary, DetectionRequest(IMAGE, series_uid="1.2"))
-    assert diary.asked[:2] == ["modality of fine, 1.2", "ensure vertebrae"]
+    assert diary.asked[:2] == ["modality of fine, 1.2", "fetch and keep vertebrae"]
     assert stages == ["reading", "downloading"]
 
 
@@ -65,19 +63,19 @@ def test_without_automatic_download_a_missing_model_is_an_error_and_nothing_is_f
     diary = Diary(missing=True)
     with pytest.raises(ModelMissing):
         performed(diary, DetectionRequest(IMAGE), auto_download=False)
-    assert not any(asked.startswith(("ensure", "detect")) for asked in diary.asked)
+    assert diary.asked[1:] == ["keep vertebrae"]
 
 
 def test_a_model_that_was_asked_for_needs_no_look_at_the_image() -> None:
     diary = Diary()
     performed(diary, DetectionRequest(IMAGE, model="vertebrae_mr"))
-    assert diary.asked == ["ensure vertebrae_mr", "keep vertebrae_mr", "detect vertebrae_mr", "let go"]
+    assert diary.asked == ["fetch and keep vertebrae_mr", "detect vertebrae_mr", "let go"]
 
 
 def test_the_models_are_kept_from_deletion_while_the_detection_runs() -> None:
     diary = Diary()
     performed(diary, DetectionRequest(IMAGE, model="vertebrae"))
-    assert diary.asked[-3:] == ["keep total_body and vertebrae", "detect vertebrae", "let go"]
+    assert diary.asked[-3:] == ["fetch and keep vertebrae", "detect vertebrae", "let go"]
 
 
 @pytest.mark.parametrize(("found", "task"), [("CT", "vertebrae"), (None, "vertebrae"), ("MR", "vertebrae_mr")])

@@ -13,14 +13,13 @@ import pytest
 
 from model_manager import Deletion, Models
 from openscans.errors import (
-    Cancelled,
     DamagedWeights,
-    DownloadFailed,
     ModelInUse,
     ModelMissing,
     UnknownTask,
     UnusableImport,
 )
+from openscans.progress import ignore_progress
 from openscans.weights.download_task import TELL_EVERY_S
 from openscans.weights.releases import Installer
 from tests.live_server import live_server
@@ -199,35 +198,9 @@ def test_offline_opens_no_connection(home: Path, server: ReleaseServer) -> None:
     models = Models(home, Installer((server.url,), offline=True, strict_digests=False))
     failed = last(models.download("vertebrae_mr"))
     assert (failed.status, failed.code) == ("error", "model_missing")
-    with pytest.raises(ModelMissing):
-        models.ensure("vertebrae_mr", lambda done, total: None)
+    with pytest.raises(ModelMissing), models.ready("vertebrae_mr", ignore_progress, download=True):
+        pass
     assert server.requests == []
-
-
-def test_ensure_returns_when_the_models_are_there(models: Models) -> None:
-    told: list[tuple[int, int]] = []
-    models.ensure("vertebrae_mr", lambda done, total: told.append((done, total)))
-    assert models.status("vertebrae_mr").downloaded
-    assert told[-1] == (1000, 1000)
-
-
-def test_ensure_raises_what_stopped_the_download(models: Models, server: ReleaseServer) -> None:
-    server.always = Fault(status=403)
-    with pytest.raises(DownloadFailed, match="refuses"):
-        models.ensure("vertebrae_mr", lambda done, total: None)
-
-
-def test_who_stops_waiting_stops_no_download(models: Models, server: ReleaseServer) -> None:
-    def leave(done: int, total: int) -> None:
-        raise Cancelled
-
-    server.faults.append(Fault(stall_after=0))
-    with pytest.raises(Cancelled):
-        models.ensure("vertebrae_mr", leave)
-    assert server.stalled.wait(10)
-    server.resume.set()
-    assert last(models.download("vertebrae_mr")).status == "complete"
-    assert len(server.requests) == 1
 
 
 def test_closing_ends_every_download(models: Models, server: ReleaseServer) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from openscans.errors import ModelInUse
+from openscans.progress import ignore_progress
 from tests.live_server import LiveServer, eventually, live_server
 from tests.model_homes import MR, last, online
 from tests.release_server import release_zip, write_release
@@ -152,7 +153,8 @@ def test_a_detection_waits_for_the_download_that_runs(release: SlowRelease, home
     models = online(home, release.url)
     running = models.download("vertebrae_mr")
     told: list[int] = []
-    models.ensure("vertebrae_mr", lambda done, total: told.append(done))
+    with models.ready("vertebrae_mr", lambda done, total: told.append(done), download=True):
+        pass
     assert last(running).status == "complete"
     assert told == sorted(told)
     assert (len(release.asked), told[-1]) == (1, 1000)
@@ -176,7 +178,7 @@ def test_a_detection_and_a_deletion_exclude_each_other(release: SlowRelease, hom
     entered, leave = threading.Event(), threading.Event()
 
     def detect() -> None:
-        with models.in_use(["vertebrae_mr"], lambda done, total: None):
+        with models.ready("vertebrae_mr", ignore_progress, download=False):
             entered.set()
             leave.wait(10)
 
