@@ -13,11 +13,13 @@ from fastapi import APIRouter, Request
 from fastapi import Path as PathParameter
 from starlette.responses import Response
 
+from openscans import errors
 from openscans.errors import OpenScansError
 from openscans.jobs.detector import DetectionRequest
 from openscans.jobs.queue import Job, Snapshot
 from openscans.progress import Report
 from openscans.server import error_responses
+from openscans.server.openapi import describe_errors, describe_stream
 from openscans.server.readable_path import readable_path
 from openscans.server.schemas import DetectBody, DetectionAnswer, JobAnswer, JobsAnswer
 from openscans.server.state import AppState, State
@@ -31,7 +33,23 @@ JobId: TypeAlias = Annotated[str, PathParameter(description="As an answer or an 
 routes = APIRouter(tags=["detection"])
 
 
-@routes.post("/api/detect-vertebrae", response_model=DetectionAnswer)
+@routes.post(
+    "/api/detect-vertebrae",
+    response_model=DetectionAnswer,
+    responses=describe_stream(JobAnswer)
+    | describe_errors(
+        errors.InputNotFound,
+        errors.ForbiddenPath,
+        *errors.kinds_of(errors.VolumeError),
+        errors.UnknownTask,
+        errors.ModelMissing,
+        errors.DownloadFailed,
+        errors.Cancelled,
+        errors.WorkerCrashed,
+        errors.DiskFull,
+        errors.OutOfMemory,
+    ),
+)
 async def detect_vertebrae(body: DetectBody, request: Request, state: State) -> DetectionAnswer | Response:
     """Find and label the vertebrae of one image; with Accept: text/event-stream, tell the progress on the way."""
     job = await _job(body, request, state)
@@ -44,19 +62,19 @@ async def detect_vertebrae(body: DetectBody, request: Request, state: State) -> 
         leave()
 
 
-@routes.get("/api/jobs", response_model_exclude_unset=True)
+@routes.get("/api/jobs", responses=describe_errors(), response_model_exclude_unset=True)
 async def list_jobs(state: State) -> JobsAnswer:
     """All detections that are remembered, oldest first, without their results."""
     return JobsAnswer(jobs=[_job_answer(snapshot, with_result=False) for snapshot in state.jobs.snapshots()])
 
 
-@routes.get("/api/jobs/{job_id}", response_model_exclude_unset=True)
+@routes.get("/api/jobs/{job_id}", responses=describe_errors(errors.UnknownJob), response_model_exclude_unset=True)
 async def show_job(job_id: JobId, state: State) -> JobAnswer:
     """One detection as it stands, with its result once it has one."""
     return _job_answer(state.jobs.get(job_id).snapshot())
 
 
-@routes.delete("/api/jobs/{job_id}", response_model_exclude_unset=True)
+@routes.delete("/api/jobs/{job_id}", responses=describe_errors(errors.UnknownJob), response_model_exclude_unset=True)
 async def cancel_job(job_id: JobId, state: State) -> JobAnswer:
     """Cancel a detection, whoever waits for it; the answer tells how it stands, and it ends soon after."""
     return _job_answer(state.jobs.cancel(job_id).snapshot())

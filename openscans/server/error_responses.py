@@ -21,7 +21,6 @@ from openscans.server.sse import EVENT_GAP_S, event_stream
 __all__ = [
     "EVENT_GAP_S",
     "STATUS",
-    "STATUS_OF_CODE",
     "answer_errors",
     "error_keys",
     "error_response",
@@ -70,9 +69,6 @@ RETRY_AFTER_S = 5
 
 def status_of(kind: type[OpenScansError]) -> int:
     return next(STATUS[ancestor] for ancestor in kind.__mro__ if ancestor in STATUS)
-
-
-STATUS_OF_CODE = {kind.code: status_of(kind) for kind in errors.kinds_of(OpenScansError)}
 
 
 def error_keys(error: OpenScansError) -> dict[str, str]:

@@ -11,7 +11,9 @@ from fastapi import APIRouter, HTTPException, Path, Query
 from sse_starlette import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
+from openscans import errors
 from openscans.server import sse
+from openscans.server.openapi import describe_errors, describe_stream
 from openscans.server.readable_path import readable_path
 from openscans.server.schemas import DeletedAnswer, DownloadEvent, ImportBody, KnownTask, SuccessAnswer
 from openscans.server.state import State
@@ -24,36 +26,38 @@ EVENT_GAP_S = 0.2
 Task: TypeAlias = Annotated[KnownTask, Path(description="The task whose models are meant.")]
 OptionalTask: TypeAlias = Annotated[KnownTask | None, Query(description="The one task that is asked for.")]
 
+DOWNLOAD = describe_errors(errors.UnknownTask) | describe_stream(DownloadEvent)
+
 routes = APIRouter(prefix="/api/models", tags=["models"])
 
 
-@routes.get("/status")
+@routes.get("/status", responses=describe_errors(errors.UnknownTask))
 def status(state: State, task: OptionalTask = None) -> Mapping[str, ModelStatus] | ModelStatus:
     """Every task's models, or those of one task."""
     return state.models.statuses() if task is None else state.models.status(task)
 
 
-@routes.get("/all")
+@routes.get("/all", responses=describe_errors())
 def every_status(state: State) -> Mapping[str, ModelStatus]:
     """Every task's models."""
     return state.models.statuses()
 
 
-@routes.get("/cache-stats")
+@routes.get("/cache-stats", responses=describe_errors())
 def cache_stats(state: State) -> CacheStats:
     """How much room the models take on disk."""
     return state.models.cache_stats()
 
 
-@routes.get("/download/{task}")
-@routes.post("/download/{task}")
+@routes.get("/download/{task}", response_class=EventSourceResponse, responses=DOWNLOAD)
+@routes.post("/download/{task}", response_class=EventSourceResponse, responses=DOWNLOAD)
 async def download(task: Task, state: State) -> EventSourceResponse:
     """Fetch what the task needs and tell the progress; everybody who asks shares one download."""
     shared = await run_in_threadpool(state.models.download, task)
     return sse.event_stream(_events(shared))
 
 
-@routes.delete("/download/{task}")
+@routes.delete("/download/{task}", responses=describe_errors(errors.UnknownTask))
 def cancel_download(task: Task, state: State) -> SuccessAnswer:
     """Stop the task's download and keep the bytes for the next."""
     stopped = state.models.cancel(task)
@@ -71,7 +75,7 @@ async def refuse_delete() -> None:
     raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "GET"})
 
 
-@routes.delete("/{task}")
+@routes.delete("/{task}", responses=describe_errors(errors.UnknownTask, errors.ModelInUse))
 def delete(task: Task, state: State) -> DeletedAnswer:
     """Remove the task's models from disk."""
     deletion = state.models.delete(task)
@@ -82,7 +86,18 @@ def delete(task: Task, state: State) -> DeletedAnswer:
     )
 
 
-@routes.post("/import/{task}")
+@routes.post(
+    "/import/{task}",
+    responses=describe_errors(
+        errors.UnknownTask,
+        errors.ModelInUse,
+        errors.InputNotFound,
+        errors.ForbiddenPath,
+        errors.UnusableImport,
+        errors.ModelMissing,
+        errors.DiskFull,
+    ),
+)
 def import_weights(task: Task, body: ImportBody, state: State) -> ModelStatus:
     """Install weights that came by other means, verified like a download."""
     path = readable_path(body.file_path, state.access.allowed_roots)
@@ -90,7 +105,7 @@ def import_weights(task: Task, body: ImportBody, state: State) -> ModelStatus:
     return state.models.status(task)
 
 
-@routes.post("/verify/{task}")
+@routes.post("/verify/{task}", responses=describe_errors(errors.UnknownTask, errors.ModelInUse))
 def verify(task: Task, state: State) -> ModelStatus:
     """Compute every file's digest anew."""
     state.models.verify(task)

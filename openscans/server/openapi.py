@@ -1,62 +1,48 @@
-"""The OpenAPI description, completed by what the framework cannot see: errors, event streams, links, the token.
+"""The API's description: how a route tells beside itself of its errors and its stream, and what belongs to no route.
 
-Knows the routes by method and path, and the codes that each may answer with.
+Knows the form of errors and events, and which errors any route may answer with; of routes only those that links name.
 """
 
+import json
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeAlias
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 
-from openscans.server import access, error_responses
-from openscans.server.schemas import DownloadEvent, ErrorAnswer, JobAnswer
+from openscans.errors import Busy, ForbiddenHost, ForbiddenOrigin, InvalidRequest, OpenScansError, Unauthorized
+from openscans.server import access, schemas
+from openscans.server.error_responses import status_of
 
 JSON, EVENTS = "application/json", "text/event-stream"
 
-EVERYWHERE = {"forbidden_host", "forbidden_origin", "invalid_request", "internal_error", "busy"}
-"""A gate's refusal, a request too large, too many at once, what nobody foresaw: any route may answer so."""
+PLACE = "#/components/schemas/{model}"
+"""Where the description holds what is referred to."""
 
-PATH_CODES = {"file_not_found", "forbidden_path"}
+EVERYWHERE: tuple[type[OpenScansError], ...] = (ForbiddenHost, ForbiddenOrigin, InvalidRequest, OpenScansError, Busy)
+"""A gate's refusal, a request too large, what nobody foresaw, too many at once: any route may answer so."""
 
-IMAGE_CODES = {
-    "corrupt_file",
-    "inconsistent_geometry",
-    "no_image",
-    "several_volumes",
-    "too_few_slices",
-    "unsupported_file",
-    "unsupported_modality",
-    "unsupported_transfer_syntax",
-}
+Responses: TypeAlias = dict[int | str, dict[str, Any]]
+"""What the framework takes as a route's ``responses``: by status, in OpenAPI's form."""
 
-MORE: dict[str, set[str]] = {
-    "GET /api/models/status": {"unknown_task"},
-    "GET /api/models/download/{task}": {"unknown_task"},
-    "POST /api/models/download/{task}": {"unknown_task"},
-    "DELETE /api/models/download/{task}": {"unknown_task"},
-    "DELETE /api/models/{task}": {"unknown_task", "model_in_use"},
-    "POST /api/models/import/{task}": PATH_CODES
-    | {"unknown_task", "model_in_use", "model_missing", "corrupt_file", "disk_full"},
-    "POST /api/models/verify/{task}": {"unknown_task", "model_in_use"},
-    "POST /api/detect-vertebrae": PATH_CODES
-    | IMAGE_CODES
-    | {"unknown_task", "cancelled", "download_failed", "model_missing", "worker_crashed", "disk_full", "out_of_memory"},
-    "GET /api/jobs/{job_id}": {"unknown_job"},
-    "DELETE /api/jobs/{job_id}": {"unknown_job"},
-}
 
-STREAMS: dict[str, tuple[set[str], type[DownloadEvent] | type[JobAnswer]]] = {
-    "GET /api/models/download/{task}": ({EVENTS}, DownloadEvent),
-    "POST /api/models/download/{task}": ({EVENTS}, DownloadEvent),
-    "POST /api/detect-vertebrae": ({JSON, EVENTS}, JobAnswer),
-}
-"""What a success is sent as, and what each event's data holds."""
+def describe_errors(*kinds: type[OpenScansError]) -> Responses:
+    """For a route's ``responses``: it may answer with errors of these ``kinds``, beside those of `EVERYWHERE`."""
+    codes: dict[int, set[str]] = defaultdict(set)
+    for kind in (*EVERYWHERE, *kinds):
+        codes[status_of(kind)].add(kind.code)
+    return {status: _error(status, own) for status, own in sorted(codes.items())}
 
-UNUSED = ("HTTPValidationError", "ValidationError")
-"""The framework's own form of a refusal, which never leaves this server."""
+
+def describe_stream(event: type[BaseModel]) -> Responses:
+    """For a route's ``responses``: its success may come as a stream of events whose data are each an ``event``."""
+    data = {"type": "string", "contentMediaType": JSON, "contentSchema": _refer_to(event)}
+    shape = {"type": "object", "properties": {"data": data}, "required": ["data"]}
+    return {HTTPStatus.OK.value: {"content": {EVENTS: {"schema": shape}}}}
 
 
 def describe(app: FastAPI, *, with_token: bool) -> None:
@@ -73,17 +59,8 @@ def describe(app: FastAPI, *, with_token: bool) -> None:
 
 def _description(app: FastAPI, *, with_token: bool) -> dict[str, Any]:
     found = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-    models = found["components"]["schemas"]
-    for name in UNUSED:
-        models.pop(name, None)
-    for model in (ErrorAnswer, DownloadEvent):
-        shape = model.model_json_schema(ref_template="#/components/schemas/{model}")
-        models |= shape.pop("$defs", {}) | {model.__name__: shape}
     operations = dict(_operations(found))
-    for place, operation in operations.items():
-        _add_errors(operation["responses"], EVERYWHERE | MORE.get(place, set()))
-        if place in STREAMS:
-            _add_stream(operation["responses"]["200"], *STREAMS[place])
+    _add_models(found)
     _add_links(operations)
     if with_token:
         _add_token(found, operations)
@@ -96,25 +73,23 @@ def _operations(description: dict[str, Any]) -> Iterator[tuple[str, dict[str, An
             yield f"{method.upper()} {path}", operation
 
 
-def _add_errors(responses: dict[str, Any], codes: set[str]) -> None:
-    by_status = defaultdict(list)
-    for code in sorted(codes):
-        by_status[error_responses.STATUS_OF_CODE[code]].append(code)
-    for status, own in sorted(by_status.items()):
-        error = {"$ref": f"#/components/schemas/{ErrorAnswer.__name__}"}
-        shape = {"allOf": [error, {"type": "object", "properties": {"code": {"enum": own}}}]}
-        responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": {JSON: {"schema": shape}}}
+def _error(status: int, codes: set[str]) -> dict[str, Any]:
+    own = {"type": "object", "properties": {"code": {"enum": sorted(codes)}}}
+    shape = {"allOf": [_refer_to(schemas.ErrorAnswer), own]}
+    return {"description": HTTPStatus(status).phrase, "content": {JSON: {"schema": shape}}}
 
 
-def _add_stream(success: dict[str, Any], types: set[str], event: type[DownloadEvent] | type[JobAnswer]) -> None:
-    content = success["content"]
-    data = {
-        "type": "string",
-        "contentMediaType": JSON,
-        "contentSchema": {"$ref": f"#/components/schemas/{event.__name__}"},
-    }
-    content[EVENTS] = {"schema": {"type": "object", "properties": {"data": data}, "required": ["data"]}}
-    success["content"] = {kind: shape for kind, shape in content.items() if kind in types}
+def _refer_to(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": PLACE.format(model=model.__name__)}
+
+
+def _add_models(description: dict[str, Any]) -> None:
+    """Describe what errors and events alone refer to; the framework knows what whole answers hold."""
+    models = description["components"]["schemas"]
+    referred = re.findall(PLACE.format(model=r"(\w+)"), json.dumps(description["paths"]))
+    for name in sorted(set(referred) - models.keys()):
+        shape = getattr(schemas, name).model_json_schema(ref_template=PLACE)
+        models |= shape.pop("$defs", {}) | {name: shape}
 
 
 def _add_links(operations: dict[str, dict[str, Any]]) -> None:
@@ -127,7 +102,8 @@ def _add_links(operations: dict[str, dict[str, Any]]) -> None:
 
 def _add_token(description: dict[str, Any], operations: dict[str, dict[str, Any]]) -> None:
     description["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    status = status_of(Unauthorized)
     for place, operation in operations.items():
         if place != f"GET {access.OPEN_PATH}":
             operation["security"] = [{"token": []}]
-            _add_errors(operation["responses"], {"unauthorized"})
+            operation["responses"][str(status)] = _error(status, {Unauthorized.code})

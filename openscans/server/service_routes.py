@@ -8,6 +8,7 @@ from html import escape
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import HTMLResponse
 
+from openscans.server.openapi import describe_errors
 from openscans.server.schemas import HealthAnswer, IndexAnswer, JobCounts
 from openscans.server.state import State
 from openscans.version import version
@@ -15,7 +16,7 @@ from openscans.version import version
 routes = APIRouter(tags=["service"])
 
 
-@routes.get("/api/health")
+@routes.get("/api/health", responses=describe_errors())
 async def health(state: State) -> HealthAnswer:
     """Whether the server is up, and what it is doing."""
     return HealthAnswer(
@@ -31,13 +32,13 @@ async def health(state: State) -> HealthAnswer:
     )
 
 
-@routes.get("/")
+@routes.get("/", responses=describe_errors())
 async def index(request: Request) -> IndexAnswer:
     """What this is, and where everything else is."""
     return IndexAnswer(name=request.app.title, version=version(), addresses=_addresses(request.app))
 
 
-@routes.get("/docs", response_class=HTMLResponse)
+@routes.get("/docs", response_class=HTMLResponse, responses=describe_errors())
 async def docs(request: Request) -> str:
     """The same as a page for a person."""
     title = escape(request.app.title)
