@@ -1,6 +1,39 @@
 """Everything that can go wrong, as one small tree: a stable code, a sentence for a person, a hint what to do.
 
-Knows nothing of HTTP; `main` maps these classes to statuses. A sentence never holds a patient's data.
+Knows nothing of HTTP; `server.error_responses` maps these classes to statuses. A sentence never holds a patient's data.
+
+    OpenScansError                   internal_error               what nobody foresaw; the root of all
+    ├─ Cancelled                     cancelled                    somebody asked it to stop
+    ├─ Unauthorized                  unauthorized                 the caller shows no token, or a wrong one
+    ├─ ForbiddenHost                 forbidden_host               the caller means another machine
+    ├─ ForbiddenOrigin               forbidden_origin             a web page that may not call
+    ├─ InvalidRequest                invalid_request              not understood
+    │  └─ FolderTooLarge             invalid_request              a folder that nobody means, such as a whole disk
+    ├─ NotFound                      not_found                    nothing is at the address
+    ├─ MethodNotAllowed              method_not_allowed           the address answers, but not to this
+    ├─ InputNotFound                 file_not_found               no file is at the path
+    ├─ ForbiddenPath                 forbidden_path               a path that may not be read
+    ├─ VolumeError                   corrupt_file                 a file or series that cannot become a volume
+    │  ├─ UnsupportedFile            unsupported_file             a format that is not read
+    │  ├─ UnsupportedTransferSyntax  unsupported_transfer_syntax  a compression that is not read
+    │  ├─ NoImage                    no_image                     DICOM without pixels
+    │  ├─ TooFewSlices               too_few_slices               hardly a slice, and no volume
+    │  ├─ InconsistentGeometry       inconsistent_geometry        slices that make no regular grid
+    │  ├─ UnsupportedModality        unsupported_modality         neither CT nor MR
+    │  ├─ SeveralVolumes             several_volumes              more than one, and nothing tells which
+    │  └─ CorruptFile                corrupt_file                 incomplete or damaged
+    ├─ ModelError                    internal_error               something about the networks' weights
+    │  ├─ UnknownTask                unknown_task                 no model has that name
+    │  ├─ ModelMissing               model_missing                its weights are not on disk
+    │  │  └─ DamagedWeights          model_missing                or cannot be what they claim to be
+    │  ├─ UnusableImport             corrupt_file                 what was named as weights are none
+    │  ├─ ModelInUse                 model_in_use                 somebody downloads, changes or uses it
+    │  └─ DownloadFailed             download_failed              the weights could not be fetched
+    ├─ UnknownJob                    unknown_job                  no job has that id, or not any more
+    ├─ Busy                          busy                         too much is asked for just now
+    ├─ WorkerCrashed                 worker_crashed               the worker process ended or hung
+    ├─ OutOfMemory                   out_of_memory                the memory does not suffice
+    └─ DiskFull                      disk_full                    the disk does not suffice
 """
 
 from collections.abc import Iterator
