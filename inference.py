@@ -3,7 +3,7 @@
 Knows the order of the steps; nothing of HTTP, processes, or where weights come from.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -47,26 +47,13 @@ class Stopwatch:
         self._since = now
 
 
-@dataclass(frozen=True)
-class _Opened:
-    """An image that waits for its detection, and how it was asked for."""
-
-    path: Path
-    series_uid: str | None
-    image: volumes.Image
-
-    def serves(self, order: DetectionTask) -> bool:
-        """Whether ``order`` is for this image, and its files are as they were: weights may have been fetched since."""
-        return (self.path, self.series_uid) == (order.path, order.series_uid) and self.image.is_unchanged()
-
-
 class Pipeline:
     """Detects vertebrae, and keeps the networks it has loaded for the next image."""
 
     def __init__(self, options: InferenceOptions, load: networks.Load = networks.load) -> None:
         self._tiles = options.tiles
         self._shelf = NetworkPool(options, load)
-        self._opened: _Opened | None = None
+        self._images = volumes.LastOpened()
         networks.tidy(options.cache_folder)
 
     def open(self, path: Path, series_uid: str | None, report: StageReport) -> str | None:
@@ -74,10 +61,7 @@ class Pipeline:
 
         The image stays open for a detection in it, if that is what is asked for next.
         """
-        self._opened = None
-        image = volumes.open(path, series_uid=series_uid, report=partial(report, "reading"))
-        self._opened = _Opened(path, series_uid, image)
-        return image.modality
+        return self._images.open(path, series_uid, partial(report, "reading")).modality
 
     def modality(self, path: Path, series_uid: str | None, report: StageReport) -> str | None:
         """`open`, under the name of the question that the worker is asked."""
@@ -113,14 +97,11 @@ class Pipeline:
             device=device,
             warnings=(*warnings, *vertebrae.plausibility_warnings(found)),
             timings_ms=watch.timings_ms,
+            uid_locations=volume.locate_uids({one.slice.sop_instance_uid for one in found if one.slice is not None}),
         )
 
     def _read(self, order: DetectionTask, device: str, report: Report) -> volumes.Volume:
-        opened, self._opened = self._opened, None
-        if opened is not None and opened.serves(order):
-            image = opened.image
-        else:
-            image = volumes.open(order.path, series_uid=order.series_uid, report=report)
+        image = self._images.take(order.path, order.series_uid, report)
         self._prepare(order, device, image.extent)
         return image.read(report)
 

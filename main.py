@@ -170,7 +170,7 @@ def build_parts(settings: Settings) -> Parts:
         settings.cache_folder / "results", settings=(settings.precision, settings.tiles), most=settings.results
     )
     detector = Detector(worker, models, results, auto_download=settings.auto_download, device=settings.device)
-    jobs = JobQueue(detector, weights=STAGE_WEIGHTS, queue=settings.queue, recall=detector.recall)
+    jobs = JobQueue(detector, weights=STAGE_WEIGHTS, most_waiting=settings.queue)
     return Parts(models, jobs, worker)
 
 

@@ -117,6 +117,15 @@ class Bounds:
 
 
 @dataclass(frozen=True)
+class UidLocation:
+    """Where a UID stands: ``length`` bytes of ``file`` from the byte ``start`` on, ASCII without its padding."""
+
+    file: str
+    start: int
+    length: int
+
+
+@dataclass(frozen=True)
 class SlicePixel:
     """The DICOM instance nearest to a point, and the point's pixel on it."""
 
@@ -209,7 +218,11 @@ class InferenceOptions:
 
 @dataclass(frozen=True)
 class Detection:
-    """The answer to an `DetectionTask`; ``cached`` if it was found some earlier time."""
+    """The answer to an `DetectionTask`; ``cached`` if it was found some earlier time.
+
+    ``uid_locations`` tells where the UIDs that it names, of the series and of the vertebrae's slices, stand in the
+    image's files; it lacks those that stand there in another form, as in deflated ones.
+    """
 
     vertebrae: tuple[Vertebra, ...]
     image: ImageFacts
@@ -217,4 +230,5 @@ class Detection:
     device: str
     warnings: tuple[ResultWarning, ...] = ()
     timings_ms: Mapping[str, int] = field(default_factory=dict)
+    uid_locations: Mapping[str, UidLocation] = field(default_factory=dict)
     cached: bool = False

@@ -62,7 +62,7 @@ def run() -> int:
         auto_download=settings.auto_download,
         device=settings.device,
     )
-    jobs = JobQueue(detector, weights=STAGE_WEIGHTS, queue=settings.queue)
+    jobs = JobQueue(detector, weights=STAGE_WEIGHTS, most_waiting=settings.queue)
     return serve(settings, Parts(models, jobs, worker), bind_socket(settings.host, settings.port))
 
 

@@ -20,7 +20,8 @@ from openscans import volumes
 from openscans.errors import DamagedWeights, InputNotFound
 from openscans.networks import Network, Plan
 from openscans.segmentation import grids
-from openscans.types import DetectionTask, InferenceOptions, TrainedModel, Voxel
+from openscans.types import Detection, DetectionTask, InferenceOptions, TrainedModel, Voxel
+from openscans.volumes import opening
 from phantom import layout
 from phantom.files import DicomStyle, write_dicom_series, write_nifti
 from phantom.specs import NetworkSpec
@@ -129,9 +130,12 @@ class Reading:
     def open(self, path: Path) -> str | None:
         return self.pipeline.open(path, None, ignore)
 
-    def slices_seen(self, path: Path) -> int:
+    def detect(self, path: Path) -> Detection:
         task = DetectionTask(path, "vertebrae_mr", self.segmenter, None, device="cpu")
-        return self.pipeline.detect(task, ignore).image.size.z
+        return self.pipeline.detect(task, ignore)
+
+    def slices_seen(self, path: Path) -> int:
+        return self.detect(path).image.size.z
 
 
 @pytest.fixture
@@ -143,13 +147,13 @@ def reading(tmp_path: Path) -> Reading:
 def headers_read(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Grows by the path of every image that is opened."""
     opened: list[Path] = []
-    real = volumes.open
+    real = opening.open_image
 
     def noted(path: Path, **options: Any) -> volumes.Image:
         opened.append(path)
         return real(path, **options)
 
-    monkeypatch.setattr(volumes, "open", noted)
+    monkeypatch.setattr(opening, "open_image", noted)
     return opened
 
 
@@ -221,3 +225,10 @@ def test_an_opened_nifti_file_that_was_written_anew_is_opened_anew(tmp_path: Pat
     assert reading.open(path) is None
     write_nifti(path, bad_files.some_voxels(slices=6), bad_files.AFFINE)
     assert reading.slices_seen(path) == 6
+
+
+def test_a_detection_tells_where_the_uids_that_it_names_stand(tmp_path: Path, reading: Reading) -> None:
+    found = reading.detect(series(tmp_path / "a"))
+    [(uid, place)] = found.uid_locations.items()
+    assert uid == found.image.series_instance_uid
+    assert Path(place.file).read_bytes()[place.start :][: place.length].decode() == uid

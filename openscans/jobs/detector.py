@@ -11,10 +11,12 @@ from pathlib import Path
 from time import perf_counter
 from typing import Protocol
 
-from openscans.errors import ModelError
-from openscans.jobs.result_cache import CacheEntry, ResultCache
-from openscans.progress import Report, StageReport, ignore_progress
-from openscans.types import Detection, DetectionTask, TrainedModel
+from openscans.errors import ModelError, WorkerCrashed
+from openscans.jobs.fingerprint import Fingerprint
+from openscans.jobs.job import Look
+from openscans.jobs.result_cache import ResultCache
+from openscans.progress import Report, StageReport
+from openscans.types import Detection, DetectionTask, TrainedModel, UidLocation
 from openscans.weights import catalogue
 from openscans.weights.catalogue import Task
 
@@ -47,6 +49,9 @@ class DetectionRequest:
 class DetectionWorker(Protocol):
     """Where image files are opened and networks run."""
 
+    def fingerprint(self, path: Path, series_uid: str | None, report: StageReport) -> Fingerprint | None: ...
+    def is_unchanged(self, fingerprint: Fingerprint, report: StageReport) -> bool: ...
+    def read_uids(self, locations: tuple[UidLocation, ...], report: StageReport) -> tuple[str, ...] | None: ...
     def modality(self, path: Path, series_uid: str | None, report: StageReport) -> str | None: ...
     def detect(self, order: DetectionTask, report: StageReport) -> Detection: ...
 
@@ -72,47 +77,55 @@ class Detector:
         self._auto_download = auto_download
         self._device = device
 
-    def recall(self, request: DetectionRequest, report: Report = ignore_progress) -> Detection | None:
-        """What was found in the same image by the same networks before; None where that is not known.
+    def look(self, request: DetectionRequest, report: StageReport) -> Look[Detection]:
+        """Which image the request names, and what was found in it by the same networks before, where that is known.
 
-        ``report`` is called while files are looked at, and may raise Cancelled.
+        Raises Cancelled. What a look cannot tell, because the worker ended meanwhile, the detection will.
         """
-        since = perf_counter()
-        entry = self._entry(request, report)
-        kept = None if entry is None else entry.get()
+        since_s = perf_counter()
+        try:
+            image = self._worker.fingerprint(request.path, request.series_uid, report)
+            known = None if image is None or not request.use_cache else self._known(request, image, report)
+        except WorkerCrashed:
+            return Look()
+        if known is not None:
+            known = replace(known, timings_ms={"recall": round((perf_counter() - since_s) * 1000)})
+        return Look(image, known)
+
+    def perform(self, request: DetectionRequest, look: Look[Detection], report: StageReport) -> Detection:
+        """Find it anew, and keep it. Raises VolumeError, ModelError, WorkerCrashed, OutOfMemory, and Cancelled."""
+        report("reading", 0, 1)
+        found = self._found(request, report)
+        if isinstance(look.image, Fingerprint) and request.use_cache:
+            self._keep(request, look.image, found, report)
+        return found
+
+    def _known(self, request: DetectionRequest, image: Fingerprint, report: StageReport) -> Detection | None:
+        kept = self._results.get(self._results.key(image, self._question(request)))
         if kept is None:
             return None
         try:
-            order = self._order(request, catalogue.task_of(kept.task), self._weights.trained_model)
-        except ModelError:
+            task = self._task(request, catalogue.task_of(kept.task), self._weights.trained_model)
+            uids = self._worker.read_uids(kept.locations(image), report)
+        except (ModelError, IndexError):
             return None
-        if tuple(network.sha256 for network in order.networks) != kept.weights:
+        if uids is None or tuple(network.sha256 for network in task.networks) != kept.weights:
             return None
-        return Detection(
-            vertebrae=kept.vertebrae,
-            image=kept.image,
-            order=order,
-            device=kept.device,
-            warnings=kept.warnings,
-            timings_ms={"recall": round((perf_counter() - since) * 1000)},
-            cached=True,
-        )
+        kept = kept.naming(uids)
+        return Detection(kept.vertebrae, kept.image, task, kept.device, kept.warnings, cached=True)
 
-    def __call__(self, request: DetectionRequest, report: StageReport) -> Detection:
-        """Raises VolumeError, ModelError, WorkerCrashed, OutOfMemory, and Cancelled."""
-        report("reading", 0, 1)
-        entry = self._entry(request, partial(report, "reading"))
-        found = self._found(request, report)
-        if entry is not None:
-            entry.put(found)
-        return found
+    def _keep(self, request: DetectionRequest, image: Fingerprint, found: Detection, report: StageReport) -> None:
+        """Keep what was found, unless the image has changed meanwhile."""
+        try:
+            unchanged = self._worker.is_unchanged(image, report)
+        except WorkerCrashed:
+            return
+        if unchanged:
+            self._results.put(self._results.key(image, self._question(request)), found, image)
 
-    def _entry(self, request: DetectionRequest, report: Report = ignore_progress) -> CacheEntry | None:
-        """Where the answer is kept; None for what shall be found anew."""
-        if not request.use_cache:
-            return None
-        question = (request.model or "", str(request.fast_mode), request.device or self._device)
-        return self._results.entry(request.path, request.series_uid, question, report)
+    def _question(self, request: DetectionRequest) -> tuple[str, ...]:
+        """All that decides what is found in an image, but the settings that stay."""
+        return request.series_uid or "", request.model or "", str(request.fast_mode), request.device or self._device
 
     def _found(self, request: DetectionRequest, report: StageReport) -> Detection:
         task = catalogue.task_of(request.model) if request.model else self._task_by_modality(request, report)
@@ -123,12 +136,12 @@ class Detector:
     def _performed(self, request: DetectionRequest, task: Task, report: StageReport) -> Detection:
         waiting = partial(report, "downloading")
         with self._weights.ready(task.key, waiting, download=self._auto_download) as models:
-            return self._worker.detect(self._order(request, task, models.__getitem__), report)
+            return self._worker.detect(self._task(request, task, models.__getitem__), report)
 
     def _task_by_modality(self, request: DetectionRequest, report: StageReport) -> Task:
         return catalogue.task_for(self._worker.modality(request.path, request.series_uid, report))
 
-    def _order(self, request: DetectionRequest, task: Task, model: Callable[[int], TrainedModel]) -> DetectionTask:
+    def _task(self, request: DetectionRequest, task: Task, model: Callable[[int], TrainedModel]) -> DetectionTask:
         """``model`` gives the network of a dataset's number. Raises what it raises."""
         localiser = None if task.localiser is None else model(task.localiser.number)
         return DetectionTask(

@@ -5,7 +5,8 @@ Knows files; reads no header and no pixel, so that it can be asked before every 
 
 import hashlib
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,6 +15,7 @@ from openscans.errors import FolderTooLarge
 from openscans.progress import Report, ignore_progress
 from openscans.system.folder_walk import FolderWalk, is_file
 from openscans.system.regular_files import open_regular
+from openscans.types import UidLocation
 
 HEAD_BYTES = 4096
 """A DICOM file's own SOPInstanceUID stands within the first 500 bytes, and its slice's place soon after."""
@@ -30,6 +32,9 @@ UNKNOWN_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".hdr.gz", ".img")
 
 PIECE_BYTES = 2**22
 """Of a file that is digested whole; after each it may be heard that nobody wants the answer any more."""
+
+UID = re.compile(r"[0-9A-Za-z.]+")
+"""Digits and dots, or what programs that anonymise write instead. Names, with ^ and blanks, are nothing of this."""
 
 MOST_FILES = 10_000
 """Beyond this, looking at each file would take as long as detecting anew."""
@@ -66,7 +71,7 @@ class Listing:
 
     top: Path
     deep: bool
-    stamps: tuple[FileStat, ...]
+    stats: tuple[FileStat, ...]
 
     @classmethod
     def of(cls, top: Path, *, deep: bool) -> "Listing":
@@ -75,7 +80,7 @@ class Listing:
         # One more than are looked at tells that they are too many; a whole disk would take minutes and much memory.
         few = islice(files, MOST_FILES + 1)
         found = [FileStat(path, stat.st_size, stat.st_mtime_ns) for path, stat in few]
-        return cls(top, deep, tuple(sorted(found, key=lambda stamp: stamp.path)))
+        return cls(top, deep, tuple(sorted(found, key=lambda stat: stat.path)))
 
     def again(self) -> "Listing | None":
         try:
@@ -103,14 +108,32 @@ def take_fingerprint(path: Path, series_uid: str | None, report: Report = ignore
         return None
 
 
+def read_uids(locations: Sequence[UidLocation]) -> tuple[str, ...] | None:
+    """What stands at ``locations``; None where a file is gone, or another has taken its place and no UID stands there.
+
+    Opened by path and read unbuffered, a UID at a time: an answer names some twenty.
+    """
+    try:
+        uids = tuple(map(_read_uid, locations))
+    except (OSError, UnicodeDecodeError):
+        return None
+    return uids if all(map(UID.fullmatch, uids)) else None
+
+
+def _read_uid(location: UidLocation) -> str:
+    with open_regular(location.file, buffering=0) as stream:
+        stream.seek(location.start)
+        return stream.read(location.length).decode("ascii")
+
+
 def _fingerprint(
     listed: Listing, report: Report, *, whole: bool = False, named: str | None = None
 ) -> Fingerprint | None:
-    if not 0 < len(listed.stamps) <= MOST_FILES:
+    if not 0 < len(listed.stats) <= MOST_FILES:
         return None
-    if whole and listed.stamps[0].size_bytes > LARGEST_WHOLE_BYTES:
+    if whole and listed.stats[0].size_bytes > LARGEST_WHOLE_BYTES:
         return None
-    told = sorted((_describe(stamp, report, whole=whole), stamp.path) for stamp in listed.stamps)
+    told = sorted((_describe(stat, report, whole=whole), stat.path) for stat in listed.stats)
     own = [text for text, path in told if path == named]
     if named is not None and not own:
         # Some disks know a file by other spellings than its folder lists. Which of the files is meant is not told then.
@@ -119,15 +142,15 @@ def _fingerprint(
     return Fingerprint(hashlib.sha256(lines.encode()).hexdigest(), tuple(path for _, path in told), listed)
 
 
-def _describe(stamp: FileStat, report: Report, *, whole: bool) -> str:
+def _describe(stat: FileStat, report: Report, *, whole: bool) -> str:
     """One file in a line: its size, its time, and the digest of its beginning, or of all of it."""
     report(0, 1)
-    with open_regular(stamp.path, buffering=0) as file:
+    with open_regular(stat.path, buffering=0) as file:
         digest = hashlib.sha256(b"" if whole else file.read(HEAD_BYTES))
         while whole and (piece := file.read(PIECE_BYTES)):
             digest.update(piece)
             report(0, 1)
-    return f"{digest.hexdigest()} {stamp.size_bytes} {stamp.modified_ns}"
+    return f"{digest.hexdigest()} {stat.size_bytes} {stat.modified_ns}"
 
 
 def _is_dicom(file: Path) -> bool:

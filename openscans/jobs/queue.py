@@ -1,245 +1,97 @@
-"""Long work in a queue, one at a time: progress as state that is read, identical requests share one job, cancel.
+"""Detections in a queue: looked at at once, worked for one at a time; identical ones share a job; cancel.
 
-Knows neither what is done (a callable given to it) nor who asks over what.
+Knows neither how an image is looked at nor what is done with it (two callables given to it), nor who asks over what.
 
-Rules for threads. `JobQueue._lock` guards which jobs exist and how many wait for each; `Job._lock` guards one job's
-snapshot and listeners. Neither is held while work runs, while a listener is called, or while the other is taken,
-except that `JobQueue._lock` may be held when a `Job._lock` is taken. Work runs in the one thread of the executor.
+Rules for threads. `JobQueue._lock` guards which jobs exist, their place in the line and how many wait for each; it is
+never held while work runs or a listener is called, but a `Job`'s own lock may be taken while it is held. Images are
+looked at by several threads of their own, since none may wait for a detection, or for a disk that hangs; the work is
+done by one thread.
 """
 
 import logging
 import threading
-import time
-import uuid
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Hashable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from openscans.errors import Busy, Cancelled, OpenScansError, UnknownJob
-from openscans.progress import Report, StageReport, ignore_progress
-from openscans.types import JobStatus
+from openscans.jobs.job import Job, JobSnapshot, Look, Request, Result
+from openscans.progress import StageReport
 
-Request = TypeVar("Request", bound=Hashable)
-Result = TypeVar("Result")
+Asked_contra = TypeVar("Asked_contra", bound=Hashable, contravariant=True)
 
 JOBS_REMEMBERED = 50
 """Finished jobs that can still be asked for; a result is a few kilobytes."""
 
-PROGRESS_DIGITS = 3
-"""Changes below a thousandth are not told: a bar has no more pixels, and bytes would come in thousands a second."""
+LOOKS_AT_ONCE = 100
+"""As many as requests are answered at once; each is a thread that waits for the worker process."""
 
 log = logging.getLogger("openscans.jobs")
 
 
-@dataclass(frozen=True)
-class Snapshot(Generic[Result]):
-    """A job as it stands. ``status`` is queued, a stage's name, complete, error or cancelled."""
+class Work(Protocol[Asked_contra, Result]):
+    """What a queue does for a request."""
 
-    job_id: str
-    status: JobStatus = "queued"
-    progress: float = 0.0
-    eta_s: float | None = None
-    elapsed_ms: int = 0
-    result: Result | None = None
-    error: OpenScansError | None = None
-
-    @property
-    def over(self) -> bool:
-        return self.status in {"complete", "error", "cancelled"}
-
-
-class ProgressTracker:
-    """Turns stages and units of work into one share of the whole that never falls.
-
-    ``weights`` are the seconds that each stage takes on a usual machine, in their order. A stage that is left out
-    leaves its share to those that come.
-    """
-
-    def __init__(self, weights: Mapping[str, float]) -> None:
-        self._weights = weights
-        self._stage, self._total = "", 0
-        self._start = self._span = self._progress = 0.0
-        self._since_s = 0.0
-
-    def advance(self, stage: str, done: int, total: int) -> tuple[float, float | None]:
-        """The progress of the whole, and the seconds that remain; None before a unit of the stage was measured."""
-        now_s = time.monotonic()
-        if stage != self._stage:
-            self._start, self._span = self._progress, (1 - self._progress) * self._share(stage)
-        if (stage, total) != (self._stage, self._total):
-            # What came before the units were counted, such as loading, tells nothing of their pace.
-            self._stage, self._total, self._since_s = stage, total, now_s
-        within = min(max(done / total, 0.0), 1.0) if total > 0 else 0.0
-        self._progress = max(self._progress, self._start + self._span * within)
-        if within <= 0:
-            return self._progress, None
-        return self._progress, (now_s - self._since_s) * (1 - within) / within + sum(self._later(stage))
-
-    def _share(self, stage: str) -> float:
-        if stage not in self._weights:
-            return 0.0
-        return self._weights[stage] / (self._weights[stage] + sum(self._later(stage)))
-
-    def _later(self, stage: str) -> list[float]:
-        """The weights of the stages after ``stage``."""
-        stages = list(self._weights)
-        return [self._weights[later] for later in stages[stages.index(stage) + 1 :]] if stage in stages else []
-
-
-class Job(Generic[Request, Result]):
-    """One piece of work that somebody, or several, wait for."""
-
-    def __init__(self, request: Request, weights: Mapping[str, float]) -> None:
-        self.request = request
-        self.waiting = 0
-        self._snapshot: Snapshot[Result] = Snapshot(uuid.uuid4().hex)
-        self._track = ProgressTracker(weights)
-        self._stop = threading.Event()
-        self._lock = threading.Lock()
-        self._listeners: list[Callable[[], object]] = []
-        self._began_s: float | None = None
-
-    @property
-    def id(self) -> str:
-        return self._snapshot.job_id
-
-    @property
-    def stopped(self) -> bool:
-        """Somebody asked it to stop; it may not have done so yet."""
-        return self._stop.is_set()
-
-    def snapshot(self) -> Snapshot[Result]:
-        with self._lock:
-            return self._snapshot
-
-    @contextmanager
-    def subscribe(self, listener: Callable[[], object]) -> Iterator[None]:
-        """Call ``listener`` after every change, from the thread that changes; it must return at once."""
-        with self._lock:
-            self._listeners.append(listener)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._listeners.remove(listener)
-
-    def report(self, stage: str, done: int, total: int) -> None:
-        """The `StageReport` that the work is given. Raises Cancelled."""
-        if self.stopped:
-            raise Cancelled
-        progress, eta_s = self._track.advance(stage, done, total)
-        progress = round(progress, PROGRESS_DIGITS)
-        known = self.snapshot()
-        if (stage, progress) != (known.status, known.progress):
-            self._change(status=stage, progress=progress, eta_s=None if eta_s is None else round(eta_s, 1))
-
-    def begin(self) -> None:
-        self._began_s = time.monotonic()
-
-    def stop(self) -> None:
-        self._stop.set()
-
-    def finish(self, result: Result | None, error: OpenScansError | None) -> None:
-        """Give the job its one last state. What fails after somebody stopped it counts as cancelled."""
-        if error is None:
-            self._change(status="complete", progress=1.0, eta_s=0.0, result=result)
-        elif self.stopped or isinstance(error, Cancelled):
-            self._change(status="cancelled", eta_s=None, error=Cancelled())
-        else:
-            self._change(status="error", eta_s=None, error=error)
-
-    def _change(self, **values: object) -> None:
-        elapsed_ms = 0 if self._began_s is None else round((time.monotonic() - self._began_s) * 1000)
-        with self._lock:
-            self._snapshot = replace(self._snapshot, elapsed_ms=elapsed_ms, **values)  # type: ignore[arg-type]
-            listeners = tuple(self._listeners)
-        for listener in listeners:
-            listener()
+    def look(self, request: Asked_contra, report: StageReport) -> Look[Result]: ...
+    def perform(self, request: Asked_contra, look: Look[Result], report: StageReport) -> Result: ...
 
 
 class JobQueue(Generic[Request, Result]):
-    """Runs ``perform(request, report)`` for one request at a time and lets at most ``queue`` others wait.
+    """Does ``work`` for one request at a time and lets at most ``most_waiting`` others wait."""
 
-    ``recall(request, report)`` knows what some requests gave before, and is asked in the caller's thread.
-    """
-
-    def __init__(
-        self,
-        perform: Callable[[Request, StageReport], Result],
-        *,
-        weights: Mapping[str, float],
-        queue: int,
-        recall: Callable[[Request, Report], Result | None] | None = None,
-    ) -> None:
-        self._perform = perform
-        self._recall = recall
+    def __init__(self, work: Work[Request, Result], *, weights: Mapping[str, float], most_waiting: int) -> None:
+        self._work = work
         self._weights = weights
-        self._queue = queue
+        self._most_waiting = most_waiting
         self._lock = threading.Lock()
         self._jobs: dict[str, Job[Request, Result]] = {}
-        self._futures: dict[str, Future[Result]] = {}
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="jobs")
+        self._joined: dict[str, Job[Request, Result]] = {}
+        self._line: dict[str, Job[Request, Result]] = {}
+        self._futures: dict[str, Future[Any]] = {}
+        self._looks = ThreadPoolExecutor(LOOKS_AT_ONCE, thread_name_prefix="look")
+        self._runs = ThreadPoolExecutor(1, thread_name_prefix="jobs")
         self._closed = False
 
-    def from_cache(self, request: Request, report: Report = ignore_progress) -> Job[Request, Result] | None:
-        """Attend a job that is over because its result was known; None where it is not. It waits for no other.
-
-        Raises what ``report`` raises, while it is found out.
-        """
-        job: Job[Request, Result] = Job(request, self._weights)
-        job.begin()
-        result = None if self._recall is None else self._recall(request, report)
-        if result is None:
-            return None
-        job.finish(result, None)
-        with self._lock:
-            self._forget_oldest()
-            self._jobs[job.id] = job
-            job.waiting += 1
-        return job
-
-    def find_running(self, request: Request) -> Job[Request, Result] | None:
-        """Attend the live job that does the same, as `join` does; None where none does."""
-        with self._lock:
-            if (job := self._live_twin(request)) is not None:
-                job.waiting += 1
-            return job
-
     def submit(self, request: Request) -> Job[Request, Result]:
-        """Attend the live job that does the same, or a new one; who joins must `leave`. Raises Busy."""
+        """A job for ``request``, whose image is looked at from now on; who submits must `release`. Raises Busy.
+
+        After the look it is complete, where its answer is known; it follows the job that does the same for the same
+        image; it waits in the line; or, where that is full, it ends with Busy and is forgotten.
+        """
         with self._lock:
             if self._closed:
                 raise Busy("The server is shutting down.")
-            job = self._live_twin(request) or self._enqueue(request)
-            job.waiting += 1
-            return job
+            job: Job[Request, Result] = Job(request, self._weights)
+            self._forget_oldest()
+            self._jobs[job.id] = job
+            looking = self._futures[job.id] = self._looks.submit(self._look, job)
+        looking.add_done_callback(partial(self._after_look, job))
+        return job
 
     def release(self, job: Job[Request, Result]) -> None:
-        """Attend ``job`` no longer; the last one to leave stops it."""
+        """Wait for ``job`` no longer; the last one to leave stops it."""
         with self._lock:
+            job = self._joined.get(job.id, job)
             job.waiting -= 1
             if job.waiting > 0:
                 return
-            job.stop()
-        self._drop_if_queued(job.id)
+        self._stop(job)
 
     def get(self, job_id: str) -> Job[Request, Result]:
         with self._lock:
-            if job_id not in self._jobs:
-                raise UnknownJob("There is no job of that id, or it ended long ago.")
-            return self._jobs[job_id]
+            found = self._jobs.get(job_id) or self._joined.get(job_id)
+        if found is None:
+            raise UnknownJob("There is no job of that id, or it ended long ago.")
+        return found
 
     def cancel(self, job_id: str) -> Job[Request, Result]:
         """Stop a job, whoever waits for it. One that is over stays as it is."""
         job = self.get(job_id)
-        job.stop()
-        self._drop_if_queued(job_id)
+        self._stop(job)
         return job
 
-    def snapshots(self) -> list[Snapshot[Result]]:
+    def snapshots(self) -> list[JobSnapshot[Result]]:
         """All jobs that are remembered, oldest first."""
         with self._lock:
             return [job.snapshot() for job in self._jobs.values()]
@@ -256,48 +108,101 @@ class JobQueue(Generic[Request, Result]):
             jobs = list(self._jobs.values())
         for job in jobs:
             job.stop()
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._looks, self._runs):
+            pool.shutdown(wait=False, cancel_futures=True)
 
-    def _live_twin(self, request: Request) -> Job[Request, Result] | None:
-        live = (job for job in self._jobs.values() if not job.stopped and not job.snapshot().over)
-        return next((job for job in live if job.request == request), None)
+    def _look(self, job: Job[Request, Result]) -> Look[Result]:
+        job.begin()
+        return self._work.look(job.request, job.report)
 
-    def _enqueue(self, request: Request) -> Job[Request, Result]:
-        alive = sum(not job.snapshot().over for job in self._jobs.values())
-        if alive > self._queue:
-            raise Busy(f"{alive} detections are running or waiting already.")
-        job: Job[Request, Result] = Job(request, self._weights)
-        self._forget_oldest()
-        self._jobs[job.id] = job
-        future = self._executor.submit(self._run, job)
-        self._futures[job.id] = future
-        future.add_done_callback(partial(self._settle, job))
-        return job
+    def _run(self, job: Job[Request, Result]) -> Result:
+        job.begin()
+        return self._work.perform(job.request, job.look, job.report)
+
+    def _after_look(self, job: Job[Request, Result], looking: "Future[Look[Result]]") -> None:
+        error = _error_of(looking, job)
+        if error is not None:
+            job.finish(None, error)
+            return
+        job.look = looking.result()
+        if job.look.known is not None:
+            job.finish(job.look.known, None)
+            return
+        with self._lock:
+            twin = self._twin_of(job)
+            refusal = self._refusal() if twin is None else None
+            if twin is not None:
+                twin.waiting += job.waiting
+                self._joined[job.id] = twin
+            elif refusal is None:
+                self._line[job.id] = job
+            if twin is not None or refusal is not None:
+                del self._jobs[job.id]
+        if twin is not None:
+            job.follow(twin)
+        elif refusal is not None:
+            job.finish(None, refusal)
+        else:
+            self._await_turn(job)
+
+    def _await_turn(self, job: Job[Request, Result]) -> None:
+        job.take_place()
+        with self._lock:
+            # Who stopped it meanwhile found no future to cancel.
+            running = None if job.stopped or self._closed else self._runs.submit(self._run, job)
+            if running is not None:
+                self._futures[job.id] = running
+        if running is None:
+            job.finish(None, Cancelled())
+        else:
+            running.add_done_callback(partial(self._after_run, job))
+
+    def _after_run(self, job: Job[Request, Result], running: "Future[Result]") -> None:
+        error = _error_of(running, job)
+        job.finish(None if error is not None else running.result(), error)
+
+    def _twin_of(self, job: Job[Request, Result]) -> Job[Request, Result] | None:
+        """The job in the line that does the same for the same image; who cannot tell its image has none."""
+        if job.look.image is None:
+            return None
+        alive = (other for other in self._line.values() if not other.stopped and not other.snapshot().over)
+        return next((other for other in alive if _does(other) == _does(job)), None)
+
+    def _refusal(self) -> Busy | None:
+        alive = sum(not job.snapshot().over for job in self._line.values())
+        if alive > self._most_waiting:
+            return Busy(f"{alive} detections are running or waiting already.")
+        return None
+
+    def _stop(self, job: Job[Request, Result]) -> None:
+        with self._lock:
+            job.stop()
+            future = self._futures.get(job.id)
+        # Outside the lock: what waits for its turn ends here, and tells its listeners.
+        if future is not None:
+            future.cancel()
 
     def _forget_oldest(self) -> None:
         over = [job_id for job_id, job in self._jobs.items() if job.snapshot().over]
         for job_id in over[: max(0, len(over) - JOBS_REMEMBERED + 1)]:
             del self._jobs[job_id]
+            self._line.pop(job_id, None)
             self._futures.pop(job_id, None)
+        forgotten = [job_id for job_id, job in self._joined.items() if job.id not in self._jobs]
+        for job_id in forgotten:
+            del self._joined[job_id]
 
-    def _drop_if_queued(self, job_id: str) -> None:
-        with self._lock:
-            future = self._futures.get(job_id)
-        # Outside the lock: cancelling calls `_settle`, and that the listeners.
-        if future is not None:
-            future.cancel()
 
-    def _run(self, job: Job[Request, Result]) -> Result:
-        job.begin()
-        return self._perform(job.request, job.report)
+def _does(job: Job[Request, Result]) -> tuple[Request, Hashable]:
+    return job.request, job.look.image
 
-    def _settle(self, job: Job[Request, Result], future: "Future[Result]") -> None:
-        error = Cancelled() if future.cancelled() else future.exception()
-        if error is None:
-            job.finish(future.result(), None)
-        elif isinstance(error, OpenScansError):
+
+def _error_of(future: "Future[Any]", job: Job[Request, Result]) -> OpenScansError | None:
+    """What the job of ``future`` failed with, as an error that a caller may see."""
+    error = Cancelled() if future.cancelled() else future.exception()
+    if error is None or isinstance(error, OpenScansError):
+        if error is not None:
             log.info("job %s ended: %s", job.id, error.code)
-            job.finish(None, error)
-        else:
-            log.error("job %s failed", job.id, exc_info=error)
-            job.finish(None, OpenScansError("The detection failed for a reason that was not foreseen."))
+        return error
+    log.error("job %s failed", job.id, exc_info=error)
+    return OpenScansError("The detection failed for a reason that was not foreseen.")

@@ -1,31 +1,23 @@
 """What was found in images that were asked for before, on disk: small, bounded, and nobody's name in it.
 
-Knows what a detection found and which files it came from; nothing of tasks, queues or how vertebrae are found.
+Knows what a detection found and which files it came from, but opens none of them; nothing of tasks, queues or how
+vertebrae are found.
 """
 
 import hashlib
 import logging
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from openscans.jobs.fingerprint import Fingerprint, take_fingerprint
-from openscans.progress import Report, ignore_progress
-from openscans.system.regular_files import open_regular
-from openscans.types import Detection, ImageFacts, ResultWarning, Vertebra, WarningCode
+from openscans.jobs.fingerprint import UID, Fingerprint
+from openscans.types import Detection, ImageFacts, ResultWarning, UidLocation, Vertebra, WarningCode
 
-RESULT_VERSION = "5"
+RESULT_VERSION = "6"
 """To be raised with every change that may make the same weights find something else in the same image."""
-
-SEARCHED_BYTES = 1 << 16
-"""UIDs stand in a file's first groups; before them at most some private elements or a thumbnail."""
-
-UID = re.compile(r"[0-9A-Za-z.]+")
-"""Digits and dots, or what programs that anonymise write instead. Names, with ^ and blanks, are nothing of this."""
 
 FLEETING = frozenset({WarningCode.DEVICE_FALLBACK})
 """Warnings of how the machine was just then; what carries one is not kept."""
@@ -34,8 +26,8 @@ log = logging.getLogger("openscans.results")
 
 
 @dataclass(frozen=True)
-class UidLocation:
-    """Where a UID stands: so many bytes from ``start`` of the image's ``file``, counted in the identity's order."""
+class CachedUid:
+    """A `UidLocation` that names nobody: ``file`` counts in the order of `Fingerprint.files`."""
 
     file: int
     start: int
@@ -44,9 +36,10 @@ class UidLocation:
 
 @dataclass(frozen=True)
 class CachedDetection:
-    """A detection without what follows from the request. On disk, numbers of ``passages`` stand in the place of UIDs.
+    """A detection without what follows from the request. On disk, numbers of ``uids`` stand in the place of UIDs.
 
-    ``weights`` are the digests of the networks, the one that labels first.
+    A UID leads whoever has access to a hospital's archive to the patient. ``weights`` are the digests of the networks,
+    the one that labels first.
     """
 
     task: str
@@ -55,42 +48,18 @@ class CachedDetection:
     vertebrae: tuple[Vertebra, ...]
     image: ImageFacts
     warnings: tuple[ResultWarning, ...]
-    passages: tuple[UidLocation, ...] = ()
+    uids: tuple[CachedUid, ...] = ()
+
+    def locations(self, image: Fingerprint) -> tuple[UidLocation, ...]:
+        """Where the UIDs stand in the files of ``image``."""
+        return tuple(UidLocation(image.files[uid.file], uid.start, uid.length) for uid in self.uids)
+
+    def naming(self, uids: Sequence[str]) -> "CachedDetection":
+        """The same with ``uids``, which were read at its `locations`, in their places."""
+        return _replace_uids(self, lambda number: uids[int(number)])
 
 
 CACHED_DETECTION: TypeAdapter[CachedDetection] = TypeAdapter(CachedDetection)
-
-
-@dataclass(frozen=True)
-class CacheEntry:
-    """The place of one answer: to one question about one image."""
-
-    image: Fingerprint
-    file: Path
-    most: int
-
-    def get(self) -> CachedDetection | None:
-        """What was found, with its UIDs read from the image again; None where nothing whole is kept."""
-        try:
-            kept = _parsed(self.file.read_bytes())
-            uids = [_read(self.image.files[passage.file], passage) for passage in kept.passages]
-            found = _with_uids(kept, lambda number: uids[int(number)])
-            os.utime(self.file)
-        except (OSError, ValueError, IndexError):
-            return None
-        return found
-
-    def put(self, detection: Detection) -> None:
-        """Write down what was found, unless the image has changed meanwhile. A full disk loses nothing but this."""
-        if FLEETING & {warning.code for warning in detection.warnings} or not self.image.is_still():
-            return
-        try:
-            kept = _without_uids(_kept(detection), self.image.files)
-            if kept is not None:
-                _write(self.file, _text(kept))
-                _trim(self.file.parent, self.most)
-        except OSError as error:
-            log.warning("What was found is not kept: %s", error.strerror)
 
 
 class ResultCache:
@@ -101,47 +70,62 @@ class ResultCache:
         self._settings = tuple(settings)
         self._most = most
 
-    def entry(
-        self, path: Path, series_uid: str | None, question: Sequence[str], report: Report = ignore_progress
-    ) -> CacheEntry | None:
-        """The place of the answer to ``question`` about the image at ``path``; None where none is kept of such.
+    def key(self, image: Fingerprint, question: Sequence[str]) -> str:
+        """The name of the answer to ``question`` about ``image``."""
+        parts = (RESULT_VERSION, image.digest, *self._settings, *question)
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
-        ``report`` is called while files are looked at, and may raise Cancelled.
-        """
-        image = take_fingerprint(path, series_uid, report) if self._most else None
-        if image is None:
+    def get(self, key: str) -> CachedDetection | None:
+        """What `put` kept, with numbers for UIDs; None where nothing whole is kept."""
+        file = self._folder / f"{key}.json"
+        if self._most == 0:
             return None
-        parts = (RESULT_VERSION, image.digest, series_uid or "", *self._settings, *question)
-        key = hashlib.sha256("\0".join(parts).encode()).hexdigest()
-        return CacheEntry(image, self._folder / f"{key}.json", self._most)
+        try:
+            kept = _parsed(file.read_bytes())
+            os.utime(file)
+        except (OSError, ValueError):
+            return None
+        return kept
+
+    def put(self, key: str, detection: Detection, image: Fingerprint) -> None:
+        """Write down what was found in ``image``. A full disk loses nothing but this.
+
+        What holds only for the moment is not kept, nor what names a UID that does not stand in the image's files as it
+        is, as in deflated ones, or would not be taken for a UID when it is read again.
+        """
+        if self._most == 0 or FLEETING & {warning.code for warning in detection.warnings}:
+            return
+        kept = _without_uids(detection, image)
+        if kept is None:
+            return
+        try:
+            _write(self._folder / f"{key}.json", _text(kept))
+            _trim(self._folder, self._most)
+        except OSError as error:
+            log.warning("What was found is not kept: %s", error.strerror)
 
 
-def _kept(detection: Detection) -> CachedDetection:
-    order = detection.order
-    return CachedDetection(
-        task=order.task,
-        weights=tuple(network.sha256 for network in order.networks),
+def _without_uids(detection: Detection, image: Fingerprint) -> CachedDetection | None:
+    task = detection.order
+    named = CachedDetection(
+        task=task.task,
+        weights=tuple(network.sha256 for network in task.networks),
         device=detection.device,
         vertebrae=detection.vertebrae,
         image=detection.image,
         warnings=detection.warnings,
     )
-
-
-def _without_uids(kept: CachedDetection, files: Sequence[str]) -> CachedDetection | None:
-    """``kept`` with numbers for UIDs; None where one does not stand in the image's files as it is, as in deflated ones,
-    or would not be taken for a UID when it is read again.
-
-    A UID leads whoever has access to a hospital's archive to the patient.
-    """
-    uids = sorted(_uids(kept))
-    if not all(map(UID.fullmatch, uids)):
+    uids = sorted(_uids(named))
+    locations = [detection.uid_locations.get(uid) for uid in uids]
+    numbers = {file: number for number, file in enumerate(image.files)}
+    found = tuple(
+        CachedUid(numbers[location.file], location.start, location.length)
+        for location in locations
+        if location is not None and location.file in numbers
+    )
+    if len(found) < len(uids) or not all(map(UID.fullmatch, uids)):
         return None
-    passages = [_passage(uid.encode(), files) for uid in uids]
-    found = tuple(passage for passage in passages if passage is not None)
-    if len(found) < len(uids):
-        return None
-    return replace(_with_uids(kept, lambda uid: str(uids.index(uid))), passages=found)
+    return replace(_replace_uids(named, lambda uid: str(uids.index(uid))), uids=found)
 
 
 def _uids(kept: CachedDetection) -> set[str]:
@@ -150,7 +134,7 @@ def _uids(kept: CachedDetection) -> set[str]:
     return instances | ({series_uid} if series_uid else set())
 
 
-def _with_uids(kept: CachedDetection, changed: Callable[[str], str]) -> CachedDetection:
+def _replace_uids(kept: CachedDetection, changed: Callable[[str], str]) -> CachedDetection:
     """``kept`` with every UID ``changed``; what has none stays without."""
     series_uid = kept.image.series_instance_uid
     vertebrae = (
@@ -161,30 +145,6 @@ def _with_uids(kept: CachedDetection, changed: Callable[[str], str]) -> CachedDe
     )
     image = replace(kept.image, series_instance_uid=changed(series_uid) if series_uid else series_uid)
     return replace(kept, vertebrae=tuple(vertebrae), image=image)
-
-
-def _passage(uid: bytes, files: Sequence[str]) -> UidLocation | None:
-    places = ((number, _start(uid, file)) for number, file in enumerate(files))
-    return next((UidLocation(number, start, len(uid)) for number, start in places if start >= 0), None)
-
-
-def _start(uid: bytes, file: str) -> int:
-    with open_regular(file, buffering=0) as stream:
-        return stream.read(SEARCHED_BYTES).find(uid)
-
-
-def _read(file: str, passage: UidLocation) -> str:
-    with open_regular(file, buffering=0) as stream:
-        stream.seek(passage.start)
-        return _uid(stream.read(passage.length))
-
-
-def _uid(text: bytes) -> str:
-    """Raises ValueError where another file has taken the place of the one that a UID was found in."""
-    uid = text.decode("ascii")
-    if UID.fullmatch(uid) is None:
-        raise ValueError("no UID stands here")
-    return uid
 
 
 def _text(kept: CachedDetection) -> bytes:

@@ -1,7 +1,10 @@
-"""The worker process from inside: calls come in through a pipe, progress and answers go out, until the pipe closes.
+"""The worker process from inside: calls come in through a pipe, progress and replies go out, until the pipe closes.
 
-Knows the messages of both sides; of the pipeline only that it answers questions. One thread only reads the pipe; the
-main thread works and only writes.
+Knows the messages of both sides; of the pipeline only that it does what they ask.
+
+Rules for threads. The main thread alone works with the pipeline, one call after another. One thread only reads the
+pipe. What files tell is looked up in a thread a call, because a disk may hang for ever; such a thread is left alone
+when nobody wants its answer any more. All of them write to the pipe, one at a time under `WorkerLoop._sending`.
 """
 
 import logging
@@ -16,9 +19,25 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, get_args
 
 from openscans.errors import Cancelled, OpenScansError, OutOfMemory
+from openscans.jobs.fingerprint import read_uids, take_fingerprint
+from openscans.jobs.worker_messages import (
+    Call,
+    Failure,
+    FileRequest,
+    FingerprintRequest,
+    Message,
+    ModalityRequest,
+    PipelineRequest,
+    Progress,
+    Ready,
+    Reply,
+    Stop,
+    UidsRequest,
+    WarmUp,
+)
 from openscans.progress import StageReport
 from openscans.system import logs
 from openscans.types import Detection, DetectionTask
@@ -37,78 +56,27 @@ log = logging.getLogger("openscans.worker")
 
 
 class WorkerPipeline(Protocol):
-    """What the child keeps warm."""
+    """What the process keeps warm."""
 
     def modality(self, path: Path, series_uid: str | None, report: StageReport) -> str | None: ...
-    def detect(self, order: DetectionTask, report: StageReport) -> Detection: ...
+    def detect(self, task: DetectionTask, report: StageReport) -> Detection: ...
 
 
 MakePipeline: TypeAlias = Callable[[], WorkerPipeline]
-"""Called in the child, so it must be picklable: a function of a module, or a `functools.partial` of one."""
+"""Called in the worker process, so it must be picklable: a function of a module, or a `functools.partial` of one."""
 
 
 @dataclass(frozen=True)
 class LogPlan:
-    """Where the child writes its log."""
+    """Where the worker process writes its log."""
 
     folder: Path
     debug: bool = False
 
 
-@dataclass(frozen=True)
-class ModalityRequest:
-    path: Path
-    series_uid: str | None
-
-
-@dataclass(frozen=True)
-class WarmUp:
-    """To build the pipeline and do nothing with it yet."""
-
-
-Request: TypeAlias = ModalityRequest | DetectionTask | WarmUp
-
-
-@dataclass(frozen=True)
-class Call:
-    number: int
-    question: Request
-
-
-@dataclass(frozen=True)
-class Stop:
-    number: int
-
-
-@dataclass(frozen=True)
-class Ready:
-    """The pipeline is built."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    stage: str
-    done: int
-    total: int
-
-
-@dataclass(frozen=True)
-class Reply:
-    """``number`` is the call's."""
-
-    number: int
-    value: object
-
-
-@dataclass(frozen=True)
-class Failure:
-    number: int
-    error: OpenScansError
-
-
 def worker_main(pipe: Connection, make_pipeline: MakePipeline, log_plan: LogPlan) -> None:
-    """The child's whole life: answer calls until the pipe closes."""
-    # Ctrl-C reaches the whole group of processes; the parent decides what becomes of the child.
+    """The process's whole life: answer calls until the pipe closes."""
+    # Ctrl-C reaches the whole group of processes; the parent decides what becomes of this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Warnings of imaging libraries quote header values.
     warnings.simplefilter("ignore")
@@ -117,36 +85,46 @@ def worker_main(pipe: Connection, make_pipeline: MakePipeline, log_plan: LogPlan
 
 
 class WorkerLoop:
-    """The child's side of the pipe."""
+    """The worker's side of the pipe."""
 
     def __init__(self, pipe: Connection, make_pipeline: MakePipeline) -> None:
         self._pipe = pipe
         self._make_pipeline = make_pipeline
         self._pipeline: WorkerPipeline | None = None
         self._calls: queue.SimpleQueue[Call] = queue.SimpleQueue()
-        self._stopped = 0
-        threading.Thread(target=self._read, daemon=True).start()
+        self._stopped: set[int] = set()
+        self._sending = threading.Lock()
 
     def serve(self) -> None:
+        threading.Thread(target=self._read, name="calls", daemon=True).start()
         while True:
-            call = self._calls.get()
-            self._pipe.send(self._outcome(call))
+            self._perform(self._calls.get())
 
     def _read(self) -> None:
-        """Sort what comes in. Ends the process, whatever it does, when the parent is gone."""
+        """Hand out what comes in. Ends the process, whatever it does, when the parent is gone."""
         while True:
             try:
                 message = self._pipe.recv()
             except (EOFError, OSError):
                 os._exit(0)
             if isinstance(message, Stop):
-                self._stopped = message.number
+                self._stopped.add(message.number)
+            elif isinstance(message.request, get_args(FileRequest)):
+                threading.Thread(target=self._perform, args=(message,), name="files", daemon=True).start()
             else:
                 self._calls.put(message)
 
+    def _perform(self, call: Call) -> None:
+        self._send(self._outcome(call))
+        self._stopped.discard(call.number)
+
+    def _send(self, message: Message | Ready) -> None:
+        with self._sending:
+            self._pipe.send(message)
+
     def _outcome(self, call: Call) -> Reply | Failure:
         try:
-            return Reply(call.number, self._answer(call))
+            return Reply(call.number, self._answer(call.request, partial(self._report, call.number)))
         except OpenScansError as error:
             return Failure(call.number, error)
         except MemoryError:
@@ -158,19 +136,26 @@ class WorkerLoop:
                 return Failure(call.number, OutOfMemory(NOT_ENOUGH))
             return Failure(call.number, OpenScansError("The detection failed for a reason that was not foreseen."))
 
-    def _answer(self, call: Call) -> object:
+    def _answer(self, request: PipelineRequest | FileRequest, report: StageReport) -> object:
+        if isinstance(request, FingerprintRequest):
+            return take_fingerprint(request.path, request.series_uid, partial(report, "reading"))
+        if isinstance(request, UidsRequest):
+            return read_uids(request.locations)
+        if isinstance(request, ModalityRequest | DetectionTask | WarmUp):
+            return self._run(request, report)
+        return request.fingerprint.is_still()
+
+    def _run(self, request: PipelineRequest, report: StageReport) -> object:
         if self._pipeline is None:
             self._pipeline = self._make_pipeline()
-            self._pipe.send(Ready())
-        question = call.question
-        if isinstance(question, WarmUp):
+            self._send(Ready())
+        if isinstance(request, WarmUp):
             return None
-        report = partial(self._report, call.number)
-        if isinstance(question, ModalityRequest):
-            return self._pipeline.modality(question.path, question.series_uid, report)
-        return self._pipeline.detect(question, report)
+        if isinstance(request, ModalityRequest):
+            return self._pipeline.modality(request.path, request.series_uid, report)
+        return self._pipeline.detect(request, report)
 
     def _report(self, number: int, stage: str, done: int, total: int) -> None:
-        if self._stopped == number:
+        if number in self._stopped:
             raise Cancelled
-        self._pipe.send(Progress(stage, done, total))
+        self._send(Progress(number, stage, done, total))

@@ -4,31 +4,33 @@ Knows requests and jobs by their public functions; nothing of images or networks
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, aclosing, suppress
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
-from fastapi import APIRouter, Request
-from fastapi import Path as PathParameter
+from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
 from openscans import errors
-from openscans.errors import OpenScansError
+from openscans.errors import Busy, OpenScansError
 from openscans.jobs.detector import DetectionRequest
-from openscans.jobs.queue import Job, Snapshot
-from openscans.progress import Report
-from openscans.server import error_responses
+from openscans.jobs.job import Job, JobSnapshot
+from openscans.server import error_responses, sse
+from openscans.server.disconnects import in_thread, while_connected
 from openscans.server.openapi import describe_errors, describe_stream
 from openscans.server.readable_path import readable_path
 from openscans.server.schemas import DetectBody, DetectionAnswer, JobAnswer, JobsAnswer
-from openscans.server.state import AppState, State
+from openscans.server.state import State
 from openscans.types import Detection
 
 DetectionJob: TypeAlias = Job[DetectionRequest, Detection]
-DetectionSnapshot: TypeAlias = Snapshot[Detection]
+DetectionSnapshot: TypeAlias = JobSnapshot[Detection]
 
-JobId: TypeAlias = Annotated[str, PathParameter(description="As an answer or an event named it.")]
+LOOK_S = 2.0
+"""An answer that is known by then, or refused, needs no stream of progress; a viewer waits no longer for anything."""
+
+JobId: TypeAlias = Annotated[str, Path(description="As an answer or an event named it.")]
 
 routes = APIRouter(tags=["detection"])
 
@@ -52,14 +54,17 @@ routes = APIRouter(tags=["detection"])
 )
 async def detect_vertebrae(body: DetectBody, request: Request, state: State) -> DetectionAnswer | Response:
     """Find and label the vertebrae of one image; with Accept: text/event-stream, tell the progress on the way."""
-    job = await _job(body, request, state)
-    leave = partial(state.jobs.release, job)
-    if "text/event-stream" in request.headers.get("accept", ""):
-        return error_responses.event_stream(_events(job), afterwards=leave)
-    try:
-        return _result(await error_responses.while_connected(request, _last(job)))
-    finally:
-        leave()
+    roots = state.access.allowed_roots
+    path = await in_thread(partial(readable_path, body.file_path, roots), request, state.looks)
+    job = state.jobs.submit(DetectionRequest(path, **body.model_dump(exclude={"file_path"})))
+    with ExitStack() as waiting:
+        waiting.callback(state.jobs.release, job)
+        if "text/event-stream" not in request.headers.get("accept", ""):
+            return _result(await while_connected(request, _last(job)))
+        await while_connected(request, _placed(job))
+        _raise_refusal(job.snapshot())
+        # From here on it is the stream that waits.
+        return sse.event_stream(_events(job), afterwards=waiting.pop_all().close)
 
 
 @routes.get("/api/jobs", responses=describe_errors(), response_model_exclude_unset=True)
@@ -80,19 +85,19 @@ async def cancel_job(job_id: JobId, state: State) -> JobAnswer:
     return _job_answer(state.jobs.cancel(job_id).snapshot())
 
 
-async def _job(body: DetectBody, request: Request, state: AppState) -> DetectionJob:
-    """Attend the job that answers ``request``. Raises Cancelled when its client leaves while the image is looked at."""
-    wanted = await error_responses.in_thread(partial(_wanted, body, state.access.allowed_roots), request, state.looks)
-    if (job := state.jobs.find_running(wanted)) is not None:
-        return job
-    # Whether the answer is known takes a look at every file: not for what is being found just now.
-    known = await error_responses.in_thread(partial(state.jobs.from_cache, wanted), request, state.looks)
-    return known or state.jobs.submit(wanted)
+async def _placed(job: DetectionJob) -> None:
+    """Wait until its image was looked at, but no longer than `LOOK_S`; whoever streams then sees it looked at."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LOOK_S), aclosing(sse.states(job, gap_s=0.0)) as snapshots:
+            async for snapshot in snapshots:
+                if snapshot.placed:
+                    return
 
 
-def _wanted(body: DetectBody, roots: Sequence[Path], report: Report) -> DetectionRequest:
-    path = readable_path(body.file_path, roots, report)
-    return DetectionRequest(path, **body.model_dump(exclude={"file_path"}))
+def _raise_refusal(snapshot: DetectionSnapshot) -> None:
+    """Raises Busy where there was no place in the line: that is told by a status, and no stream begins."""
+    if isinstance(snapshot.error, Busy):
+        raise snapshot.error
 
 
 def _result(snapshot: DetectionSnapshot) -> DetectionAnswer:
@@ -121,22 +126,9 @@ def _job_answer(snapshot: DetectionSnapshot, *, with_result: bool = True) -> Job
 
 
 async def _events(job: DetectionJob) -> AsyncIterator[dict[str, Any]]:
-    async for snapshot in _snapshots(job):
+    async for snapshot in sse.states(job, gap_s=sse.EVENT_GAP_S):
         yield _job_answer(snapshot).model_dump(mode="json", exclude_unset=True)
-        if not snapshot.over:
-            await asyncio.sleep(error_responses.EVENT_GAP_S)
 
 
 async def _last(job: DetectionJob) -> DetectionSnapshot:
-    return [snapshot async for snapshot in _snapshots(job)][-1]
-
-
-async def _snapshots(job: DetectionJob) -> AsyncIterator[DetectionSnapshot]:
-    """Every state of ``job`` that the reader is in time for, and always the last."""
-    loop, changed = asyncio.get_running_loop(), asyncio.Event()
-    with job.subscribe(lambda: loop.call_soon_threadsafe(changed.set)):
-        while not (snapshot := job.snapshot()).over:
-            yield snapshot
-            await changed.wait()
-            changed.clear()
-        yield snapshot
+    return [snapshot async for snapshot in sse.states(job, gap_s=0.0)][-1]

@@ -13,22 +13,7 @@ from starlette.responses import JSONResponse, Response
 
 from openscans import errors
 from openscans.errors import Cancelled, InvalidRequest, MethodNotAllowed, NotFound, OpenScansError
-from openscans.server.disconnects import in_thread, while_connected
 from openscans.server.schemas import ErrorAnswer
-from openscans.server.sse import EVENT_GAP_S, event_stream
-
-# What lives in modules of its own now, for routes that still ask for it here.
-__all__ = [
-    "EVENT_GAP_S",
-    "STATUS",
-    "answer_errors",
-    "error_keys",
-    "error_response",
-    "event_stream",
-    "in_thread",
-    "status_of",
-    "while_connected",
-]
 
 STATUS: dict[type[OpenScansError], int] = {
     OpenScansError: 500,

@@ -5,7 +5,7 @@ Knows tasks as what can be read and subscribed to; nothing of what they do, nor 
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -40,7 +40,7 @@ def event_stream(
     )
 
 
-async def states(task: LongTask[State], *, gap_s: float) -> AsyncIterator[State]:
+async def states(task: LongTask[State], *, gap_s: float) -> AsyncGenerator[State]:
     """Every state of ``task`` that the reader is in time for, none twice, and always the last.
 
     At most one in ``gap_s`` seconds, the last one excepted.

@@ -3,70 +3,9 @@
 `open` looks at the headers, once; the image then reads its voxels. It knows nothing of labels, networks or HTTP.
 """
 
-from collections.abc import Callable
-from pathlib import Path
-
-from openscans.errors import InputNotFound, OutOfMemory
-from openscans.progress import Report, ignore_progress
-from openscans.system.regular_files import open_regular
-from openscans.volumes.assembly import open_series
-from openscans.volumes.image import TOO_LARGE, Image
-from openscans.volumes.itk import SUFFIXES, open_itk
-from openscans.volumes.nifti import is_nifti, open_nifti
-from openscans.volumes.series import Series, image_header, series_around, series_in_folder
+from openscans.volumes.image import Image
+from openscans.volumes.opening import LastOpened
+from openscans.volumes.opening import open_image as open  # noqa: A004 - what the rooms above write is `volumes.open`
 from openscans.volumes.volume import Extent, Instance, Volume
 
-__all__ = ["Extent", "Image", "Instance", "Volume", "open"]
-
-
-def open(  # noqa: A001 - what the rooms above write is `volumes.open`
-    path: Path, *, series_uid: str | None = None, report: Report = ignore_progress
-) -> Image:
-    """The image at ``path``: a DICOM file (with its series), a folder, NIfTI, NRRD or MetaImage, by its headers.
-
-    ``series_uid`` chooses a series of a folder. ``report`` is called for every file that is looked at, and stays at
-    nothing done. Raises InputNotFound, OutOfMemory, InvalidRequest, FolderTooLarge and the kinds of VolumeError.
-    """
-    try:
-        image = _open_any(path, series_uid, report)
-    except MemoryError as error:
-        raise OutOfMemory(TOO_LARGE) from error
-    # Whatever is done for an image before it is read would be done for nothing.
-    image.check_memory()
-    return image
-
-
-def _open_any(path: Path, series_uid: str | None, report: Report) -> Image:
-    open_one = _opener_of(path)
-    if open_one is not None:
-        return open_one(path, report)
-    if path.is_dir():
-        return open_series(series_in_folder(path, series_uid, report))
-    return open_series(_series_of(path, series_uid, report))
-
-
-def _opener_of(path: Path) -> Callable[[Path, Report], Image] | None:
-    """What opens a file that is a whole image; None for folders and for what may be DICOM.
-
-    Raises InputNotFound for all that is no file that can be read.
-    """
-    try:
-        if path.is_dir():
-            return None
-        if not path.is_file():
-            raise InputNotFound("There is no file at this path.")
-        if path.suffix.lower() in SUFFIXES:
-            # SimpleITK would call a file damaged that may not be read.
-            open_regular(path).close()
-            return open_itk
-        return open_nifti if is_nifti(path) else None
-    except (OSError, ValueError) as error:
-        raise InputNotFound("The file cannot be opened.") from error
-
-
-def _series_of(file: Path, series_uid: str | None, report: Report) -> Series:
-    """The series that ``file`` belongs to, or the one of its folder that ``series_uid`` names."""
-    own = image_header(file)
-    if series_uid in (None, own.series_uid):
-        return series_around(own, report)
-    return series_in_folder(file.parent, series_uid, report, known=own)
+__all__ = ["Extent", "Image", "Instance", "LastOpened", "Volume", "open"]

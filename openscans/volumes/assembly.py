@@ -55,11 +55,10 @@ class DicomImage(Image):
             affine_lps=stack.affine_lps,
             modality=series.modality,
             series_instance_uid=series.uid or None,
-            instances=tuple(
-                Instance(one.sop_instance_uid, one.instance_number, one.file, one.frame) for one in stack.slices
-            ),
+            instances=tuple(map(_instance_of, stack.slices)),
             warnings=(*slice_count_warnings(len(stack.slices)), *stack.warnings, *self.chosen, *_warnings_of(series)),
             stored=stack.stored,
+            series_uid_location=stack.slices[0].series_uid_location,
         )
 
 
@@ -76,6 +75,10 @@ def open_series(series: Series) -> DicomImage:
     stack = stack_slices(slices)
     extent = Extent(stack.shape_zyx if stack.stored is None else stack.stored.shape_zyx, stack.affine_lps)
     return DicomImage(series.modality, extent, series, stack, chosen)
+
+
+def _instance_of(one: Slice) -> Instance:
+    return Instance(one.sop_instance_uid, one.instance_number, one.file, one.frame, one.uid_location)
 
 
 def _largest_file_bytes(stack: Stack) -> int:

@@ -2,8 +2,8 @@
 
 import struct
 import zlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,6 +15,7 @@ from pydicom.filereader import read_partial
 from pydicom.tag import BaseTag, Tag
 
 from openscans.errors import UnsupportedFile
+from openscans.types import UidLocation
 from openscans.volumes.deflated import check_deflated
 
 BITS = ("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
@@ -51,6 +52,9 @@ NEEDED: list[BaseTag | int | str] = [
 ]
 """All that is read of a header; nothing that tells who the patient is."""
 
+UIDS = ("SOPInstanceUID", "SeriesInstanceUID")
+"""What an answer may name, and is read again from the file where the answer is kept."""
+
 BIT_TAGS = tuple(map(Tag, BITS))
 
 FUNCTIONAL_GROUPS = (Tag("SharedFunctionalGroupsSequence"), Tag("PerFrameFunctionalGroupsSequence"))
@@ -82,7 +86,7 @@ class Elements:
     """What was read of one file: values by keyword, and where and in which encoding the next element begins.
 
     ``bits`` are the values of `BITS`; None where they are malformed, which no other element suffers from. ``whole``:
-    the header was read as far as the pixels.
+    the header was read as far as the pixels. ``uid_locations`` has those of `UIDS` that stand in the file as they are.
     """
 
     file: Path
@@ -93,6 +97,7 @@ class Elements:
     little_endian: bool
     ends_at: int
     whole: bool = True
+    uid_locations: Mapping[str, UidLocation] = field(default_factory=dict)
 
 
 class _Stop:
@@ -124,14 +129,17 @@ def elements_of(file: Path, stream: BinaryIO) -> Elements:
     dataset = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=NEEDED, force=True)
     # As it was read, which tells the encoding that was found; the header may declare another.
     rows = dataset.get_item("Rows")
+    ends_at, starts = stream.tell(), _starts_of_uids(dataset)
+    values = _values_of(dataset, dataset.keys() - BIT_TAGS)
     return Elements(
         file,
-        values=_values_of(dataset, dataset.keys() - BIT_TAGS),
+        values=values,
         bits=_bits_of(dataset),
         meta=dataset.file_meta,
         implicit=isinstance(rows, RawDataElement) and rows.is_implicit_VR,
         little_endian=not isinstance(rows, RawDataElement) or rows.is_little_endian,
-        ends_at=stream.tell(),
+        ends_at=ends_at,
+        uid_locations=_locate_uids(file, stream, starts, values),
     )
 
 
@@ -174,6 +182,28 @@ def _bits_of(dataset: Dataset) -> dict[str, Any] | None:
         return _values_of(dataset, dataset.keys() & BIT_TAGS)
     except BROKEN_HEADER:
         return None
+
+
+def _starts_of_uids(dataset: Dataset) -> dict[str, int]:
+    """Where the values of `UIDS` begin, counted in what pydicom read; only before it has made values of them."""
+    elements = {name: dataset.get_item(name) for name in UIDS}
+    return {name: one.value_tell for name, one in elements.items() if isinstance(one, RawDataElement)}
+
+
+def _locate_uids(
+    file: Path, stream: BinaryIO, starts: Mapping[str, int], values: Mapping[str, Any]
+) -> dict[str, UidLocation]:
+    """The places of ``starts`` at which the UIDs of ``values`` stand indeed.
+
+    A deflated file has other bytes there, and an element with several values is told otherwise than it is written.
+    """
+    found = {}
+    for name, start in starts.items():
+        uid = str(values.get(name) or "").encode(errors="replace")
+        stream.seek(start)
+        if uid and stream.read(len(uid)) == uid:
+            found[name] = UidLocation(str(file), start, len(uid))
+    return found
 
 
 def _values_of(dataset: Dataset, tags: Iterable[BaseTag]) -> dict[str, Any]:

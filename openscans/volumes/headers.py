@@ -21,6 +21,7 @@ from pydicom.uid import (
 from openscans.errors import CorruptFile, InputNotFound, UnsupportedFile
 from openscans.progress import Report
 from openscans.system.regular_files import open_regular
+from openscans.types import UidLocation
 from openscans.volumes.elements import BROKEN_HEADER, Elements, elements_before_nest, elements_of, is_nested_too_deep
 from openscans.volumes.values import Rescale
 
@@ -68,7 +69,10 @@ class PixelStorage:
 
 @dataclass(frozen=True)
 class Slice:
-    """One frame of one file. ``place`` is None where the header does not tell it, ``storage`` where it is malformed."""
+    """One frame of one file. ``place`` is None where the header does not tell it, ``storage`` where it is malformed.
+
+    The locations are those of the file's own two UIDs, None where they do not stand in it as they are.
+    """
 
     file: Path
     frame: int
@@ -80,6 +84,8 @@ class Slice:
     place: Place | None
     rescale: Rescale
     phase: tuple[str, ...] = ("",) * len(PHASES)
+    uid_location: UidLocation | None = None
+    series_uid_location: UidLocation | None = None
 
 
 @dataclass(frozen=True)
@@ -208,6 +214,8 @@ def _slices(elements: Elements) -> Iterator[Slice]:
             place=_place(groups, values) if frames == 1 or per_frame else None,
             rescale=_rescale(groups, values),
             phase=tuple(str(values.get(name) or "") for name in PHASES),
+            uid_location=elements.uid_locations.get("SOPInstanceUID"),
+            series_uid_location=elements.uid_locations.get("SeriesInstanceUID"),
         )
 
 

@@ -1,5 +1,6 @@
 """What a file or series becomes: voxels, where they lie in the patient, and the DICOM instances they came from."""
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openscans.errors import InconsistentGeometry
-from openscans.types import Bounds, Point, ResultWarning, Voxel, WarningCode
+from openscans.types import Bounds, Point, ResultWarning, UidLocation, Voxel, WarningCode
 from openscans.volumes.stored import StoredSlices
 from openscans.volumes.values import Voxels
 
@@ -28,12 +29,16 @@ Affine = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Instance:
-    """One slice's DICOM instance; ``frame`` counts from 0 within ``file``."""
+    """One slice's DICOM instance; ``frame`` counts from 0 within ``file``.
+
+    ``uid_location`` is where its UID stands, None where that does not stand in the file as it is (deflated files).
+    """
 
     sop_instance_uid: str
     instance_number: int | None
     file: Path
     frame: int = 0
+    uid_location: UidLocation | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class Volume:
     ``affine_lps`` maps a voxel's index (x, y, z, 1), centre of voxel, to patient millimetres in LPS. DICOM: x is the
     column, y the row, z the slice along the normal (row direction × column direction). NIfTI: x, y, z are the array's
     first, second and third index. ``instances`` has one entry per stored slice for DICOM and none for other formats.
+    ``series_uid_location`` is in the file of the first slice.
 
     The client counts columns, rows and slices as they are stored. ``stored`` is None where ``voxels`` are those;
     where the volume had to be resampled (gantry tilt, missing or unevenly spaced slices) it tells where they lie in
@@ -67,6 +73,7 @@ class Volume:
     instances: tuple[Instance, ...] = ()
     warnings: tuple[ResultWarning, ...] = ()
     stored: StoredSlices | None = None
+    series_uid_location: UidLocation | None = None
 
     def __post_init__(self) -> None:
         _check_place(self.affine_lps)
@@ -91,6 +98,17 @@ class Volume:
     def image_bounds(self, box: Bounds) -> Bounds:
         """The client's voxels that hold a box of ``voxels``: the box around it where slices are sheared."""
         return box if self.stored is None else self.stored.bounds(box)
+
+    def locate_uids(self, sop_instance_uids: AbstractSet[str]) -> dict[str, UidLocation]:
+        """Where the UID of the series and those of instances stand in the image's files, as far as that is known."""
+        places = {
+            one.sop_instance_uid: one.uid_location
+            for one in self.instances
+            if one.sop_instance_uid in sop_instance_uids
+        }
+        if self.series_instance_uid is not None:
+            places[self.series_instance_uid] = self.series_uid_location
+        return {uid: place for uid, place in places.items() if uid and place is not None}
 
 
 def _check_place(affine_lps: Affine) -> None:

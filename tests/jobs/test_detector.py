@@ -9,8 +9,10 @@ import pytest
 
 from openscans.errors import ModelMissing, UnknownTask, UnsupportedModality
 from openscans.jobs.detector import DetectionRequest, Detector
+from openscans.jobs.fingerprint import Fingerprint
+from openscans.jobs.job import Look
 from openscans.progress import Report, StageReport
-from openscans.types import Detection, DetectionTask, TrainedModel
+from openscans.types import Detection, DetectionTask, TrainedModel, UidLocation
 from openscans.weights.catalogue import TASKS
 from tests import pipelines
 
@@ -24,6 +26,15 @@ class Diary:
     found: str | None = "CT"
     missing: bool = False
     asked: list[str] = field(default_factory=list)
+
+    def fingerprint(self, path: Path, series_uid: str | None, report: StageReport) -> Fingerprint | None:
+        return None
+
+    def is_unchanged(self, fingerprint: Fingerprint, report: StageReport) -> bool:
+        return False
+
+    def read_uids(self, locations: tuple[UidLocation, ...], report: StageReport) -> tuple[str, ...] | None:
+        return None
 
     def modality(self, path: Path, series_uid: str | None, report: StageReport) -> str | None:
         self.asked.append(f"modality of {path.name}, {series_uid}")
@@ -49,7 +60,7 @@ class Diary:
 def performed(diary: Diary, request: DetectionRequest, *, auto_download: bool = True) -> tuple[Detection, list[str]]:
     stages: list[str] = []
     detector = Detector(diary, diary, pipelines.NO_RESULTS, auto_download=auto_download, device="cpu")
-    return detector(request, lambda stage, done, total: stages.append(stage)), stages
+    return detector.perform(request, Look(), lambda stage, done, total: stages.append(stage)), stages
 
 
 def test_the_image_is_looked_at_before_anything_is_downloaded() -> None:

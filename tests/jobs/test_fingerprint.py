@@ -45,7 +45,7 @@ def test_a_file_that_comes_meanwhile_changes_it_too(series: Path) -> None:
 def test_of_too_many_files_no_more_are_listed_than_tell_it(series: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fingerprint, "MOST_FILES", 3)
     assert take_fingerprint(series, None) is None
-    assert len(fingerprint.Listing.of(series, deep=True).stamps) == 4
+    assert len(fingerprint.Listing.of(series, deep=True).stats) == 4
 
 
 def test_digesting_a_large_file_can_be_cancelled(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from openscans.errors import Busy, Cancelled, OpenScansError, TooFewSlices, UnknownJob
-from openscans.jobs.queue import JOBS_REMEMBERED, Job, JobQueue, ProgressTracker, Snapshot
+from openscans.jobs.job import Job, JobSnapshot, Look, ProgressTracker
+from openscans.jobs.queue import JOBS_REMEMBERED, JobQueue
 from openscans.progress import StageReport
 
 WEIGHTS = {"downloading": 4.0, "reading": 1.0, "segmenting": 3.0}
@@ -26,7 +27,18 @@ class Workshop:
     at_once: int = 0
     most_at_once: int = 0
 
-    def __call__(self, request: str, report: StageReport) -> str:
+    known: dict[str, str] = field(default_factory=dict)
+    image: str | None = "an image"
+    looks: list[str] = field(default_factory=list)
+
+    def look(self, request: str, report: StageReport) -> Look[str]:
+        """Requests that begin with "stuck" are looked at until `open` or cancelled."""
+        self.looks.append(request)
+        while request.startswith("stuck") and not self.open.wait(0.005):
+            report("reading", 0, 1)
+        return Look(self.image, self.known.get(request))
+
+    def perform(self, request: str, look: Look[str], report: StageReport) -> str:
         self.begun.append(request)
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
@@ -43,7 +55,7 @@ class Workshop:
             self.at_once -= 1
 
 
-def until(job: Job[str, str], wanted: Callable[[Snapshot[str]], bool]) -> Snapshot[str]:
+def until(job: Job[str, str], wanted: Callable[[JobSnapshot[str]], bool]) -> JobSnapshot[str]:
     """The first snapshot of ``job`` that is ``wanted``, awaited as a reader does it."""
     changed = threading.Event()
     with job.subscribe(changed.set):
@@ -53,12 +65,18 @@ def until(job: Job[str, str], wanted: Callable[[Snapshot[str]], bool]) -> Snapsh
     return snapshot
 
 
-def end_of(job: Job[str, str]) -> Snapshot[str]:
+def end_of(job: Job[str, str]) -> JobSnapshot[str]:
     return until(job, lambda snapshot: snapshot.over)
 
 
-def running(job: Job[str, str]) -> Snapshot[str]:
-    return until(job, lambda snapshot: snapshot.status != "queued")
+def placed(job: Job[str, str]) -> Job[str, str]:
+    """``job``, once its image was looked at."""
+    until(job, lambda snapshot: snapshot.placed or snapshot.over)
+    return job
+
+
+def running(job: Job[str, str]) -> JobSnapshot[str]:
+    return until(job, lambda snapshot: snapshot.placed and snapshot.status != "queued")
 
 
 @pytest.fixture
@@ -68,7 +86,7 @@ def workshop() -> Workshop:
 
 @pytest.fixture
 def jobs(workshop: Workshop) -> Iterator[JobQueue[str, str]]:
-    made = JobQueue(workshop, weights=WEIGHTS, queue=2)
+    made = JobQueue(workshop, weights=WEIGHTS, most_waiting=2)
     yield made
     made.close()
 
@@ -92,7 +110,7 @@ def test_any_other_error_becomes_a_general_one_and_the_next_job_runs(jobs: JobQu
 
 
 def test_only_one_job_runs_at_a_time_in_the_order_of_asking(jobs: JobQueue[str, str], workshop: Workshop) -> None:
-    asked = [jobs.submit(name) for name in ("wait a", "b", "c")]
+    asked = [placed(jobs.submit(name)) for name in ("wait a", "b", "c")]
     running(asked[0])
     assert jobs.counts() == {"running": 1, "queued": 2}
     workshop.open.set()
@@ -103,33 +121,74 @@ def test_only_one_job_runs_at_a_time_in_the_order_of_asking(jobs: JobQueue[str, 
 
 def test_beyond_the_queue_the_answer_is_busy(jobs: JobQueue[str, str], workshop: Workshop) -> None:
     running(jobs.submit("wait a"))
-    waiting = [jobs.submit(name) for name in ("b", "c")]
-    with pytest.raises(Busy):
-        jobs.submit("d")
+    waiting = [placed(jobs.submit(name)) for name in ("b", "c")]
+    refused = jobs.submit("d")
+    assert isinstance(end_of(refused).error, Busy)
+    with pytest.raises(UnknownJob):
+        jobs.get(refused.id)
     workshop.open.set()
     assert [end_of(job).result for job in waiting] == ["B", "C"]
     assert end_of(jobs.submit("d")).result == "D"
 
 
 def test_equal_requests_share_one_job_even_when_the_queue_is_full(jobs: JobQueue[str, str], workshop: Workshop) -> None:
-    first = jobs.submit("wait a")
+    first = placed(jobs.submit("wait a"))
     for name in ("b", "c"):
-        jobs.submit(name)
-    assert jobs.submit("wait a") is first
+        placed(jobs.submit(name))
+    second = placed(jobs.submit("wait a"))
+    assert second.snapshot().job_id == first.id
+    assert jobs.get(second.id) is first
+    assert len(jobs.snapshots()) == 3
     workshop.open.set()
-    end_of(first)
+    assert end_of(second) == end_of(first)
     assert workshop.begun.count("wait a") == 1
 
 
-def test_a_live_job_can_be_attended_without_beginning_one(jobs: JobQueue[str, str], workshop: Workshop) -> None:
-    assert jobs.find_running("wait") is None
-    first = jobs.submit("wait")
-    assert jobs.find_running("wait") is first
-    jobs.release(first)
-    assert not first.stopped
+def test_who_asks_after_the_image_was_replaced_does_not_share(jobs: JobQueue[str, str], workshop: Workshop) -> None:
+    first = placed(jobs.submit("wait"))
+    workshop.image = "another image"
+    second = placed(jobs.submit("wait"))
     workshop.open.set()
-    assert end_of(first).result == "WAIT"
-    assert jobs.find_running("wait") is None
+    assert end_of(second).job_id != end_of(first).job_id
+    assert workshop.begun == ["wait", "wait"]
+
+
+def test_where_nothing_tells_which_image_it_is_nobody_shares(jobs: JobQueue[str, str], workshop: Workshop) -> None:
+    workshop.image = None
+    asked = [placed(jobs.submit("wait")) for _ in range(2)]
+    workshop.open.set()
+    assert len({end_of(job).job_id for job in asked}) == 2
+
+
+def test_what_is_known_is_answered_while_the_line_is_full(jobs: JobQueue[str, str], workshop: Workshop) -> None:
+    workshop.known["d"] = "D of old"
+    for name in ("wait a", "b", "c"):
+        placed(jobs.submit(name))
+    known = jobs.submit("d")
+    assert end_of(known).result == "D of old"
+    assert jobs.get(known.id) is known
+    assert "d" not in workshop.begun
+
+
+def test_an_image_that_takes_long_to_look_at_keeps_nobody_waiting(jobs: JobQueue[str, str], workshop: Workshop) -> None:
+    stuck = [jobs.submit(f"stuck {number}") for number in range(5)]
+    assert end_of(jobs.submit("a")).result == "A"
+    for job in stuck:
+        until(job, lambda snapshot: snapshot.status == "reading")
+    assert jobs.counts() == {"running": 5, "queued": 0}
+    jobs.cancel(stuck[0].id)
+    assert end_of(stuck[0]).status == "cancelled"
+    jobs.release(stuck[1])
+    assert end_of(stuck[1]).status == "cancelled"
+    workshop.open.set()
+    assert end_of(stuck[2]).result == "STUCK 2"
+
+
+def test_a_job_that_follows_is_cancelled_with_the_one_that_it_follows(jobs: JobQueue[str, str]) -> None:
+    first = placed(jobs.submit("wait"))
+    second = placed(jobs.submit("wait"))
+    jobs.cancel(second.id)
+    assert end_of(first).status == end_of(second).status == "cancelled"
 
 
 def test_a_request_after_the_end_of_an_equal_one_runs_again(jobs: JobQueue[str, str], workshop: Workshop) -> None:
@@ -151,10 +210,10 @@ def test_cancelling_a_waiting_job_ends_it_at_once_and_frees_its_place(
     jobs: JobQueue[str, str], workshop: Workshop
 ) -> None:
     running(jobs.submit("wait a"))
-    waiting = [jobs.submit(name) for name in ("b", "c")]
+    waiting = [placed(jobs.submit(name)) for name in ("b", "c")]
     jobs.cancel(waiting[0].id)
     assert waiting[0].snapshot().status == "cancelled"
-    late = jobs.submit("d")
+    late = placed(jobs.submit("d"))
     workshop.open.set()
     assert end_of(late).result == "D"
     assert workshop.begun == ["wait a", "c", "d"]
@@ -167,8 +226,8 @@ def test_cancelling_a_job_that_is_over_changes_nothing(jobs: JobQueue[str, str])
 
 
 def test_the_last_to_leave_cancels_and_nobody_before(jobs: JobQueue[str, str]) -> None:
-    job = jobs.submit("wait a")
-    jobs.submit("wait a")
+    job = placed(jobs.submit("wait a"))
+    placed(jobs.submit("wait a"))
     running(job)
     jobs.release(job)
     assert not job.stopped
@@ -182,14 +241,14 @@ def test_a_request_equal_to_a_job_that_is_being_cancelled_gets_its_own(
     first = jobs.submit("wait a")
     running(first)
     jobs.release(first)
-    second = jobs.submit("wait a")
+    second = placed(jobs.submit("wait a"))
     workshop.open.set()
-    assert second is not first
+    assert second.snapshot().job_id != first.id
     assert end_of(second).result == "WAIT A"
 
 
 def test_closing_cancels_everything_and_takes_no_more(jobs: JobQueue[str, str]) -> None:
-    asked = [jobs.submit(name) for name in ("wait a", "b")]
+    asked = [placed(jobs.submit(name)) for name in ("wait a", "b")]
     running(asked[0])
     jobs.close()
     assert [end_of(job).status for job in asked] == ["cancelled", "cancelled"]
@@ -214,10 +273,8 @@ def test_twenty_requests_at_once_are_each_answered_or_refused(jobs: JobQueue[str
 
     def ask(name: str) -> None:
         start.wait()
-        try:
-            answers.put(end_of(jobs.submit(name)).result or "")
-        except Busy:
-            answers.put("busy")
+        ended = end_of(jobs.submit(name))
+        answers.put("busy" if isinstance(ended.error, Busy) else ended.result or "")
 
     for number in range(20):
         threading.Thread(target=ask, args=(f"wait {number}",)).start()

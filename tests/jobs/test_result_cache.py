@@ -4,6 +4,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,13 @@ import pydicom
 import pytest
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
+from openscans.jobs.fingerprint import Fingerprint, Listing
+from openscans.jobs.result_cache import ResultCache
+from openscans.types import ImageFacts, Point, UidLocation, Voxel
 from phantom import drawing, grid, layout, specs, spine
 from phantom.demo import WEIGHTS
 from phantom.files import DicomStyle, write_dicom_series, write_nifti
+from tests import pipelines
 from tests.live_server import LiveServer, live_server
 
 SPACING_MM = (3.0, 3.0, 3.0)
@@ -280,3 +285,19 @@ def test_a_kept_answer_waits_for_no_running_detection(ready_home: Path, series: 
             took_s = time.monotonic() - since_s
             assert [*events][-1]["status"] == "complete"
             assert time.monotonic() - since_s > took_s
+
+
+def test_keeping_an_answer_opens_no_file_of_the_image(tmp_path: Path) -> None:
+    gone = tuple(str(tmp_path / "gone" / name) for name in "ab")
+    image = Fingerprint("0" * 64, gone, Listing(tmp_path / "gone", deep=True, stats=()))
+    found = replace(
+        pipelines.detection_of(pipelines.order()),
+        image=ImageFacts("CT", Voxel(10, 10, 10), Point(0.8, 0.8, 1.0), "1.2.3"),
+        uid_locations={"1.2.3": UidLocation(gone[1], 100, 5)},
+    )
+    cache = ResultCache(tmp_path / "results", settings=(), most=10)
+    cache.put("key", found, image)
+    kept = cache.get("key")
+    assert kept is not None
+    assert kept.locations(image) == (UidLocation(gone[1], 100, 5),)
+    assert kept.naming(["1.2.3"]).image == found.image

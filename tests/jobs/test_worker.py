@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -17,9 +18,11 @@ import psutil
 import pytest
 
 from openscans.errors import Cancelled, OpenScansError, OutOfMemory, TooFewSlices, WorkerCrashed
+from openscans.jobs.fingerprint import LARGEST_WHOLE_BYTES
 from openscans.jobs.worker import Worker
 from openscans.jobs.worker_process import LogPlan
 from openscans.progress import StageReport
+from openscans.types import UidLocation
 from tests import pipelines
 from tests.live_server import eventually, is_running
 
@@ -77,6 +80,50 @@ def test_while_a_large_folder_is_looked_at_the_call_can_be_cancelled(make_worker
     heard = itertools.count()
     with pytest.raises(Cancelled):
         worker.modality(Path("/images/folder"), None, stopped_when(lambda stage, done: next(heard) > 3))
+    assert pipelines.process_of(worker.detect(pipelines.order(), nobody)) == before
+
+
+def test_what_files_tell_is_answered_while_a_detection_runs(make_worker: MakeWorker, tmp_path: Path) -> None:
+    (tmp_path / "image.nii").write_bytes(b"an image")
+    worker = make_worker()
+    begun, told = threading.Event(), threading.Event()
+
+    def go_on_until_told(stage: str, done: int, total: int) -> None:
+        begun.set()
+        if told.is_set():
+            raise Cancelled
+
+    with ThreadPoolExecutor(1) as other:
+        detecting = other.submit(worker.detect, pipelines.order("long"), go_on_until_told)
+        assert begun.wait(10)
+        found = worker.fingerprint(tmp_path / "image.nii", None, nobody)
+        assert found is not None
+        assert worker.is_unchanged(found, nobody)
+        assert worker.read_uids((UidLocation(found.files[0], 3, 5),), nobody) == ("image",)
+        assert not detecting.done()
+        told.set()
+        assert isinstance(detecting.exception(10), Cancelled)
+
+
+def test_what_files_tell_needs_no_pipeline(make_worker: MakeWorker, tmp_path: Path) -> None:
+    worker = make_worker(pipelines.make_nothing)
+    assert worker.fingerprint(tmp_path / "nothing", None, nobody) is None
+    assert worker.state == "cold"
+
+
+def test_a_look_at_a_large_file_ends_when_nobody_wants_it_and_the_process_stays(
+    make_worker: MakeWorker, tmp_path: Path
+) -> None:
+    vast = tmp_path / "vast.nii"
+    vast.touch()
+    os.truncate(vast, LARGEST_WHOLE_BYTES)
+    worker = make_worker()
+    before = pipelines.process_of(worker.detect(pipelines.order(), nobody))
+    heard = itertools.count()
+    began_s = time.monotonic()
+    with pytest.raises(Cancelled):
+        worker.fingerprint(vast, None, stopped_when(lambda stage, done: next(heard) > 3))
+    assert time.monotonic() - began_s < 2
     assert pipelines.process_of(worker.detect(pipelines.order(), nobody)) == before
 
 

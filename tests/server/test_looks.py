@@ -19,7 +19,7 @@ from openscans.errors import Cancelled
 from openscans.jobs.fingerprint import LARGEST_WHOLE_BYTES
 from openscans.progress import Report
 from openscans.server.disconnects import in_thread
-from tests.live_server import LiveServer, live_server
+from tests.live_server import LiveServer, eventually, live_server
 
 CALLERS = 45
 """More than the pool that all routes share has threads."""
@@ -56,6 +56,11 @@ def callers(server: LiveServer, image: Path) -> Iterator[None]:
         yield
 
 
+def write_file(path: Path) -> Path:
+    path.write_bytes(b"no image")
+    return path
+
+
 def slowest_s(server: LiveServer, path: str, *, times: int) -> float:
     seconds = []
     with server.client() as client:
@@ -83,10 +88,24 @@ def test_what_needs_a_thread_is_served_while_images_are_looked_at(server: LiveSe
 def test_images_that_nobody_wants_any_more_are_looked_at_no_longer(server: LiveServer, vast: Path) -> None:
     with callers(server, vast):
         time.sleep(0.5)
-    began_s = time.monotonic()
-    assert server.detect(vast.with_name("missing")).status_code == 404
-    assert time.monotonic() - began_s < SOON_S
-    assert server.get("/api/jobs").json() == {"jobs": []}
+    assert eventually(lambda: {job["status"] for job in server.get("/api/jobs").json()["jobs"]} == {"cancelled"})
+
+
+def test_a_look_is_a_job_that_is_seen_and_cancelled(server: LiveServer, vast: Path) -> None:
+    with server.detection_events(vast) as events:
+        first = next(events)
+        assert first["status"] == "reading"
+        assert server.get("/api/jobs").json()["jobs"][0]["status"] == "reading"
+        server.delete(f"/api/jobs/{first['job_id']}")
+        assert [*events][-1]["status"] == "cancelled"
+
+
+def test_other_images_are_looked_at_meanwhile(server: LiveServer, vast: Path) -> None:
+    with server.detection_events(vast) as events:
+        next(events)
+        began_s = time.monotonic()
+        assert server.detect(write_file(vast.with_name("note.txt"))).json()["code"] == "unsupported_file"
+        assert time.monotonic() - began_s < SOON_S
 
 
 def test_who_leaves_before_a_thread_is_free_is_not_waited_for() -> None:

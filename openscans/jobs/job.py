@@ -1,0 +1,146 @@
+"""One detection that is waited for, as state to read: how far it is, and what came of it.
+
+Knows progress and time; nothing of the line that it waits in, or of what is done.
+"""
+
+import time
+import uuid
+from collections.abc import Hashable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from openscans.errors import Cancelled, OpenScansError
+from openscans.progress import LongTask
+from openscans.types import JobStatus
+
+Request = TypeVar("Request", bound=Hashable)
+Result = TypeVar("Result")
+
+PROGRESS_DIGITS = 3
+"""Changes below a thousandth are not told: a bar has no more pixels, and bytes would come in thousands a second."""
+
+
+@dataclass(frozen=True)
+class JobSnapshot(Generic[Result]):
+    """A job as it stands. ``status`` is queued, a stage's name, complete, error or cancelled.
+
+    ``placed``: its image was looked at, and it has its place in the line, or has joined another job there.
+    """
+
+    job_id: str
+    status: JobStatus = "queued"
+    progress: float = 0.0
+    eta_s: float | None = None
+    elapsed_ms: int = 0
+    placed: bool = False
+    result: Result | None = None
+    error: OpenScansError | None = None
+
+    @property
+    def over(self) -> bool:
+        return self.status in {"complete", "error", "cancelled"}
+
+
+@dataclass(frozen=True)
+class Look(Generic[Result]):
+    """What a look at a request's image told.
+
+    ``image`` is equal for two looks at the same image, None where nothing tells; ``known`` is the answer where it is.
+    """
+
+    image: Hashable | None = None
+    known: Result | None = None
+
+
+class ProgressTracker:
+    """Turns stages and units of work into one share of the whole that never falls.
+
+    ``weights`` are the seconds that each stage takes on a usual machine, in their order. A stage that is left out
+    leaves its share to those that come.
+    """
+
+    def __init__(self, weights: Mapping[str, float]) -> None:
+        self._weights = weights
+        self._stage, self._total = "", 0
+        self._start = self._span = self._progress = 0.0
+        self._since_s = 0.0
+
+    def advance(self, stage: str, done: int, total: int) -> tuple[float, float | None]:
+        """The progress of the whole, and the seconds that remain; None before a unit of the stage was measured."""
+        now_s = time.monotonic()
+        if stage != self._stage:
+            self._start, self._span = self._progress, (1 - self._progress) * self._share(stage)
+        if (stage, total) != (self._stage, self._total):
+            # What came before the units were counted, such as loading, tells nothing of their pace.
+            self._stage, self._total, self._since_s = stage, total, now_s
+        within = min(max(done / total, 0.0), 1.0) if total > 0 else 0.0
+        self._progress = max(self._progress, self._start + self._span * within)
+        if within <= 0:
+            return self._progress, None
+        return self._progress, (now_s - self._since_s) * (1 - within) / within + sum(self._later(stage))
+
+    def _share(self, stage: str) -> float:
+        if stage not in self._weights:
+            return 0.0
+        return self._weights[stage] / (self._weights[stage] + sum(self._later(stage)))
+
+    def _later(self, stage: str) -> list[float]:
+        """The weights of the stages after ``stage``."""
+        stages = list(self._weights)
+        return [self._weights[later] for later in stages[stages.index(stage) + 1 :]] if stage in stages else []
+
+
+class Job(LongTask[JobSnapshot[Result]], Generic[Request, Result]):
+    """One detection that somebody, or several, wait for. ``waiting``, how many, is the queue's to change."""
+
+    def __init__(self, request: Request, weights: Mapping[str, float]) -> None:
+        first: JobSnapshot[Result] = JobSnapshot(uuid.uuid4().hex)
+        super().__init__(first)
+        self.id = first.job_id
+        self.request = request
+        self.look: Look[Result] = Look()
+        self.waiting = 1
+        self._tracker = ProgressTracker(weights)
+        self._began_s: float | None = None
+        self._following = ExitStack()
+
+    def begin(self) -> None:
+        """The time that it takes counts from now."""
+        self._began_s = time.monotonic()
+
+    def report(self, stage: str, done: int, total: int) -> None:
+        """The `StageReport` that the work is given. Raises Cancelled."""
+        self.raise_if_stopped()
+        progress, eta_s = self._tracker.advance(stage, done, total)
+        progress = round(progress, PROGRESS_DIGITS)
+        known = self.snapshot()
+        if (stage, progress) != (known.status, known.progress):
+            self._tell(status=stage, progress=progress, eta_s=None if eta_s is None else round(eta_s, 1))
+
+    def take_place(self) -> None:
+        """Its image was looked at, and it waits in the line."""
+        self._began_s = None
+        self._tell(status="queued", placed=True)
+
+    def finish(self, result: Result | None, error: OpenScansError | None) -> None:
+        """Give the job its one last state. What fails after somebody stopped it counts as cancelled."""
+        if error is None:
+            self._tell(status="complete", progress=1.0, eta_s=0.0, result=result)
+        elif self.stopped or isinstance(error, Cancelled):
+            self._tell(status="cancelled", eta_s=None, error=Cancelled())
+        else:
+            self._tell(status="error", eta_s=None, error=error)
+
+    def follow(self, other: "Job[Request, Result]") -> None:
+        """Stand as ``other`` stands from now on, with its id."""
+
+        def copy() -> None:
+            self._put(lambda _: other.snapshot())
+
+        self._following.enter_context(other.subscribe(copy))
+        copy()
+
+    def _tell(self, **values: object) -> None:
+        elapsed_ms = 0 if self._began_s is None else round((time.monotonic() - self._began_s) * 1000)
+        self.update(elapsed_ms=elapsed_ms, **values)

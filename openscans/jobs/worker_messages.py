@@ -1,0 +1,97 @@
+"""What passes through the pipe between the server and its worker process; knows what is asked, not how it is done."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from openscans.errors import OpenScansError
+from openscans.jobs.fingerprint import Fingerprint
+from openscans.types import DetectionTask, UidLocation
+
+
+@dataclass(frozen=True)
+class ModalityRequest:
+    """Which modality the image at ``path`` has; its headers are kept for the detection that follows."""
+
+    path: Path
+    series_uid: str | None
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """To build the pipeline and do nothing with it yet."""
+
+
+@dataclass(frozen=True)
+class FingerprintRequest:
+    """Which image lies at ``path``, told by its files alone."""
+
+    path: Path
+    series_uid: str | None
+
+
+@dataclass(frozen=True)
+class UnchangedRequest:
+    """Whether the image is still the one that ``fingerprint`` tells."""
+
+    fingerprint: Fingerprint
+
+
+@dataclass(frozen=True)
+class UidsRequest:
+    """What stands in the image's files at ``locations``."""
+
+    locations: tuple[UidLocation, ...]
+
+
+PipelineRequest: TypeAlias = ModalityRequest | DetectionTask | WarmUp
+"""What the one pipeline does, one after another."""
+
+FileRequest: TypeAlias = FingerprintRequest | UnchangedRequest | UidsRequest
+"""What files tell without a pipeline; nobody waits for it behind a detection, or behind another's disk that hangs."""
+
+Request: TypeAlias = PipelineRequest | FileRequest
+
+
+@dataclass(frozen=True)
+class Call:
+    number: int
+    request: Request
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Nobody wants the answer to the call of this number any more."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The pipeline is built."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    number: int
+    stage: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Reply:
+    """``number`` is the call's."""
+
+    number: int
+    value: object
+
+
+@dataclass(frozen=True)
+class Failure:
+    number: int
+    error: OpenScansError
+
+
+Message: TypeAlias = Progress | Reply | Failure
+"""What comes back for a call: any number of the first, then one of the others."""

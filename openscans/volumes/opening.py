@@ -1,0 +1,99 @@
+"""A path becomes an image, whatever its format: which module opens it, and which image was opened last."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from openscans.errors import InputNotFound, OutOfMemory
+from openscans.progress import Report, ignore_progress
+from openscans.system.regular_files import open_regular
+from openscans.volumes.assembly import open_series
+from openscans.volumes.image import TOO_LARGE, Image
+from openscans.volumes.itk import SUFFIXES, open_itk
+from openscans.volumes.nifti import is_nifti, open_nifti
+from openscans.volumes.series import Series, image_header, series_around, series_in_folder
+
+
+def open_image(path: Path, *, series_uid: str | None = None, report: Report = ignore_progress) -> Image:
+    """The image at ``path``: a DICOM file (with its series), a folder, NIfTI, NRRD or MetaImage, by its headers.
+
+    ``series_uid`` chooses a series of a folder. ``report`` is called for every file that is looked at, and stays at
+    nothing done. Raises InputNotFound, OutOfMemory, InvalidRequest, FolderTooLarge and the kinds of VolumeError.
+    """
+    try:
+        image = _open_any(path, series_uid, report)
+    except MemoryError as error:
+        raise OutOfMemory(TOO_LARGE) from error
+    # Whatever is done for an image before it is read would be done for nothing.
+    image.check_memory()
+    return image
+
+
+@dataclass(frozen=True)
+class _Opened:
+    path: Path
+    series_uid: str | None
+    image: Image
+
+
+class LastOpened:
+    """The image that was opened last, for one reader who wants the same.
+
+    Minutes may lie between the two, in which networks are fetched, or somebody exports the series again.
+    """
+
+    def __init__(self) -> None:
+        self._last: _Opened | None = None
+
+    def open(self, path: Path, series_uid: str | None, report: Report) -> Image:
+        """As `open_image`, whose result is kept for `take`; what was kept before is not, whatever happens."""
+        self._last = None
+        image = open_image(path, series_uid=series_uid, report=report)
+        self._last = _Opened(path, series_uid, image)
+        return image
+
+    def take(self, path: Path, series_uid: str | None, report: Report) -> Image:
+        """The image that is kept, if it was opened by these words and its files are as they were; else opened anew.
+
+        None is kept afterwards.
+        """
+        last, self._last = self._last, None
+        if last is not None and (last.path, last.series_uid) == (path, series_uid) and last.image.is_unchanged():
+            return last.image
+        return open_image(path, series_uid=series_uid, report=report)
+
+
+def _open_any(path: Path, series_uid: str | None, report: Report) -> Image:
+    open_one = _opener_of(path)
+    if open_one is not None:
+        return open_one(path, report)
+    if path.is_dir():
+        return open_series(series_in_folder(path, series_uid, report))
+    return open_series(_series_of(path, series_uid, report))
+
+
+def _opener_of(path: Path) -> Callable[[Path, Report], Image] | None:
+    """What opens a file that is a whole image; None for folders and for what may be DICOM.
+
+    Raises InputNotFound for all that is no file that can be read.
+    """
+    try:
+        if path.is_dir():
+            return None
+        if not path.is_file():
+            raise InputNotFound("There is no file at this path.")
+        if path.suffix.lower() in SUFFIXES:
+            # SimpleITK would call a file damaged that may not be read.
+            open_regular(path).close()
+            return open_itk
+        return open_nifti if is_nifti(path) else None
+    except (OSError, ValueError) as error:
+        raise InputNotFound("The file cannot be opened.") from error
+
+
+def _series_of(file: Path, series_uid: str | None, report: Report) -> Series:
+    """The series that ``file`` belongs to, or the one of its folder that ``series_uid`` names."""
+    own = image_header(file)
+    if series_uid in (None, own.series_uid):
+        return series_around(own, report)
+    return series_in_folder(file.parent, series_uid, report, known=own)
