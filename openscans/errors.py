@@ -25,7 +25,7 @@ Knows nothing of HTTP; `server.error_responses` maps these classes to statuses. 
     ├─ ModelError                    internal_error               something about the networks' weights
     │  ├─ UnknownTask                unknown_task                 no model has that name
     │  ├─ ModelMissing               model_missing                its weights are not on disk
-    │  │  └─ DamagedWeights          model_missing                or cannot be what they claim to be
+    │  │  └─ DamagedWeights          model_missing                they are, but cannot be what they claim to be
     │  ├─ UnusableImport             corrupt_file                 what was named as weights are none
     │  ├─ ModelInUse                 model_in_use                 somebody downloads, changes or uses it
     │  └─ DownloadFailed             download_failed              the weights could not be fetched

@@ -6,12 +6,14 @@ They live in a module because the worker process imports them.
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from openscans.errors import TooFewSlices
 from openscans.jobs.result_cache import ResultCache
 from openscans.progress import StageReport
-from openscans.types import Bounds, Detection, DetectionTask, ImageFacts, Point, TrainedModel, Vertebra, Voxel
+from openscans.types import Detection, DetectionTask, ImageFacts, Point, TrainedModel, Voxel
+from tests.sample_vertebra import SAMPLE
 
 NO_RESULTS = ResultCache(Path(os.devnull), settings=(), most=0)
 """Keeps nothing, so that every request is worked for."""
@@ -119,15 +121,7 @@ def order(name: str = "fine") -> DetectionTask:
 
 
 def detection_of(order: DetectionTask) -> Detection:
-    vertebra = Vertebra(
-        label="L1",
-        center=Point(float(number_of(order.path)), 4.0, float(os.getpid())),
-        center_mm=Point(-3.0, -4.0, 5.0),
-        bounds=Bounds(Voxel(1, 1, 1), Voxel(5, 7, 9)),
-        confidence=0.95,
-        volume_ml=35.6,
-        truncated=False,
-    )
+    vertebra = replace(SAMPLE, center=Point(float(number_of(order.path)), 4.0, float(os.getpid())))
     facts = ImageFacts("CT", Voxel(10, 10, 10), Point(0.8, 0.8, 1.0), None)
     return Detection((vertebra,), facts, order, "cpu", timings_ms={"read": 1})
 

@@ -1,6 +1,7 @@
 """Measuring on label maps whose answers are known: drawn ones, and TotalSegmentator's own reference segmentations."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -11,6 +12,7 @@ from totalsegmentator.map_to_binary import class_map
 
 from openscans.segmentation import grids, vertebrae
 from openscans.types import Bounds, Point, Vertebra, Voxel
+from tests.sample_vertebra import SAMPLE
 
 SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 NAMES = {1: "L5", 2: "L4", 3: "L3", 4: "T12"}
@@ -114,16 +116,7 @@ def test_a_speck_is_left_out_and_named() -> None:
 
 
 def placed(label: str, z_mm: float, *, truncated: bool = False) -> Vertebra:
-    box = Bounds(Voxel(0, 0, 0), Voxel(1, 1, 1))
-    return Vertebra(
-        label=label,
-        center=Point(0, 0, 0),
-        center_mm=Point(0, 0, z_mm),
-        bounds=box,
-        confidence=0.9,
-        volume_ml=10.0,
-        truncated=truncated,
-    )
+    return replace(SAMPLE, label=label, center_mm=Point(0, 0, z_mm), truncated=truncated)
 
 
 def codes(*found: Vertebra) -> list[str]:

@@ -1,12 +1,14 @@
 """The words that have a fixed list, against those that the product uses; and numbers as they are told."""
 
 import ast
+from dataclasses import replace
 from typing import get_args
 
 from openscans.jobs.detector import STAGE_WEIGHTS
 from openscans.server.schemas import round_numbers
-from openscans.types import Bounds, DownloadStatus, JobStatus, Point, Vertebra, Voxel, WarningCode
+from openscans.types import DownloadStatus, JobStatus, Point, WarningCode
 from openscans.weights.download_task import SPANS
+from tests.sample_vertebra import SAMPLE
 from tests.test_architecture import module_of, product_files
 
 LAST = {"complete", "error", "cancelled"}
@@ -39,14 +41,12 @@ def test_a_download_has_a_status_for_every_stage() -> None:
 
 
 def test_a_vertebra_s_numbers_are_told_with_the_decimals_that_mean_something() -> None:
-    found = Vertebra(
-        label="L1",
+    found = replace(
+        SAMPLE,
         center=Point(1 / 3, 2.0005, -0.00049),
         confidence=0.99996,
-        bounds=Bounds(Voxel(1, 2, 3), Voxel(4, 5, 6)),
         center_mm=Point(-1e-5, 123456.78949, 7.0),
         volume_ml=35.65049,
-        truncated=False,
     )
     told = round_numbers(found)
     assert (told.center.x, told.center.z) == (0.333, 0.0)
