@@ -1,16 +1,34 @@
-"""Files that are written once, survive a power cut, and are recognised ever after by size, time and digest.
+"""Files that are written whole, room for them, and what is wrong with them; some are recognised ever after.
 
-Knows files and folders; nothing of models or zips.
+Knows files, folders, disks and errno; nothing of models, zips or HTTP.
+
+Rules for processes. Several may write or remove the same file at any time without a lock: each writes beside it, under
+a name of its own, and puts the whole in place. What a killed one leaves beside is removed by whoever owns the folder.
 """
 
+import errno
 import hashlib
 import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
+from openscans.errors import DiskFull, OpenScansError
+
 CHUNK_BYTES = 1 << 20
+
+UNFINISHED = ".new"
+"""How the names of files end that are not whole yet."""
+
+RESERVE_BYTES = 100_000_000
+"""Left free for logs, results and the system itself."""
+
+FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 LINKED_FROM_BYTES = 1_000_000
 """Smaller files are copied: people edit them in place, and a hard link would change with them."""
@@ -80,19 +98,28 @@ def copied_bytes(original: Path, folder: Path) -> int:
     return 0 if linked else found.st_size
 
 
-def write_text(path: Path, text: str) -> None:
-    """``path`` holds all of ``text`` or what it held before, whenever the power fails."""
-    beside = unfinished(path)
-    with beside.open("w", encoding="utf-8") as out:
-        out.write(text)
-        _sync(out)
-    beside.replace(path)
-    sync_folder(path.parent)
+def write_whole(path: Path, content: Iterable[bytes | memoryview], *, durable: bool) -> None:
+    """``path`` holds all pieces of ``content`` or what it held before, whoever else writes it and whoever is killed.
+
+    ``durable``: also when the power fails, for a wait for the disk. Raises OSError; nothing is left beside then.
+    """
+    beside = path.with_name(f"{secrets.token_hex(4)}.{path.name}{UNFINISHED}")
+    try:
+        with beside.open("xb") as out:
+            for piece in content:
+                out.write(piece)
+            if durable:
+                _sync(out)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    if durable:
+        sync_folder(path.parent)
 
 
-def unfinished(path: Path) -> Path:
-    """What `write_text` leaves behind when it is killed."""
-    return path.with_name(f"{path.name}.new")
+def unfinished(path: Path) -> list[Path]:
+    """What `write_whole` left for ``path`` in processes that were killed, and what living ones are writing."""
+    return list(path.parent.glob(f"*{path.name}{UNFINISHED}"))
 
 
 def sync_folder(folder: Path) -> None:
@@ -112,6 +139,36 @@ def sync_folders(top: Path) -> None:
         sync_folder(Path(folder))
 
 
+def require_room(folder: Path, needed_bytes: int) -> None:
+    """Raises DiskFull unless ``needed_bytes`` fit on the disk of ``folder`` (which exists) and a reserve stays free."""
+    if shutil.disk_usage(folder).free < needed_bytes + RESERVE_BYTES:
+        raise disk_full_error(folder, needed_bytes)
+
+
+def disk_full_error(folder: Path, needed_bytes: int) -> DiskFull:
+    """The error that says how much is needed on the disk of ``folder``, the reserve included, and how much is free."""
+    free_bytes, all_bytes = shutil.disk_usage(folder).free, needed_bytes + RESERVE_BYTES
+    return DiskFull(f"{all_bytes / 1e6:.0f} MB are needed on the disk; {free_bytes / 1e6:.0f} MB are free.")
+
+
+def is_disk_full(error: OSError) -> bool:
+    return error.errno in FULL
+
+
+@contextmanager
+def translate_os_errors() -> Iterator[None]:
+    """Raises DiskFull, or OpenScansError with the system's reason, for an OSError inside the block."""
+    try:
+        yield
+    except OSError as error:
+        if is_disk_full(error):
+            raise DiskFull("The disk became full while files were written.") from error
+        raise OpenScansError(
+            f"A file of the models cannot be read or written: {error.strerror or type(error).__name__}.",
+            hint="Check the permissions of the folder that OPENSCANS_HOME names.",
+        ) from error
+
+
 def _linked(original: Path, target: Path) -> bool:
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -122,6 +179,6 @@ def _linked(original: Path, target: Path) -> bool:
     return True
 
 
-def _sync(out: IO[bytes] | IO[str]) -> None:
+def _sync(out: IO[bytes]) -> None:
     out.flush()
     os.fsync(out.fileno())

@@ -10,7 +10,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from openscans.errors import ModelInUse
-from openscans.system import disk, locks
+from openscans.system import locks
+from openscans.system.files import translate_os_errors
 
 TICK_S = 0.2
 """How often somebody who waits looks again, and asks whether it is still wanted."""
@@ -73,7 +74,7 @@ class DatasetLocks:
     def _enter(self, stack: ExitStack, name: str, *, shared: bool) -> bool:
         """Whether it was free; then ``stack`` holds it."""
         with ExitStack() as tried:
-            with disk.translate_os_errors():
+            with translate_os_errors():
                 free = tried.enter_context(locks.hold_lock(self._path(name), shared=shared))
             if free:
                 stack.push(tried.pop_all())

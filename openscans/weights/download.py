@@ -12,7 +12,7 @@ from pathlib import Path
 
 from openscans.errors import DownloadFailed
 from openscans.progress import Report, ignore_progress
-from openscans.system import disk
+from openscans.system import files
 from openscans.weights.http_errors import NOTHING_MORE, TransientError, host_of, strip_login
 from openscans.weights.http_stream import TICK_S, BackgroundResponse, HttpClient
 from openscans.weights.partial_file import CHUNK_BYTES, PartialFile, paths_beside
@@ -48,7 +48,7 @@ def fetch(
     that came are kept.
     """
     failures = []
-    with disk.translate_os_errors():
+    with files.translate_os_errors():
         part = PartialFile(target)
         if target.exists():
             return DownloadedFile(target, sha256_of(target, report=report), part.url)
@@ -81,7 +81,8 @@ def announced_bytes(target: Path) -> int:
 
 def partial_paths(target: Path) -> tuple[Path, ...]:
     """Every file that a download of ``target`` may leave, ``target`` among them."""
-    return (target, *paths_beside(target))
+    part, origin = paths_beside(target)
+    return (target, part, origin, *files.unfinished(origin))
 
 
 def discard(target: Path) -> None:
@@ -144,7 +145,7 @@ class _Transfer:
         def heard(size_bytes: int) -> None:
             nonlocal next_look_bytes
             if size_bytes >= next_look_bytes:
-                disk.require_room(self.part.path.parent, self._needed_bytes(total_bytes))
+                files.require_room(self.part.path.parent, self._needed_bytes(total_bytes))
                 next_look_bytes = size_bytes + LOOK_EVERY_BYTES
             if 0 < total_bytes < size_bytes:
                 raise TransientError(f"{host_of(self.url)} sent more than the {total_bytes} bytes that it announced.")
@@ -154,8 +155,8 @@ class _Transfer:
         try:
             self.part.append(line.pieces(), heard)
         except OSError as error:
-            if disk.is_disk_full(error):
-                raise disk.disk_full_error(self.part.path.parent, self._needed_bytes(total_bytes)) from error
+            if files.is_disk_full(error):
+                raise files.disk_full_error(self.part.path.parent, self._needed_bytes(total_bytes)) from error
             raise
         if total_bytes > self.part.size_bytes:
             sizes = f"announced {total_bytes} bytes and sent {self.part.size_bytes}"

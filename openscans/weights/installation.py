@@ -14,8 +14,16 @@ from pathlib import Path, PurePosixPath
 
 from openscans.errors import DamagedWeights, ModelMissing
 from openscans.progress import Report, ignore_progress
-from openscans.system import disk
-from openscans.system.files import KeptFile, copied_bytes, link_or_copy, sync_folder, sync_folders, unfinished
+from openscans.system.files import (
+    KeptFile,
+    copied_bytes,
+    link_or_copy,
+    require_room,
+    sync_folder,
+    sync_folders,
+    translate_os_errors,
+    unfinished,
+)
 from openscans.types import DownloadStatus, ModelState, TrainedModel
 from openscans.weights import archive, download, manifest
 from openscans.weights.archive import RESTORE_HINT
@@ -103,18 +111,18 @@ class Installation:
         """Compute every digest anew and remember which files differ. ``report`` counts files."""
         known = Manifest.read(self.folder)
         if known is not None:
-            with disk.translate_os_errors():
+            with translate_os_errors():
                 known.verify(self.folder, report=report).write(self.folder)
 
     def install_zip(self, zip_path: Path, *, source: str, sha256: str, report: Report = ignore_progress) -> None:
         """Raises DamagedWeights, DiskFull, and what ``report`` raises; then all is as it was before."""
         training = PurePosixPath(self.dataset.folder, self.dataset.training)
-        with disk.translate_os_errors():
+        with translate_os_errors():
             found = archive.find_folder(zip_path, training)
             if found is None:
                 raise DamagedWeights(f"{zip_path.name} does not hold the folder {training}.", hint=RESTORE_HINT)
             self._start_beside()
-            disk.require_room(self.parent, archive.unpacked_bytes(zip_path))
+            require_room(self.parent, archive.unpacked_bytes(zip_path))
             try:
                 files = archive.unpack(zip_path, found, self._beside / self.dataset.training, report=report)
                 self._put_in_place(files, source, sha256)
@@ -127,10 +135,10 @@ class Installation:
         Raises as above.
         """
         training = dataset_folder / self.dataset.training
-        with disk.translate_os_errors():
+        with translate_os_errors():
             names = _names(training)
             self._start_beside()
-            disk.require_room(self.parent, sum(copied_bytes(training / name, self.parent) for name in names))
+            require_room(self.parent, sum(copied_bytes(training / name, self.parent) for name in names))
             try:
                 files = {}
                 for done, name in enumerate(names):
@@ -157,7 +165,7 @@ class Installation:
         """Delete everything that belongs to the dataset; how many bytes that frees."""
         # A file that was linked on import stays where it came from, and its bytes with it.
         freed_bytes = sum(found.st_size for found in self._files() if found.st_nlink == 1)
-        with disk.translate_os_errors():
+        with translate_os_errors():
             _remove(self._beside)
             if self.folder.exists():
                 # Renamed first, so that a half deleted folder is never taken for a model.
@@ -172,7 +180,7 @@ class Installation:
 
     def has_leftovers(self) -> bool:
         """Whether somebody was, or is, in the middle of something here that `tidy` would finish or undo."""
-        if any(path.exists() for path in (self._beside, self._old, self._unfinished_manifest)):
+        if self._beside.exists() or self._old.exists() or self._unfinished_manifests():
             return True
         fetched = any(path.exists() for path in download.partial_paths(self.zip_path))
         return fetched and self.condition().state == "ready"
@@ -182,18 +190,18 @@ class Installation:
 
         What was downloaded of a model that is not there yet is kept.
         """
-        with disk.translate_os_errors():
+        with translate_os_errors():
             begun = Manifest.read(self._beside)
             if begun is not None and not begun.faults(self._beside):
                 self._swap()
             _remove(self._beside)
             _remove(self._old)
-            self._unfinished_manifest.unlink(missing_ok=True)
+            for left in self._unfinished_manifests():
+                left.unlink(missing_ok=True)
             if self.condition().state == "ready":
                 download.discard(self.zip_path)
 
-    @property
-    def _unfinished_manifest(self) -> Path:
+    def _unfinished_manifests(self) -> list[Path]:
         return unfinished(self.folder / manifest.NAME)
 
     def _look(self) -> DatasetCondition:

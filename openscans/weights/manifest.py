@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from openscans.progress import Report, ignore_progress
-from openscans.system.files import KeptFile, write_text
+from openscans.system.files import KeptFile, write_whole
 
 NAME = "manifest.json"
 
@@ -39,7 +39,7 @@ class Manifest:
             return None
 
     def write(self, folder: Path) -> None:
-        write_text(folder / NAME, json.dumps(asdict(self), indent=1))
+        write_whole(folder / NAME, [json.dumps(asdict(self), indent=1).encode()], durable=True)
 
     def faults(self, folder: Path) -> tuple[str, ...]:
         """The files that are missing, or not what was installed."""

@@ -5,12 +5,12 @@ Knows the ``.part`` and ``.part.json`` beside the file to be; nothing of connect
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from io import FileIO
 from pathlib import Path
 
+from openscans.system.files import write_whole
 from openscans.weights.http_errors import NOTHING_MORE, REST, WHOLE, strip_login
 from openscans.weights.http_stream import ResponseHead
 
@@ -37,11 +37,8 @@ class Origin:
         return found if usable else cls()
 
     def write(self, path: Path) -> None:
-        with path.open("w", encoding="utf-8") as file:
-            json.dump(asdict(self), file)
-            file.flush()
-            # Without it, the bytes that outlive a power cut could not be used.
-            os.fsync(file.fileno())
+        # Without it, the bytes that outlive a power cut could not be used.
+        write_whole(path, [json.dumps(asdict(self)).encode()], durable=True)
 
 
 class PartialFile:

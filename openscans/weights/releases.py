@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from openscans.errors import DamagedWeights, DownloadFailed, InputNotFound, ModelMissing, UnusableImport
-from openscans.system import disk
+from openscans.system.files import translate_os_errors
 from openscans.types import ResultWarning
 from openscans.weights import archive, catalogue
 from openscans.weights.catalogue import Dataset
@@ -91,7 +91,7 @@ class Installer:
     def _take_zip(self, places: Sequence[Installation], path: Path) -> int:
         """How many of ``places`` were filled."""
         filled = 0
-        with disk.translate_os_errors():
+        with translate_os_errors():
             digest = sha256_of(path)
         for place in places:
             if archive.find_folder(path, PurePosixPath(place.dataset.folder)) is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from openscans.system.disk import RESERVE_BYTES
+from openscans.system.files import RESERVE_BYTES
 from tests.live_server import eventually, live_server
 from tests.model_homes import last, online
 from tests.release_server import release_zip, write_release

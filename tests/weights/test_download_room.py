@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from openscans.errors import DiskFull
-from openscans.system import disk
+from openscans.system import files
 from openscans.weights import download
 from openscans.weights.retry_policy import RetryPolicy
 from tests.live_server import eventually
@@ -20,7 +20,7 @@ from tests.release_server import PIECE_BYTES, Fault, ReleaseServer
 
 CONTENT = random.Random(9).randbytes(3 * download.LOOK_EVERY_BYTES)
 CUT = 1_000 * PIECE_BYTES
-DISK_BYTES = disk.RESERVE_BYTES + len(CONTENT) + 2_000_000
+DISK_BYTES = files.RESERVE_BYTES + len(CONTENT) + 2_000_000
 BRISK = RetryPolicy(stall_s=10, first_pause_s=0.01)
 
 
@@ -74,7 +74,7 @@ def test_a_file_that_leaves_no_room_for_what_it_holds_is_not_begun(server: Relea
     assert download.part_bytes(target) == 0
 
 
-@pytest.mark.parametrize("left_bytes", [disk.RESERVE_BYTES, 1_000_000], ids=["noticed", "written to its end"])
+@pytest.mark.parametrize("left_bytes", [files.RESERVE_BYTES, 1_000_000], ids=["noticed", "written to its end"])
 def test_a_disk_that_becomes_full_keeps_what_came(server: ReleaseServer, small_disk: Path, left_bytes: int) -> None:
     target = small_disk / "a.zip"
     server.faults.append(Fault(stall_after=CUT))
