@@ -18,7 +18,7 @@ from tests.live_server import ROOT
 HOLDING = """
 import sys, pathlib
 from openscans.system import locks
-with locks.held(pathlib.Path(sys.argv[1]), shared=sys.argv[2] == "shared") as free:
+with locks.hold_lock(pathlib.Path(sys.argv[1]), shared=sys.argv[2] == "shared") as free:
     print(free, flush=True)
     sys.stdin.read()
 """
