@@ -5,15 +5,14 @@ vertebrae are found.
 """
 
 import hashlib
-import logging
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
 from openscans.jobs.fingerprint import UID, Fingerprint
+from openscans.system.disk_cache import DiskCache
 from openscans.types import Detection, ImageFacts, ResultWarning, UidLocation, Vertebra, WarningCode
 
 RESULT_VERSION = "6"
@@ -21,8 +20,6 @@ RESULT_VERSION = "6"
 
 FLEETING = frozenset({WarningCode.DEVICE_FALLBACK})
 """Warnings of how the machine was just then; what carries one is not kept."""
-
-log = logging.getLogger("openscans.results")
 
 
 @dataclass(frozen=True)
@@ -66,9 +63,8 @@ class ResultCache:
     """At most ``most`` answers in ``folder``. ``settings``: all that changes results and is no part of a question."""
 
     def __init__(self, folder: Path, *, settings: Sequence[str], most: int) -> None:
-        self._folder = folder
+        self._cache = DiskCache(folder, ".json", most)
         self._settings = tuple(settings)
-        self._most = most
 
     def key(self, image: Fingerprint, question: Sequence[str]) -> str:
         """The name of the answer to ``question`` about ``image``."""
@@ -77,32 +73,23 @@ class ResultCache:
 
     def get(self, key: str) -> CachedDetection | None:
         """What `put` kept, with numbers for UIDs; None where nothing whole is kept."""
-        file = self._folder / f"{key}.json"
-        if self._most == 0:
-            return None
+        content = self._cache.get(key) if self._cache.most else None
         try:
-            kept = _parsed(file.read_bytes())
-            os.utime(file)
-        except (OSError, ValueError):
+            return None if content is None else CACHED_DETECTION.validate_json(content)
+        except ValueError:
             return None
-        return kept
 
     def put(self, key: str, detection: Detection, image: Fingerprint) -> None:
-        """Write down what was found in ``image``. A full disk loses nothing but this.
+        """Keep what was found in ``image``. A full disk loses nothing but this.
 
         What holds only for the moment is not kept, nor what names a UID that does not stand in the image's files as it
         is, as in deflated ones, or would not be taken for a UID when it is read again.
         """
-        if self._most == 0 or FLEETING & {warning.code for warning in detection.warnings}:
+        if self._cache.most == 0 or FLEETING & {warning.code for warning in detection.warnings}:
             return
         kept = _without_uids(detection, image)
-        if kept is None:
-            return
-        try:
-            _write(self._folder / f"{key}.json", _text(kept))
-            _trim(self._folder, self._most)
-        except OSError as error:
-            log.warning("What was found is not kept: %s", error.strerror)
+        if kept is not None:
+            self._cache.put(key, CACHED_DETECTION.dump_json(kept))
 
 
 def _without_uids(detection: Detection, image: Fingerprint) -> CachedDetection | None:
@@ -145,45 +132,3 @@ def _replace_uids(kept: CachedDetection, changed: Callable[[str], str]) -> Cache
     )
     image = replace(kept.image, series_instance_uid=changed(series_uid) if series_uid else series_uid)
     return replace(kept, vertebrae=tuple(vertebrae), image=image)
-
-
-def _text(kept: CachedDetection) -> bytes:
-    """A line with the digest of the rest, and the rest: a disk that fills or fails leaves what is told from it."""
-    content = CACHED_DETECTION.dump_json(kept)
-    return hashlib.sha256(content).hexdigest().encode() + b"\n" + content
-
-
-def _parsed(text: bytes) -> CachedDetection:
-    """Raises ValueError."""
-    digest, _, content = text.partition(b"\n")
-    if hashlib.sha256(content).hexdigest().encode() != digest:
-        raise ValueError("not what was written")
-    return CACHED_DETECTION.validate_json(content)
-
-
-def _write(file: Path, text: bytes) -> None:
-    """Whole or not at all; another server may write the same at the same time. Raises OSError."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_suffix(f".{os.getpid()}.new")
-    try:
-        beside.write_bytes(text)
-        beside.replace(file)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def _trim(folder: Path, most: int) -> None:
-    """Remove what was not asked for longest, down to ``most`` answers."""
-    by_use = sorted(_used(folder), reverse=True)
-    for _, file in by_use[most:]:
-        file.unlink(missing_ok=True)
-
-
-def _used(folder: Path) -> Iterator[tuple[int, Path]]:
-    """When each file was last used. What a killed server left half-written grows old like the rest."""
-    for file in folder.iterdir():
-        try:
-            yield file.stat().st_mtime_ns, file
-        except FileNotFoundError:
-            # Another server was faster.
-            continue

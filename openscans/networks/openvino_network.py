@@ -55,7 +55,8 @@ def _compile(model: TrainedModel, plan: Plan, options: InferenceOptions) -> open
     core = openvino.Core()
     settings = _settings(core, options)
     key = _key(core, model, settings)
-    known = compiled_cache.get(options.cache_folder, key)
+    cache = compiled_cache.open_cache(options.cache_folder)
+    known = cache.get(key)
     if known is not None:
         try:
             return core.import_model(known, "CPU", settings)
@@ -63,7 +64,7 @@ def _compile(model: TrainedModel, plan: Plan, options: InferenceOptions) -> open
             log.warning("A compiled network was kept, but OpenVINO refuses it; it is compiled again.")
     graph = build_graph(plan, read_tensors(model.folder / CHECKPOINT), settings["INFERENCE_PRECISION_HINT"])
     compiled = core.compile_model(graph, "CPU", settings)
-    compiled_cache.put(options.cache_folder, key, compiled.export_model().getbuffer())
+    cache.put(key, compiled.export_model().getbuffer())
     return compiled
 
 

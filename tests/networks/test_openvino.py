@@ -75,7 +75,7 @@ def test_a_kept_network_that_openvino_refuses_is_compiled_again(folder: Path, op
     first = logits(folder, options)
     (own,) = kept(options)
     size_bytes = own.stat().st_size
-    compiled_cache.put(options.cache_folder, own.stem, memoryview(b"of another version"))
+    compiled_cache.open_cache(options.cache_folder).put(own.stem, b"of another version")
     np.testing.assert_array_equal(logits(folder, options), first)
     assert own.stat().st_size == pytest.approx(size_bytes, rel=NAMES)
 

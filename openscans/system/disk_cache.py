@@ -1,0 +1,81 @@
+"""Bytes kept on disk under a key, whole or not at all, the longest unused given up first; knows not what they mean.
+
+Rules for processes. Several share a folder without a lock. A file appears whole under its key's name, carries its own
+digest, and may be given up by any of them at any time: what is missing or damaged is made again.
+"""
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from openscans.system.files import UNFINISHED, write_whole
+
+LEFT_BEHIND = (UNFINISHED, ".part")
+"""How the names of files end that were being written; ".part" is version 1.0's."""
+
+LEFT_BEHIND_S = 600.0
+"""Writing takes seconds; what is unfinished and older belongs to nobody who lives."""
+
+DIGEST_BYTES = 2 * hashlib.sha256().digest_size
+"""In hexadecimal, so that text stays text."""
+
+log = logging.getLogger("openscans.cache")
+
+
+@dataclass(frozen=True)
+class DiskCache:
+    """At most ``most`` files in ``folder``, each named by its key and ``suffix``: a line with a digest, the content."""
+
+    folder: Path
+    suffix: str
+    most: int
+
+    def get(self, key: str) -> bytes | None:
+        """What `put` kept under ``key``; None where there is nothing, or where it is not as it was written."""
+        path = self._path(key)
+        try:
+            with path.open("rb") as file:
+                line, content = file.read(DIGEST_BYTES + 1), file.read()
+            if line != _digest_line(content):
+                return None
+            os.utime(path)
+        except OSError:
+            return None
+        return content
+
+    def put(self, key: str, content: bytes | memoryview) -> None:
+        """Keep ``content`` for `get`. A full or locked disk is no error, but a line in the log."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_whole(self._path(key), [_digest_line(content), content], durable=False)
+        except OSError as error:
+            log.warning("A file %s of the cache was not kept: %s", self.suffix, error.strerror)
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Give up the longest unused, and what processes left that were killed while they wrote."""
+        with suppress(OSError):
+            by_use = sorted(self._used(self.suffix), reverse=True)
+            old_s = time.time() - LEFT_BEHIND_S
+            left = ((used_s, path) for end in LEFT_BEHIND for used_s, path in self._used(end) if used_s < old_s)
+            for _, path in (*by_use[self.most :], *left):
+                path.unlink(missing_ok=True)
+
+    def _used(self, end: str) -> Iterator[tuple[float, Path]]:
+        """When each file whose name ends so was last used."""
+        for path in self.folder.glob(f"*{end}"):
+            # Another process may have been faster.
+            with suppress(FileNotFoundError):
+                yield path.stat().st_mtime, path
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}{self.suffix}"
+
+
+def _digest_line(content: bytes | memoryview) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode() + b"\n"
