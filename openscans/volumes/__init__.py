@@ -1,6 +1,10 @@
 """A path becomes an `Image`, and that a `Volume`; the only room that knows pydicom, nibabel, SimpleITK and decoders.
 
 `open` looks at the headers, once; the image then reads its voxels. It knows nothing of labels, networks or HTTP.
+
+Three frames meet here. *image*: columns, rows and slices of a series as stored (slices sorted along their normal), or a
+NIfTI's array indices. *volume*: the upright, evenly spaced array in memory; the same as the image unless its gantry was
+tilted or its slices lie unevenly. *LPS mm*: the patient (PS3.3 C.7.6.2.1.1). `Volume` has the one way between any two.
 """
 
 from openscans.volumes.image import Image

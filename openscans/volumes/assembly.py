@@ -37,8 +37,8 @@ class DicomImage(Image):
     def check_memory(self) -> None:
         stack = self.stack
         memory_estimate.check_series(
-            stack.shape_zyx,
-            resampled_zyx=None if stack.stored is None else stack.stored.shape_zyx,
+            stack.image_zyx,
+            resampled_zyx=None if stack.stored is None else stack.volume_zyx,
             narrow=all(one.rescale.stays_narrow for one in stack.slices),
             at_once=SLICES_AT_ONCE,
             largest_file_bytes=_largest_file_bytes(stack),
@@ -73,8 +73,7 @@ def open_series(series: Series) -> DicomImage:
     if not slices:
         raise TooFewSlices("The series holds no slice.")
     stack = stack_slices(slices)
-    extent = Extent(stack.shape_zyx if stack.stored is None else stack.stored.shape_zyx, stack.affine_lps)
-    return DicomImage(series.modality, extent, series, stack, chosen)
+    return DicomImage(series.modality, Extent(stack.volume_zyx, stack.affine_lps), series, stack, chosen)
 
 
 def _instance_of(one: Slice) -> Instance:
@@ -116,9 +115,12 @@ def _warnings_of(series: Series) -> Iterator[ResultWarning]:
 
 
 def _voxels(stack: Stack, report: Report) -> Voxels:
-    """Every slice decoded into one array (z, y, x): int16 where the values are whole and fit, else wider."""
+    """Every slice decoded into one array (slice, row, column), in the image's frame.
+
+    int16 where the values are whole and fit, else wider.
+    """
     slices = stack.slices
-    voxels = allocate(stack.shape_zyx)
+    voxels = allocate(stack.image_zyx)
     report(0, len(slices))
     readings, done = _readings(slices), 0
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:

@@ -1,7 +1,7 @@
 """Slices in any order become a stack along their normal, or a named error; numpy only, no pixels.
 
 Positions decide, never file names, InstanceNumber or SliceThickness. A stack that is sheared or unevenly spaced tells
-how it is resampled (`StoredSlices`).
+how it is resampled (`StoredSlices`). Sections and equations are those of DICOM PS3.3.
 """
 
 import math
@@ -45,9 +45,9 @@ LARGEST_OFFSET_VOXELS = 0.25
 
 @dataclass(frozen=True)
 class Stack:
-    """Slices sorted along their normal, and where the volume made of them lies (`Volume.affine_lps`).
+    """Slices sorted along their normal, in the image's frame, and where the volume made of them lies.
 
-    ``stored`` is None where the slices are the volume's planes, one for each z.
+    ``affine_lps`` is the volume's. ``stored`` is None where the slices are its planes, one for each z.
     """
 
     slices: tuple[Slice, ...]
@@ -56,9 +56,14 @@ class Stack:
     warnings: tuple[ResultWarning, ...] = ()
 
     @property
-    def shape_zyx(self) -> tuple[int, int, int]:
-        """Of the slices as stored."""
+    def image_zyx(self) -> tuple[int, int, int]:
+        """How many slices, rows and columns are stored."""
         return len(self.slices), self.slices[0].rows, self.slices[0].columns
+
+    @property
+    def volume_zyx(self) -> tuple[int, int, int]:
+        """The shape of the volume that is made of them."""
+        return self.image_zyx if self.stored is None else self.stored.volume_zyx
 
 
 def stack_slices(slices: Sequence[Slice]) -> Stack:
@@ -76,21 +81,29 @@ def stack_slices(slices: Sequence[Slice]) -> Stack:
     first = placed[0][1]
     _check_alike(placed)
     normal = _normal(first)
-    distances = np.array([float(place.position @ normal) for _, place in placed])
-    order = np.argsort(distances, kind="stable")
+    distances_mm = np.array([float(place.position @ normal) for _, place in placed])
+    order = np.argsort(distances_mm, kind="stable")
     ordered = tuple(placed[index][0] for index in order)
-    positions_mm = np.array([placed[index][1].position for index in order])
-    _check_places(distances[order])
-    return _placed_stack(ordered, positions_mm, distances[order] - distances[order[0]], first)
+    positions_lps_mm = np.array([placed[index][1].position for index in order])
+    _check_places(distances_mm[order])
+    return _placed_stack(ordered, positions_lps_mm, distances_mm[order] - distances_mm[order[0]], first)
 
 
 def _placed_stack(
-    ordered: tuple[Slice, ...], positions_mm: NDArray[np.float64], heights_mm: NDArray[np.float64], place: Place
+    ordered: tuple[Slice, ...], positions_lps_mm: NDArray[np.float64], heights_mm: NDArray[np.float64], place: Place
 ) -> Stack:
-    """The stack of sorted slices. ``heights_mm``: along the normal from the first slice."""
+    """The stack of sorted slices.
+
+    ``positions_lps_mm``: (slices, 3), each one's first pixel. ``heights_mm``: (slices,), along the normal from the
+    first slice.
+
+    The matrix is that of equation C.7.6.2.1-1, which maps a column and a row of one slice to LPS mm: directions of
+    ImageOrientationPatient by PixelSpacing, from ImagePositionPatient. Its third column, which is zero there, is the
+    way from one plane to the next.
+    """
     normal = _normal(place)
-    travel = (positions_mm[-1] - positions_mm[0]) / heights_mm[-1]
-    _check_line(positions_mm, heights_mm, travel, place)
+    travel = (positions_lps_mm[-1] - positions_lps_mm[0]) / heights_mm[-1]
+    _check_line(positions_lps_mm, heights_mm, travel, place)
     tilt_deg = _tilt_deg(travel, normal)
     warnings = [] if tilt_deg == 0 else [_tilt_warning(tilt_deg)]
     planes = len(ordered)
@@ -102,18 +115,21 @@ def _placed_stack(
     affine[:3, 0] = place.along_row * place.column_mm
     affine[:3, 1] = place.along_column * place.row_mm
     affine[:3, 2] = (travel if tilt_deg == 0 else normal) * step_mm
-    affine[:3, 3] = positions_mm[0]
+    affine[:3, 3] = positions_lps_mm[0]
     if not warnings:
         return Stack(ordered, affine)
-    stored, affine = _resampling(ordered, positions_mm, affine, planes)
+    stored, affine = _resampling(ordered, positions_lps_mm, affine, planes)
     return Stack(ordered, affine, stored, tuple(warnings))
 
 
 def _resampling(
-    ordered: tuple[Slice, ...], positions_mm: NDArray[np.float64], affine_lps: Affine, planes: int
+    ordered: tuple[Slice, ...], positions_lps_mm: NDArray[np.float64], affine_lps: Affine, planes: int
 ) -> tuple[StoredSlices, Affine]:
-    """How slices become ``planes`` planes of ``affine_lps``, which is moved so that all slices have room."""
-    origins = np.linalg.solve(affine_lps[:3, :3], (positions_mm - affine_lps[:3, 3]).T).T
+    """How slices become ``planes`` planes of a volume: at ``affine_lps``, which is moved so that all have room.
+
+    The slices' origins in the volume's frame are the inverse of equation C.7.6.2.1-1 of their positions.
+    """
+    origins = np.linalg.solve(affine_lps[:3, :3], (positions_lps_mm - affine_lps[:3, 3]).T).T
     # What positions are rounded to is no tilt, and where slices are even a plane is a slice and no mixture of two.
     origins[:, :2][:, np.ptp(origins[:, :2], axis=0) <= LARGEST_OFFSET_VOXELS] = 0
     if _is_even(origins[:, 2] * float(np.linalg.norm(affine_lps[:3, 2]))):
@@ -142,6 +158,10 @@ def _check_alike(placed: Sequence[tuple[Slice, Place]]) -> None:
 
 
 def _normal(place: Place) -> NDArray[np.float64]:
+    """The direction (LPS) that slices follow: that of growing columns × that of growing rows.
+
+    C.7.6.2.1.1 demands that both have the length 1 and are square to each other. Raises InconsistentGeometry.
+    """
     lengths = np.linalg.norm(place.along_row), np.linalg.norm(place.along_column)
     square = abs(float(place.along_row @ place.along_column)) <= DIRECTION_TOLERANCE
     if not (np.allclose(lengths, 1, atol=0.01) and square and place.column_mm > 0 and place.row_mm > 0):
@@ -149,27 +169,30 @@ def _normal(place: Place) -> NDArray[np.float64]:
     return np.cross(place.along_row, place.along_column)
 
 
-def _check_places(distances: NDArray[np.float64]) -> None:
-    """``distances`` (mm, ascending) must be numbers, and each slice's must be its own."""
-    if not np.isfinite(distances).all():
+def _check_places(distances_mm: NDArray[np.float64]) -> None:
+    """``distances_mm`` along the normal, ascending, must be numbers, and each slice's must be its own."""
+    if not np.isfinite(distances_mm).all():
         raise InconsistentGeometry("The headers give positions that are not numbers.")
-    gaps = np.diff(distances)
+    gaps = np.diff(distances_mm)
     places = int((gaps > POSITION_ROUNDING_MM).sum()) + 1
     if places < FEWEST_SLICES:
         raise TooFewSlices(
-            f"The {len(distances)} slices lie at only {places} place{'s' * (places != 1)}; they make no volume."
+            f"The {len(distances_mm)} slices lie at only {places} place{'s' * (places != 1)}; they make no volume."
         )
-    if places < len(distances):
+    if places < len(distances_mm):
         raise SeveralVolumes(
-            f"The series has {len(distances)} slices at {places} places: several volumes, or slices twice."
+            f"The series has {len(distances_mm)} slices at {places} places: several volumes, or slices twice."
         )
 
 
 def _check_line(
-    positions_mm: NDArray[np.float64], heights_mm: NDArray[np.float64], travel: NDArray[np.float64], place: Place
+    positions_lps_mm: NDArray[np.float64], heights_mm: NDArray[np.float64], travel: NDArray[np.float64], place: Place
 ) -> None:
-    """Slices must follow each other on one line, along the normal or not. ``travel``: the way per mm of height."""
-    beside_mm = positions_mm - positions_mm[0] - np.outer(heights_mm, travel)
+    """Slices must follow each other on one line, along the normal or not.
+
+    ``travel``: the way in LPS mm for each mm of height.
+    """
+    beside_mm = positions_lps_mm - positions_lps_mm[0] - np.outer(heights_mm, travel)
     off_voxels = beside_mm @ np.transpose([place.along_row / place.column_mm, place.along_column / place.row_mm])
     if np.abs(off_voxels).max() > LARGEST_OFFSET_VOXELS:
         off_mm = float(np.linalg.norm(beside_mm, axis=1).max())
@@ -221,7 +244,7 @@ def _gap_warning(heights_mm: NDArray[np.float64]) -> ResultWarning:
 
 
 def _planes_over(heights_mm: NDArray[np.float64]) -> int:
-    """How many evenly spaced planes show as much as the slices do."""
+    """How many evenly spaced planes of a volume show as much as the slices of the image do."""
     gaps = np.diff(heights_mm)
     step_mm = max(float(gaps.min()), min(FINEST_STEP_MM, float(np.median(gaps))))
     return max(round(float(heights_mm[-1]) / step_mm) + 1, FEWEST_SLICES)

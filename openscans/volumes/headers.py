@@ -40,7 +40,10 @@ IMAGES = (CTImageStorage, MRImageStorage, EnhancedCTImageStorage, EnhancedMRImag
 
 @dataclass(frozen=True)
 class Place:
-    """Where a slice lies (LPS, mm): its first pixel's centre, directions of growing column and row, pixel distances."""
+    """Where a slice lies (LPS, mm): its first pixel's centre, directions of growing column and row, pixel distances.
+
+    ImagePositionPatient, the two halves of ImageOrientationPatient, and PixelSpacing (PS3.3 C.7.6.2.1.1).
+    """
 
     position: NDArray[np.float64]
     along_row: NDArray[np.float64]
@@ -245,6 +248,10 @@ def _storage(elements: Elements, frames: int) -> PixelStorage | None:
 
 
 def _place(groups: Sequence[Dataset], values: dict[str, Any]) -> Place | None:
+    """From the macros of PS3.3 C.7.6.16.2.3 (position), .4 (orientation) and .1 (spacing), else from the top level.
+
+    None where one of the three is missing.
+    """
     position = _value("PlanePositionSequence", "ImagePositionPatient", groups, values)
     orientation = _value("PlaneOrientationSequence", "ImageOrientationPatient", groups, values)
     spacing = _value("PixelMeasuresSequence", "PixelSpacing", groups, values)
@@ -255,17 +262,22 @@ def _place(groups: Sequence[Dataset], values: dict[str, Any]) -> Place | None:
     )
     if len(first) != 3 or len(directions) != 6 or len(distances) != 2:
         return None
+    # PixelSpacing tells the distance of rows first (PS3.3 10.7.1.3).
     return Place(first, directions[:3], directions[3:], column_mm=float(distances[1]), row_mm=float(distances[0]))
 
 
 def _rescale(groups: Sequence[Dataset], values: dict[str, Any]) -> Rescale:
+    """From the frame's own transformation (PS3.3 C.7.6.16.2.9), or the file's modality LUT (C.11.1)."""
     slope = _value("PixelValueTransformationSequence", "RescaleSlope", groups, values)
     intercept = _value("PixelValueTransformationSequence", "RescaleIntercept", groups, values)
     return Rescale(float(slope) if slope is not None else 1.0, float(intercept) if intercept is not None else 0.0)
 
 
 def _value(sequence: str, name: str, groups: Sequence[Dataset], values: dict[str, Any]) -> Any:  # noqa: ANN401
-    """``name`` from the first of the frame's functional ``groups`` that has it, else from the file's top level."""
+    """``name`` from the first of the frame's functional ``groups`` that has it, else from the file's top level.
+
+    A frame's own groups go before the shared ones (PS3.3 C.7.6.16.2).
+    """
     for group in groups:
         items = group.get(sequence) or []
         if len(items) and items[0].get(name) is not None:

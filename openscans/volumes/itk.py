@@ -86,7 +86,10 @@ def _check_regular(file: Path) -> None:
 
 
 def _extent(reader: Any) -> Extent:  # noqa: ANN401 - SimpleITK has no types
-    """What the header says. Raises SeveralVolumes, TooFewSlices, InconsistentGeometry."""
+    """What the header says. SimpleITK's millimetres are LPS: origin + direction · spacing · index (x, y, z).
+
+    Raises SeveralVolumes, TooFewSlices, InconsistentGeometry.
+    """
     size = reader.GetSize()
     if reader.GetNumberOfComponents() != 1 or len(size) > 3:
         raise SeveralVolumes("The file holds several volumes or colours.")

@@ -26,21 +26,21 @@ INFLATED_COPIES = 2
 
 
 def check_series(
-    shape_zyx: tuple[int, int, int],
+    image_zyx: tuple[int, int, int],
     *,
     resampled_zyx: tuple[int, int, int] | None,
     narrow: bool,
     at_once: int,
     largest_file_bytes: int,
 ) -> None:
-    """Whether a series of ``shape_zyx`` (slices, rows, columns) as stored fits, and what is resampled from it, if any.
+    """Whether a series of ``image_zyx`` (slices, rows, columns) fits, and the volume resampled from it, if any.
 
     ``narrow``: the headers tell that 16 bits hold all values. ``at_once``: decoded slices that wait for their place
     together. A file of many frames is held as a whole, so the largest counts.
     """
-    slices, rows, columns = shape_zyx
+    slices, rows, columns = image_zyx
     # Where a later slice needs a wider type, the image is there twice for a moment.
-    need_bytes = math.prod(shape_zyx) * (NARROW_BYTES if narrow else NARROW_BYTES + WIDE_BYTES)
+    need_bytes = math.prod(image_zyx) * (NARROW_BYTES if narrow else NARROW_BYTES + WIDE_BYTES)
     need_bytes += min(slices, at_once) * rows * columns * PENDING_PIXEL_BYTES
     if resampled_zyx is not None:
         need_bytes += math.prod(resampled_zyx) * (NARROW_BYTES if narrow else WIDE_BYTES)

@@ -35,6 +35,7 @@ from openscans.volumes.values import Rescale, Voxels, allocate, narrow, widen
 from openscans.volumes.volume import FEWEST_SLICES, Extent, Volume, slice_count_warnings
 
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""NIfTI's millimetres grow to the right and to the front (nifti1.h), DICOM's to the left and to the back."""
 
 MAGIC = (b"n+1\0", b"ni1\0", b"n+2\0", b"ni2\0")
 HEADER_BYTES, LONGEST_HEADER = 352, 540
@@ -187,6 +188,11 @@ def _check_shape(shape: tuple[int, ...]) -> None:
 
 
 def _affine(image: Any) -> NDArray[np.float64]:  # noqa: ANN401 - nibabel has no types
+    """Array indices (x, y, z, 1) to LPS mm.
+
+    nibabel takes method 3 of nifti1.h (sform) where its code is above zero, else method 2 (qform, a quaternion), else
+    the voxels' size alone. Raises InconsistentGeometry.
+    """
     affine: NDArray[np.float64] = LPS_FROM_RAS @ np.asarray(image.affine, np.float64)
     if not np.isfinite(affine).all() or not np.linalg.norm(affine[:3, :3], axis=0).all():
         raise InconsistentGeometry("The NIfTI header gives voxels without size or place.")
@@ -194,7 +200,10 @@ def _affine(image: Any) -> NDArray[np.float64]:  # noqa: ANN401 - nibabel has no
 
 
 def _warnings_of(image: Any) -> tuple[ResultWarning, ...]:  # noqa: ANN401
-    """A warning where the header's two placements differ; nibabel, as most programs, goes by the sform."""
+    """A warning where the header's two placements, methods 2 and 3 of nifti1.h, put the image's corners apart (mm).
+
+    nibabel, as most programs, goes by method 3, the sform.
+    """
     header = image.header
     if min(int(header["sform_code"]), int(header["qform_code"])) < 1:
         return ()
@@ -208,7 +217,10 @@ def _warnings_of(image: Any) -> tuple[ResultWarning, ...]:  # noqa: ANN401
 
 
 def _voxels(image: Any, shape: tuple[int, ...], report: Report) -> Voxels:  # noqa: ANN401
-    """(z, y, x): the transposed array, which is contiguous because NIfTI stores the first index fastest."""
+    """(z, y, x): the transposed array, which is contiguous because NIfTI stores the first index fastest.
+
+    Image and volume are the same: nothing is turned or resampled.
+    """
     try:
         stored = _stored(image, report)
         if stored is None:

@@ -1,7 +1,7 @@
 """Slices that make no upright, evenly spaced volume, and the volume that is resampled from them; numpy only.
 
 A tilted gantry shears a stack, lost slices leave gaps, some scanners change the distance on the way. The networks see
-the resampled volume; the client sees the slices as they are stored, and is answered on those.
+the resampled volume; an answer counts the image's slices as they are stored.
 """
 
 import math
@@ -19,29 +19,30 @@ AIR = {"CT": -1024}
 
 @dataclass(frozen=True)
 class StoredSlices:
-    """Where the stored slices lie among the voxels of the volume that is resampled from them.
+    """Where the image's slices lie in the volume that is resampled from them: the way between the two frames.
 
-    ``origins_xyz``: (slices, 3), each slice's first pixel, z growing. A slice lies flat in the volume, its columns
-    along x and its rows along y, in the same distances; so it is only moved, by fractions of voxels. ``size`` counts
-    columns, rows and slices as stored, ``shape_zyx`` the resampled volume's voxels.
+    ``origins_xyz``: (slices, 3), each slice's first pixel in the volume's frame, z growing. A slice lies flat in the
+    volume, its columns along x and its rows along y, in the same distances; so it is only moved, by fractions of
+    voxels. ``image_size`` counts columns, rows and slices as stored, ``volume_zyx`` the volume's voxels.
     """
 
     origins_xyz: NDArray[np.float64]
-    size: Voxel
-    shape_zyx: tuple[int, int, int]
+    image_size: Voxel
+    volume_zyx: tuple[int, int, int]
 
     @property
     def typical_step(self) -> float:
         """The volume's planes from one slice to the next (median)."""
         return float(np.median(np.diff(self.origins_xyz[:, 2])))
 
-    def point(self, position: Point) -> Point:
-        """A position among the volume's voxels, in columns, rows and slices; between slices by fractions."""
-        x, y = (self._origin(position.z, axis) for axis in (0, 1))
-        return Point(position.x - x, position.y - y, self._slice_at(position.z))
+    def image_point(self, volume_point: Point) -> Point:
+        """A position in the volume's frame, in columns, rows and slices of the image; between slices by fractions."""
+        x, y = (self._origin(volume_point.z, axis) for axis in (0, 1))
+        return Point(volume_point.x - x, volume_point.y - y, self._slice_at(volume_point.z))
 
-    def bounds(self, box: Bounds) -> Bounds:
-        """The columns, rows and slices that hold ``box``: the box around a sheared box, clipped to what is stored."""
+    def image_bounds(self, volume_box: Bounds) -> Bounds:
+        """The image's voxels that hold a box of the volume's: the box around a sheared box, clipped to the image."""
+        box = volume_box
         z = self._slices_between(box.min.z - 0.5, box.max.z + 0.5)
         low, high = [], []
         for axis, (first, last) in enumerate(((box.min.x, box.max.x), (box.min.y, box.max.y))):
@@ -50,13 +51,16 @@ class StoredSlices:
             high.append(round(last - min(origins)))
         x, y = (
             (min(max(first, 0), count - 1), min(max(last, 0), count - 1))
-            for first, last, count in zip(low, high, (self.size.x, self.size.y), strict=True)
+            for first, last, count in zip(low, high, (self.image_size.x, self.image_size.y), strict=True)
         )
         return Bounds(min=Voxel(x[0], y[0], z[0]), max=Voxel(x[1], y[1], z[1]))
 
     def resample(self, stored: Voxels, outside: int) -> Voxels:
-        """The volume (z, y, x) in the type of ``stored`` (slice, row, column): linear, and ``outside`` beyond edges."""
-        volume = np.empty(self.shape_zyx, stored.dtype)
+        """The volume (z, y, x) in the type of the image ``stored`` (slice, row, column).
+
+        Linear between slices and pixels; ``outside`` (HU) beyond the edges of slices.
+        """
+        volume = np.empty(self.volume_zyx, stored.dtype)
         whole = np.issubdtype(stored.dtype, np.integer)
         for z, plane in enumerate(volume):
             values = self._plane(stored, z)
@@ -65,7 +69,7 @@ class StoredSlices:
         return volume
 
     def _plane(self, stored: Voxels, z: int) -> Plane:
-        """One plane, (y, x), float64; NaN where no slice reaches."""
+        """Plane ``z`` of the volume, (y, x), float64; NaN where no slice of the image reaches."""
         position = self._slice_at(z)
         # Interpolation leaves rounding errors; a plane on a slice must not be mixed with the next.
         before = min(int(position + 1e-6), len(stored) - 1)
@@ -79,18 +83,21 @@ class StoredSlices:
         return np.where(np.isnan(low), high, np.where(np.isnan(high), low, mixed))
 
     def _move(self, plane: Plane, index: int) -> Plane:
-        """One slice, (row, column), on the volume's rows and columns, in float64."""
-        _, rows, columns = self.shape_zyx
+        """Slice ``index`` of the image, (row, column), on the volume's rows and columns, in float64."""
+        _, rows, columns = self.volume_zyx
         x, y, _ = self.origins_xyz[index]
         return _shift(_shift(plane.astype(np.float64), y, rows).T, x, columns).T
 
     def _slice_at(self, z: float) -> float:
-        return float(np.interp(z, self.origins_xyz[:, 2], np.arange(self.size.z)))
+        """The image's slice, by fractions, at the height ``z`` of the volume."""
+        return float(np.interp(z, self.origins_xyz[:, 2], np.arange(self.image_size.z)))
 
     def _origin(self, z: float, axis: int) -> float:
+        """Where slices at the volume's height ``z`` begin along its ``axis``."""
         return float(np.interp(z, self.origins_xyz[:, 2], self.origins_xyz[:, axis]))
 
     def _slices_between(self, low: float, high: float) -> tuple[int, int]:
+        """The image's first and last slice between two heights of the volume; the nearest where none is."""
         heights = self.origins_xyz[:, 2]
         inside = np.flatnonzero((heights >= low) & (heights <= high))
         if inside.size == 0:

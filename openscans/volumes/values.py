@@ -29,7 +29,7 @@ LARGEST_VALUE = 1e30
 
 @dataclass(frozen=True)
 class Rescale:
-    """Stored value · slope + intercept = HU (CT) or the vendor's unit (MR)."""
+    """Stored value · slope + intercept = HU (CT) or the vendor's unit (MR): PS3.3 C.11.1, units C.11.1.1.2."""
 
     slope: float = 1.0
     intercept: float = 0.0
@@ -85,7 +85,7 @@ def widen(voxels: Voxels, plane: Plane) -> Voxels:
 
 
 def narrow(values: Voxels) -> Voxels:
-    """``values`` in the narrowest of the kinds; not copied where they are. Raises CorruptFile as `roomy`."""
+    """``values`` in the narrowest of the kinds; not copied where they are. Raises CorruptFile as `widen`."""
     narrowest = 0
     for plane in values:
         narrowest = KINDS.index(_kind_for(plane, at_least=narrowest))

@@ -25,6 +25,7 @@ FEW_SLICES = 10
 """A vertebra is at least 12 mm high, and slices are seldom over 5 mm apart: fewer show hardly a whole one."""
 
 Affine = NDArray[np.float64]
+"""4 × 4: an index (x, y, z, 1), centre of voxel, to patient millimetres in LPS."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,10 @@ class Instance:
 
 @dataclass(frozen=True)
 class Extent:
-    """What the headers promise before a voxel is read: a `Volume` of ``shape_zyx`` voxels at its ``affine_lps``."""
+    """What the headers promise before a voxel is read: a `Volume` of ``shape_zyx`` voxels at its ``affine_lps``.
+
+    Both are of the volume's frame.
+    """
 
     shape_zyx: tuple[int, int, int]
     affine_lps: Affine
@@ -54,16 +58,16 @@ class Extent:
 
 @dataclass(frozen=True)
 class Volume:
-    """An image: ``voxels`` (z, y, x), HU for CT, int16 where the values are whole and fit.
+    """Upright, evenly spaced ``voxels`` (z, y, x): HU for CT, int16 where the values are whole and fit.
 
-    ``affine_lps`` maps a voxel's index (x, y, z, 1), centre of voxel, to patient millimetres in LPS. DICOM: x is the
-    column, y the row, z the slice along the normal (row direction × column direction). NIfTI: x, y, z are the array's
-    first, second and third index. ``instances`` has one entry per stored slice for DICOM and none for other formats.
-    ``series_uid_location`` is in the file of the first slice.
+    ``affine_lps`` maps an index of ``voxels`` to LPS mm. DICOM: x is the column, y the row, z the slice along the
+    normal (row direction × column direction). NIfTI: x, y, z are the array's first, second and third index.
+    ``instances`` has one entry per slice of the image for DICOM and none for other formats. ``series_uid_location`` is
+    in the file of the first slice.
 
-    The client counts columns, rows and slices as they are stored. ``stored`` is None where ``voxels`` are those;
-    where the volume had to be resampled (gantry tilt, missing or unevenly spaced slices) it tells where they lie in
-    it. Whatever is told to a client in voxels goes through `volume_point` and `volume_bounds`; millimetres do not.
+    Where the volume is the image, ``stored`` is None. Where it had to be resampled (gantry tilt, missing or unevenly
+    spaced slices), ``stored`` tells where the image's slices lie in it; then whatever is told of the image in voxels
+    goes through `image_point` and `image_bounds`. Millimetres are the same for both.
     """
 
     voxels: Voxels
@@ -80,24 +84,24 @@ class Volume:
 
     @property
     def image_size(self) -> Voxel:
-        """Columns, rows and slices of the image as the client sees it."""
+        """How many columns, rows and slices the image has."""
         z, y, x = self.voxels.shape
-        return Voxel(x, y, z) if self.stored is None else self.stored.size
+        return Voxel(x, y, z) if self.stored is None else self.stored.image_size
 
     @property
     def image_spacing_mm(self) -> Point:
-        """Between the client's columns, rows and slices; where these are unevenly spaced, the median."""
+        """Between the image's columns, rows and slices; where these are unevenly spaced, the median."""
         x_mm, y_mm, z_mm = np.linalg.norm(self.affine_lps[:3, :3], axis=0)
         steps = 1.0 if self.stored is None else self.stored.typical_step
         return Point(float(x_mm), float(y_mm), float(z_mm) * steps)
 
-    def image_point(self, position: Point) -> Point:
-        """A position among ``voxels``, in the client's columns, rows and slices (index into ``instances``)."""
-        return position if self.stored is None else self.stored.point(position)
+    def image_point(self, volume_point: Point) -> Point:
+        """A position in the volume's frame, in the image's: z is an index into ``instances``."""
+        return volume_point if self.stored is None else self.stored.image_point(volume_point)
 
-    def image_bounds(self, box: Bounds) -> Bounds:
-        """The client's voxels that hold a box of ``voxels``: the box around it where slices are sheared."""
-        return box if self.stored is None else self.stored.bounds(box)
+    def image_bounds(self, volume_box: Bounds) -> Bounds:
+        """The image's voxels that hold a box of the volume's: the box around it where slices are sheared."""
+        return volume_box if self.stored is None else self.stored.image_bounds(volume_box)
 
     def locate_uids(self, sop_instance_uids: AbstractSet[str]) -> dict[str, UidLocation]:
         """Where the UID of the series and those of instances stand in the image's files, as far as that is known."""
