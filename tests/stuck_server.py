@@ -29,7 +29,7 @@ def run() -> int:
     worker = StuckWorker(pipelines.make, keep_warm_s=None, hang_s=FAR_TOO_LONG_S, log_plan=LogPlan(settings.log_folder))
     models = Models(settings.home, Installer(settings.weights_urls, offline=True, strict_digests=False))
     detector = Detector(
-        worker, WeightsOnPaper(models), pipelines.NO_RESULTS, auto_download=False, device=settings.device
+        worker, WeightsOnPaper(settings.home), pipelines.NO_RESULTS, auto_download=False, device=settings.device
     )
     jobs = JobQueue(detector, weights=STAGE_WEIGHTS, queue=settings.queue)
     return serve(settings, Parts(models, jobs, worker), bind_socket(settings.host, settings.port))

@@ -11,7 +11,7 @@ from tests.corpus.scene import SHAPE, SPACING_MM
 
 @dataclass(frozen=True)
 class Read:
-    """An image that is read: columns, rows and slices as the client sees them, spacings, and codes of warnings.
+    """An image that is read: columns, rows and slices as stored, spacings, and codes of warnings.
 
     ``scene``: it shows `scene.values_at`, so that every voxel can be checked.
     """

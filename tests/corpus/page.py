@@ -12,7 +12,7 @@ INTRODUCTION = f"""# Which images are read
 {len(CASES)} images and what reading them gives; `tests/volumes/test_corpus.py` makes each of them and holds every line.
 `python -m tests.corpus.page` writes this page from the same table.
 
-A size is columns × rows × slices as the client sees them, with their distances in mm. A code in parentheses is a
+A size is columns × rows × slices of the image as stored, with their distances in mm. A code in parentheses is a
 warning in the answer; a code alone is the error's.
 
 - Positions decide how slices are sorted; file names, InstanceNumber, SliceThickness and GantryDetectorTilt do not.

@@ -49,7 +49,7 @@ def test_names_are_unique_and_cases_are_many() -> None:
 
 
 @cases(READ)
-def test_an_image_is_read_as_the_client_sees_it(case: Case, volume: Volume) -> None:
+def test_an_image_has_the_size_spacing_and_warnings_of_the_table(case: Case, volume: Volume) -> None:
     size, spacing = volume.image_size, volume.image_spacing_mm
     assert (size.x, size.y, size.z) == case.expected.size
     assert (spacing.x, spacing.y, spacing.z) == pytest.approx(case.expected.spacing_mm, abs=1e-3)
@@ -59,15 +59,15 @@ def test_an_image_is_read_as_the_client_sees_it(case: Case, volume: Volume) -> N
 
 @cases(SHOWING_THE_SCENE)
 def test_every_voxel_shows_what_lies_at_its_place(case: Case, volume: Volume) -> None:
-    z, y, x = np.nonzero(seen_by_the_client(volume))
+    z, y, x = np.nonzero(inside_the_image(volume))
     expected = values_at(np.stack([x, y, z], axis=-1) @ volume.affine_lps[:3, :3].T + volume.affine_lps[:3, 3])
     assert len(z) >= 0.8 * np.prod(case.expected.size)
     assert np.abs(volume.voxels[z, y, x] - expected).max() <= MOST_OFF
 
 
 @cases(READ)
-def test_a_position_told_to_the_client_is_where_its_own_headers_put_it(case: Case, volume: Volume) -> None:
-    seen = seen_by_the_client(volume)
+def test_a_position_in_the_image_is_where_its_own_headers_put_it(case: Case, volume: Volume) -> None:
+    seen = inside_the_image(volume)
     for z, y, x in np.random.default_rng(3).integers(0, seen.shape, (30, 3)):
         if not seen[z, y, x]:
             continue
@@ -84,7 +84,7 @@ def test_an_image_that_is_refused_says_why(case: Case, path: Path) -> None:
     assert type(caught.value) is case.expected
 
 
-def seen_by_the_client(volume: Volume) -> np.ndarray:
+def inside_the_image(volume: Volume) -> np.ndarray:
     """(z, y, x) bool: the voxels that lie on or between stored slices, not in what was added around sheared ones."""
     inside = np.ones(volume.voxels.shape, bool)
     if volume.stored is None:

@@ -1,4 +1,4 @@
-"""Sheared and uneven stacks: what is resampled, and the way back to the client's columns, rows and slices."""
+"""Sheared and uneven stacks: what is resampled, and the way back to the image's columns, rows and slices."""
 
 from pathlib import Path
 
