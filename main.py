@@ -74,15 +74,15 @@ def main(arguments: Sequence[str], env: Mapping[str, str]) -> int:
 
 def explain_bind_failure(host: str, port: int, error: OSError) -> int:
     """Say in one line why the address cannot be had, and return the exit code."""
-    from openscans.system import port_owner
+    from openscans.system import processes
 
     reason, code = error.strerror or str(error), EXIT_CANNOT_BIND
     if error.errno in {errno.EADDRINUSE, errno.EACCES} and port != 0:
-        address = port_owner.backend_at(reachable_host(host), port)
+        address = processes.find_backend(reachable_host(host), port)
         if address is not None:
             reason, code = f"an OpenScans backend runs there already, at {address}", EXIT_RUNS_ALREADY
         elif error.errno == errno.EADDRINUSE:
-            reason = f"the port is taken by {port_owner.program_at(port)}"
+            reason = f"the port is taken by {processes.find_listener(port)}"
     write_line(sys.stderr, f"Cannot listen on {host}:{port}: {reason}.")
     return code
 

@@ -1,15 +1,20 @@
-"""Tells when another process ends, or standard input, so that a server does not outlive who started it.
+"""Other processes: when one ends, or standard input does, and which one listens at an address already.
 
-Knows how each system tells; nothing of servers.
+Knows how each system tells, and a backend's health answer; nothing of our own server.
+
+Rules for threads. Whoever waits for an end gets a thread of its own, which calls back once and shares nothing.
 """
 
+import json
 import os
+import re
 import select
 import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 POLL_S = 0.5
@@ -21,6 +26,14 @@ SYNCHRONIZE = 0x00100000
 FOREVER = 0xFFFFFFFF
 
 PIECE_BYTES = 4096
+
+ANSWER_WITHIN_S = 2.0
+"""A backend answers in 50 ms; a program of another kind may never."""
+
+LONGEST_ANSWER_BYTES = 64 * 1024
+
+LISTENS = "0A"
+"""The state of a listening socket in /proc/net/tcp."""
 
 
 def when_ended(pid: int, then: Callable[[], None]) -> None:
@@ -53,6 +66,32 @@ def wait_for_end(pid: int) -> None:
         _wait_on_linux(pid)
     else:
         _poll(pid)
+
+
+def find_backend(host: str, port: int) -> str | None:
+    """The address of the OpenScans backend that answers there, None if there is none."""
+    connection = HTTPConnection(host, port, timeout=ANSWER_WITHIN_S)
+    try:
+        # Said by name: our own server would refuse the host of an address that stands for all of them.
+        connection.request("GET", "/api/health", headers={"Host": "localhost"})
+        answer = json.loads(connection.getresponse().read(LONGEST_ANSWER_BYTES))
+    except (OSError, HTTPException, ValueError, RecursionError):
+        return None
+    finally:
+        connection.close()
+    if not isinstance(answer, dict) or "OpenScans" not in str(answer.get("message")):
+        return None
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def find_listener(port: int) -> str:
+    """The program that listens on ``port``, as far as the system tells; others' processes are not shown."""
+    wanted = {f"socket:[{inode}]" for inode in _listening_inodes(port)}
+    for process in Path("/proc").glob("[0-9]*") if wanted else ():
+        with suppress(OSError):
+            if any(_link_target(descriptor) in wanted for descriptor in (process / "fd").iterdir()):
+                return f"{(process / 'comm').read_text().strip()} (process {process.name})"
+    return "another program"
 
 
 def _wait_on_linux(pid: int) -> None:
@@ -114,3 +153,20 @@ def _exists(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def _listening_inodes(port: int) -> set[str]:
+    found = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with suppress(OSError):
+            for line in Path(table).read_text(encoding="ascii").splitlines()[1:]:
+                _, own, _, state, *rest = line.split()
+                if state == LISTENS and re.search(f":{port:04X}$", own):
+                    found.add(rest[5])
+    return found
+
+
+def _link_target(path: Path) -> str:
+    with suppress(OSError):
+        return str(path.readlink())
+    return ""
