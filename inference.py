@@ -15,7 +15,7 @@ from openscans import networks, volumes
 from openscans.errors import DamagedWeights, OutOfMemory
 from openscans.networks.pool import NetworkPool
 from openscans.progress import Report, StageReport
-from openscans.segmentation import grids, memory_check, sliding_window, vertebrae
+from openscans.segmentation import grids, memory_check, plausibility, sliding_window, vertebrae
 from openscans.segmentation.roi import SpineRoi, spine_roi
 from openscans.types import (
     Bounds,
@@ -23,11 +23,8 @@ from openscans.types import (
     DetectionTask,
     ImageFacts,
     InferenceOptions,
-    Point,
-    SlicePixel,
     TrainedModel,
     Vertebra,
-    Voxel,
 )
 
 AIR_HU = -500.0
@@ -84,9 +81,7 @@ class Pipeline:
         found: list[Vertebra] = []
         if label_map is not None:
             report("measuring", 0, 1)
-            measured = vertebrae.measure(label_map, volume.affine_lps, size_of(volume))
-            whole, fragments = vertebrae.drop_fragments(measured)
-            found = to_image_frame(whole, volume)
+            found, fragments = plausibility.drop_fragments(vertebrae.measure(label_map, volume))
             warnings += fragments
             report("measuring", 1, 1)
             watch.lap("measure")
@@ -95,7 +90,7 @@ class Pipeline:
             image=describe_image(volume),
             order=order,
             device=device,
-            warnings=(*warnings, *vertebrae.plausibility_warnings(found)),
+            warnings=(*warnings, *plausibility.plausibility_warnings(found)),
             timings_ms=watch.timings_ms,
             uid_locations=volume.locate_uids({one.slice.sop_instance_uid for one in found if one.slice is not None}),
         )
@@ -123,11 +118,11 @@ class Pipeline:
         self, volume: volumes.Volume, order: DetectionTask, *, device: str, report: StageReport, watch: Stopwatch
     ) -> vertebrae.LabelMap | None:
         """What the segmenter found around the spine; None where the localiser found no spine."""
-        box, course = None, None
+        box, roi = None, None
         if order.localiser is not None:
             localiser = self._shelf.take(order.localiser, device)
             watch.lap("load")
-            course = localise(
+            roi = localise(
                 volume,
                 localiser,
                 step=order.localiser.step,
@@ -135,29 +130,29 @@ class Pipeline:
                 body_only=self._tiles != "exact",
             )
             watch.lap("localise")
-            if course is None:
+            if roi is None:
                 return None
-            box = course.box
+            box = roi.box
         segmenter = self._shelf.take(order.segmenter, device)
         watch.lap("load")
         run = self._run(order.segmenter, device)
-        memory_check.check_run(run, box or grids.whole_box(size_of(volume)), volume.affine_lps)
+        memory_check.check_run(run, box or grids.whole_box(volume.size), volume.affine_lps)
         label_map = segment(
             volume,
             box,
             segmenter,
             step=order.segmenter.step,
             report=partial(report, "segmenting"),
-            course=self._wanted(course),
+            roi=self._narrow(roi),
         )
         watch.lap("segment")
         return label_map
 
-    def _wanted(self, course: SpineRoi | None) -> SpineRoi | None:
+    def _narrow(self, roi: SpineRoi | None) -> SpineRoi | None:
         """What the segmenter has to see of the box; None for all of it."""
-        if course is None or self._tiles == "exact":
+        if roi is None or self._tiles == "exact":
             return None
-        return replace(course, follow=self._tiles == "course")
+        return replace(roi, follow_spine=self._tiles == "course")
 
 
 def localise(
@@ -168,15 +163,15 @@ def localise(
     ``body_only``: only patches that hold more than air are computed.
     """
     names = _names(network)
-    grid = _grid(volume, grids.whole_box(size_of(volume)), network)
+    grid = _grid(volume, grids.whole_box(volume.size), network)
     # TotalSegmentator truncates a crop, and not the whole image, to integers before it is resampled.
     image = grids.resample(volume.voxels, grid, truncate=False)
     np.trunc(image, out=image)
     # Only in nnU-Net's own grid: the box that is found decides where all later samples lie.
-    wanted = sliding_window.Wanted(image > AIR_HU) if body_only else None
-    found = _predict_inside(image, network, step=step, report=report, wanted=wanted)
+    mask = image > AIR_HU if body_only else None
+    found = _predict_inside(image, network, step=step, report=report, mask=mask)
     label_map = vertebrae.LabelMap(found.labels, found.probabilities, grid, names)
-    return spine_roi(label_map, volume.affine_lps, size_of(volume))
+    return spine_roi(label_map, volume.affine_lps, volume.size)
 
 
 def segment(
@@ -186,19 +181,19 @@ def segment(
     *,
     step: float,
     report: Report,
-    course: SpineRoi | None = None,
+    roi: SpineRoi | None = None,
 ) -> vertebrae.LabelMap:
-    """Run ``network`` over ``box`` at its own spacing; where a ``course`` is given, only along it.
+    """Run ``network`` over ``box`` at its own spacing; where a ``roi`` is given, only along the spine.
 
     ``box`` is the crop that a localiser found, truncated to integers before it is resampled (see `localise`); None
     where no localiser ran: the whole image, truncated only afterwards.
     """
     names = _names(network)
-    grid = _grid(volume, box or grids.whole_box(size_of(volume)), network)
+    grid = _grid(volume, box or grids.whole_box(volume.size), network)
     image = grids.resample(volume.voxels, grid, truncate=box is not None)
     np.trunc(image, out=image)
-    wanted = None if course is None else sliding_window.Wanted(course.on(grid), follow=course.follow)
-    found = _predict_inside(image, network, step=step, report=report, wanted=wanted)
+    mask, follow_spine = (None, False) if roi is None else (roi.on(grid), roi.follow_spine)
+    found = _predict_inside(image, network, step=step, report=report, mask=mask, follow_spine=follow_spine)
     return vertebrae.LabelMap(found.labels, found.probabilities, grid, names)
 
 
@@ -220,7 +215,8 @@ def _predict_inside(
     *,
     step: float,
     report: Report,
-    wanted: sliding_window.Wanted | None,
+    mask: sliding_window.Mask | None,
+    follow_spine: bool = False,
 ) -> sliding_window.Prediction:
     """Predict within the box of non-zero voxels, as nnU-Net crops before it normalises; 0 (background) outside."""
     inside = _nonzero_box(image)
@@ -232,7 +228,8 @@ def _predict_inside(
             network,
             step=step,
             report=report,
-            wanted=None if wanted is None else replace(wanted, voxels=wanted.voxels[inside]),
+            mask=None if mask is None else mask[inside],
+            follow_spine=follow_spine,
         )
         labels[inside] = prediction.labels
         probabilities[inside] = prediction.probabilities
@@ -247,30 +244,6 @@ def _nonzero_box(image: NDArray[np.float32]) -> tuple[slice, slice, slice] | Non
             return None
         slices.append(slice(int(planes[0]), int(planes[-1]) + 1))
     return slices[0], slices[1], slices[2]
-
-
-def to_image_frame(found: list[Vertebra], volume: volumes.Volume) -> list[Vertebra]:
-    """``found`` in the client's columns, rows and slices, which differ from the volume's where that was resampled.
-
-    With the DICOM instance and pixel nearest to each centre, where the volume has instances.
-    """
-    seen = [
-        replace(vertebra, center=volume.image_point(vertebra.center), bounds=volume.image_bounds(vertebra.bounds))
-        for vertebra in found
-    ]
-    if not volume.instances:
-        return seen
-    return [replace(vertebra, slice=_slice_pixel(vertebra.center, volume)) for vertebra in seen]
-
-
-def _slice_pixel(center: Point, volume: volumes.Volume) -> SlicePixel:
-    nearest = volume.instances[min(max(round(center.z), 0), len(volume.instances) - 1)]
-    return SlicePixel(nearest.sop_instance_uid, nearest.instance_number, x=round(center.x), y=round(center.y))
-
-
-def size_of(volume: volumes.Volume) -> Voxel:
-    z, y, x = volume.voxels.shape
-    return Voxel(x, y, z)
 
 
 def describe_image(volume: volumes.Volume) -> ImageFacts:

@@ -21,7 +21,7 @@ from benchmarks import totalsegmentator
 from benchmarks.detect import training_folder
 from openscans import networks, volumes
 from openscans.progress import ignore_progress
-from openscans.segmentation import grids, vertebrae
+from openscans.segmentation import grids, plausibility, vertebrae
 from openscans.types import InferenceOptions, Vertebra
 
 STEP = 0.8
@@ -58,19 +58,18 @@ def ours(
         options = InferenceOptions(threads=None, precision=precision, cache_folder=Path(cache))
         volume = volumes.open(image).read()
         localiser = networks.load_folder(training_folder(results, 298), device="cpu", options=options)
-        course = inference.localise(volume, localiser, step=STEP, report=ignore_progress, body_only=not exact)
-        size = inference.size_of(volume)
-        if course is None:
+        roi = inference.localise(volume, localiser, step=STEP, report=ignore_progress, body_only=not exact)
+        if roi is None:
             return np.zeros(volume.voxels.shape, np.uint8), []
         segmenter = networks.load_folder(training_folder(results, 297 if fast else 292), device="cpu", options=options)
         found = inference.segment(
-            volume, course.box, segmenter, step=STEP, report=ignore_progress, course=None if exact else course
+            volume, roi.box, segmenter, step=STEP, report=ignore_progress, roi=None if exact else roi
         )
     total = np.zeros(256, np.uint8)
     for number, name in found.names.items():
         total[number] = NUMBERS[name]
-    labels = total[grids.volume_labels(found.labels, found.grid, size)]
-    return labels, vertebrae.measure(found, volume.affine_lps, size)
+    labels = total[grids.volume_labels(found.labels, found.grid, volume.size)]
+    return labels, vertebrae.measure(found, volume)
 
 
 def ours_mr(image: Path, results: Path, *, precision: str) -> NDArray[np.uint8]:
@@ -78,10 +77,9 @@ def ours_mr(image: Path, results: Path, *, precision: str) -> NDArray[np.uint8]:
     with tempfile.TemporaryDirectory() as cache:
         options = InferenceOptions(threads=None, precision=precision, cache_folder=Path(cache))
         volume = volumes.open(image).read()
-        size = inference.size_of(volume)
         network = networks.load_folder(training_folder(results, 756), device="cpu", options=options)
         found = inference.segment(volume, None, network, step=MR_STEP, report=ignore_progress)
-    return grids.volume_labels(found.labels, found.grid, size)
+    return grids.volume_labels(found.labels, found.grid, volume.size)
 
 
 def theirs(image: Path, results: Path, *, fast: bool = False, task: str = "total") -> NDArray[np.uint8]:
@@ -103,7 +101,7 @@ def parity(ours: NDArray[np.uint8], theirs: NDArray[np.uint8], measured: Iterabl
     inside = _box((ours > 0) | (theirs > 0))
     their_vertebrae = _measured_on_the_image(theirs)
     center, bounds = 0.0, 0
-    kept, _ = vertebrae.drop_fragments([*measured])
+    kept, _ = plausibility.drop_fragments([*measured])
     for vertebra in kept:
         other = their_vertebrae.get(vertebra.label)
         if other is None:
@@ -124,13 +122,12 @@ def parity(ours: NDArray[np.uint8], theirs: NDArray[np.uint8], measured: Iterabl
 
 
 def _measured_on_the_image(labels: NDArray[np.uint8]) -> dict[str, Vertebra]:
-    from openscans.types import Voxel
-
     z, y, x = labels.shape
     grid = grids.ModelGrid(grids.Axis(0, 0, x - 1, x), grids.Axis(1, 0, y - 1, y), grids.Axis(2, 0, z - 1, z))
     names = {number: name for name, number in NUMBERS.items()}
     found = vertebrae.LabelMap(labels, np.ones(labels.shape, np.float16), grid, names)
-    return {vertebra.label: vertebra for vertebra in vertebrae.measure(found, np.eye(4), Voxel(x, y, z))}
+    image = volumes.Volume(labels.astype(np.int16), np.eye(4))
+    return {vertebra.label: vertebra for vertebra in vertebrae.measure(found, image)}
 
 
 def _differences(one: object, other: object) -> list[float]:

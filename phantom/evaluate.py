@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 import inference
 from openscans import networks
 from openscans.progress import ignore_progress
-from openscans.segmentation import grids, vertebrae
+from openscans.segmentation import grids, plausibility, vertebrae
 from openscans.types import InferenceOptions
 from openscans.volumes import Volume
 from phantom import drawing, grid, spine
@@ -62,10 +62,10 @@ def evaluate(results: Path, seeds: list[int]) -> Iterator[tuple[int, int, Score]
         }
         for seed in seeds:
             phantom, volume, labels = scan(seed)
-            course = None
+            roi = None
             if 298 in loaded:
-                course = inference.localise(volume, loaded[298], step=STEP, report=ignore_progress)
-            box = course.box if course else None
+                roi = inference.localise(volume, loaded[298], step=STEP, report=ignore_progress)
+            box = roi.box if roi else None
             for dataset in (292, 297):
                 if dataset in loaded:
                     found = inference.segment(volume, box, loaded[dataset], step=STEP, report=ignore_progress)
@@ -74,10 +74,9 @@ def evaluate(results: Path, seeds: list[int]) -> Iterator[tuple[int, int, Score]
 
 def score(phantom: spine.Phantom, volume: Volume, labels: NDArray[np.uint8], found: vertebrae.LabelMap) -> Score:
     """Compare a label map with the truth: centres with the phantom's, Dice with its rendered ``labels`` (z, y, x)."""
-    size = inference.size_of(volume)
     truth = drawing.truth(phantom)
-    measured, _ = vertebrae.drop_fragments(vertebrae.measure(found, volume.affine_lps, size))
-    client = grids.volume_labels(found.labels, found.grid, size)
+    measured, _ = plausibility.drop_fragments(vertebrae.measure(found, volume))
+    client = grids.volume_labels(found.labels, found.grid, volume.size)
     errors, dice = [], []
     for one in measured:
         if one.label not in truth:

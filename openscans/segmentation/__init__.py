@@ -1,1 +1,1 @@
-"""Labels of voxels: the model grid, the sliding window, vertebrae, doubts. Knows nothing of files or HTTP."""
+"""Labels of voxels: the model grid, the sliding window, vertebrae and their plausibility; knows no files, no HTTP."""

@@ -68,7 +68,7 @@ def _arrays_bytes(run: NetworkRun, box: Bounds, affine_lps: grids.Affine) -> int
 
 
 def window_bytes(shape_zyx: Sequence[int], plan: networks.Plan, *, step: float) -> int:
-    """What `sliding_window.predict` takes for an image of ``shape_zyx`` of which all is wanted.
+    """What `sliding_window.predict` takes for an image of ``shape_zyx`` without a mask.
 
     That is labels and probabilities, a padded copy where the image is smaller than a patch, and the sums of logits;
     beside the image and the network.

@@ -16,7 +16,7 @@ from openscans.types import Bounds, Voxel
 BOX_MARGIN_MM = 20.0
 """Added on every side of the spine's box, as TotalSegmentator adds it for a subset of its classes (`python_api`)."""
 
-COURSE_MARGIN_MM = 20.0
+SPINE_MARGIN_MM = 20.0
 """Around each vertebra that the coarse network found. Its voxels are 6 mm wide and miss the thin ends of processes; a
 whole vertebra that it misses is less than 40 mm high and closed by its neighbours' margins."""
 
@@ -25,13 +25,13 @@ whole vertebra that it misses is less than 40 mm high and closed by its neighbou
 class SpineRoi:
     """A spine's ``box`` with its margin, in the volume's voxels, and the ``mask`` (z, y, x) of its way on ``grid``.
 
-    ``follow``: patches may be laid along it, where that takes fewer than nnU-Net's grid over the box.
+    ``follow_spine``: patches may be laid along it, where that takes fewer than nnU-Net's grid over the box.
     """
 
     box: Bounds
     mask: NDArray[np.bool_]
     grid: grids.ModelGrid
-    follow: bool = False
+    follow_spine: bool = False
 
     def on(self, grid: grids.ModelGrid) -> NDArray[np.bool_]:
         """The mask on another grid of the same image."""
@@ -39,12 +39,12 @@ class SpineRoi:
 
 
 def spine_roi(found: vertebrae.LabelMap, affine_lps: grids.Affine, size: Voxel) -> SpineRoi | None:
-    """The course of the spine in a coarse label map of an image of ``size``; None where there is no vertebra."""
+    """Where the spine lies in a coarse label map of an image of ``size``; None where there is no vertebra."""
     extent = vertebrae.extent(found)
     if extent is None:
         return None
     box = grids.grow_box(extent, affine_lps, margin_mm=BOX_MARGIN_MM, size=size)
-    reach = [ceil(COURSE_MARGIN_MM / spacing) for spacing in reversed(grids.sample_spacing_mm(found.grid, affine_lps))]
+    reach = [ceil(SPINE_MARGIN_MM / spacing) for spacing in reversed(grids.sample_spacing_mm(found.grid, affine_lps))]
     return SpineRoi(box, _dilate(found.spine, reach), found.grid)
 
 

@@ -16,7 +16,7 @@ from openscans.segmentation import blending
 from openscans.segmentation.blending import Float32, LogitAccumulator, Window, argmax_softmax, planes_of, window_of
 
 LEAST_CONTEXT = 1 / 8
-"""How much of a patch that left nnU-Net's grid must lie around what is wanted: the Gaussian's sigma, within which of
+"""How much of a patch that left nnU-Net's grid must lie around the mask's voxels: the Gaussian's sigma, within which of
 its edge nnU-Net trusts a patch least. With none, trained networks gave some vertebrae a Dice of 0.98."""
 
 Mask = NDArray[np.bool_]
@@ -51,30 +51,30 @@ def patch_starts(size: int, patch: int, step: float) -> list[int]:
     return [int(np.round(distance * index)) for index in range(count)]
 
 
-def patch_layout(wanted: Mask, patch: Sequence[int], step: float, *, follow: bool) -> list[PatchRow]:
-    """The patches over what is ``wanted`` (z, y, x), from the top down; nnU-Net's whole grid where all is wanted.
+def patch_layout(mask: Mask, patch: Sequence[int], *, step: float, follow_spine: bool) -> list[PatchRow]:
+    """The patches over ``mask`` (z, y, x), from the top down; nnU-Net's whole grid where all of it is set.
 
-    A patch of the grid that holds nothing wanted is left out, which changes nothing in what is wanted. ``follow``:
-    where patches over the extent of what is wanted are fewer than those of the grid, they take their place, row by
-    row, so that they follow what runs slantwise.
+    A patch of the grid that holds nothing of the mask is left out, which changes nothing inside it. ``follow_spine``:
+    where patches over the mask's extent are fewer than those of the grid, they take their place, row by row, so that
+    they follow what runs slantwise.
     """
     rows = []
-    for top in _cover(wanted.any(axis=(1, 2)), patch[0], step, follow=follow):
-        below = wanted[top : top + patch[0]].any(axis=0)
+    for top in _cover(mask.any(axis=(1, 2)), patch[0], step=step, follow_spine=follow_spine):
+        below = mask[top : top + patch[0]].any(axis=0)
         corners = [
             (y, x)
-            for y in _cover(below.any(axis=1), patch[1], step, follow=follow)
-            for x in _cover(below[y : y + patch[1]].any(axis=0), patch[2], step, follow=follow)
+            for y in _cover(below.any(axis=1), patch[1], step=step, follow_spine=follow_spine)
+            for x in _cover(below[y : y + patch[1]].any(axis=0), patch[2], step=step, follow_spine=follow_spine)
         ]
         if corners:
             rows.append(PatchRow(top, tuple(corners)))
     return rows
 
 
-def _cover(held: Mask, patch: int, step: float, *, follow: bool) -> list[int]:
+def _cover(held: Mask, patch: int, *, step: float, follow_spine: bool) -> list[int]:
     """Where patches along one axis begin that together cover all that is ``held``."""
     grid = [start for start in patch_starts(len(held), patch, step) if held[start : start + patch].any()]
-    if not follow or len(grid) < 2:
+    if not follow_spine or len(grid) < 2:
         return grid
     places, context = np.flatnonzero(held), round(patch * LEAST_CONTEXT)
     first = max(int(places[0]) - context, 0)
@@ -86,29 +86,26 @@ def _cover(held: Mask, patch: int, step: float, *, follow: bool) -> list[int]:
     return own if len(own) < len(grid) else grid
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """The voxels (z, y, x) of an image that matter. ``follow``: patches may leave nnU-Net's grid to be fewer."""
-
-    voxels: Mask
-    follow: bool = False
-
-
 def predict(
-    image: Float32, network: Network, *, step: float, report: Report, wanted: Wanted | None = None
+    image: Float32,
+    network: Network,
+    *,
+    step: float,
+    report: Report,
+    mask: Mask | None = None,
+    follow_spine: bool = False,
 ) -> Prediction:
     """Run ``network`` over ``image`` (z, y, x), normalised, in patches ``step`` · patch apart.
 
-    The image is padded with 0, centred, up to one patch. ``wanted``: None for all of it; where no patch lies the label
-    is 0. ``report`` counts patches. Planes that no later patch touches become labels at once, so that memory does not
-    grow with the number of planes.
+    The image is padded with 0, centred, up to one patch. ``mask``: its voxels (z, y, x) that matter, None for all;
+    where no patch lies the label is 0. ``follow_spine``: patches may leave nnU-Net's grid to be fewer. ``report``
+    counts patches. Planes that no later patch touches become labels at once, so that memory does not grow with the
+    number of planes.
     """
     patch = network.plan.patch_zyx
     padded, seen = _pad(image, patch)
-    if wanted is None:
-        rows = patch_layout(np.broadcast_to(np.True_, padded.shape), patch, step, follow=False)
-    else:
-        rows = patch_layout(_pad(wanted.voxels, patch)[0], patch, step, follow=wanted.follow)
+    inside = np.broadcast_to(np.True_, padded.shape) if mask is None else _pad(mask, patch)[0]
+    rows = patch_layout(inside, patch, step=step, follow_spine=follow_spine)
     found = Prediction(np.zeros(image.shape, np.uint8), np.zeros(image.shape, np.float16))
     total = sum(len(row.corners) for row in rows)
     if total == 0:

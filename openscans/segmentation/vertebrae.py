@@ -1,25 +1,20 @@
-"""Label numbers become vertebrae: names and their order, and from a label map each vertebra's place, size and warnings.
+"""Label numbers become vertebrae: names and their order, and from a label map each vertebra's place and size.
 
-Knows numpy, connected components and the anatomical order; nothing of files, DICOM or JSON.
+Knows numpy, connected components, the anatomical order, and where a volume lies in its image; nothing of files or JSON.
+A `Vertebra` is made here alone, and always in the image's frame.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from openscans.segmentation import grids
-from openscans.types import HEAD_TO_FOOT, Bounds, Point, ResultWarning, Vertebra, Voxel, WarningCode
-
-VARIANTS = frozenset({"T13", "L6"})
-"""Vertebrae that most people do not have; their absence is no gap in the numbering."""
-
-SMALLEST_VERTEBRA_ML = 0.2
-"""What TotalSegmentator takes for a blob that is no organ (`remove_small_blobs`, 200 mm³). C1 has some 10 ml."""
+from openscans.types import HEAD_TO_FOOT, Bounds, Point, SlicePixel, Vertebra, Voxel
+from openscans.volumes import Volume
 
 VERTEBRA = re.compile(r"(?:vertebrae?_)?([CTLS]\d{1,2})")
 """How TotalSegmentator's label lists name a vertebra, as in ``vertebrae_L5``."""
@@ -69,17 +64,15 @@ class _Component:
         return mask
 
 
-def measure(found: LabelMap, affine_lps: grids.Affine, size: Voxel) -> list[Vertebra]:
-    """Every vertebra of a label map, from head to foot, in the voxels of a volume of ``size``.
+def measure(found: LabelMap, volume: Volume) -> list[Vertebra]:
+    """Every vertebra of a label map over ``volume``, from head to foot, in the image's columns, rows and slices.
 
     Each is its label's largest connected component (26 neighbours): centre of mass, inclusive bounds, volume, and as
-    confidence the mean probability of the label over the component.
+    confidence the mean probability of the label over the component. With the DICOM instance and pixel nearest to the
+    centre, where the volume has instances.
     """
     pieces, components = _largest_components(found)
-    vertebrae = []
-    for component in components:
-        center = grids.volume_centroid(found.grid, component.mask(pieces), component.low_xyz)
-        vertebrae.append(_vertebra(component, found, center, affine_lps=affine_lps, size=size))
+    vertebrae = [_vertebra(component, pieces, found=found, volume=volume) for component in components]
     return sorted(vertebrae, key=lambda vertebra: HEAD_TO_FOOT.index(vertebra.label))
 
 
@@ -115,28 +108,30 @@ def _largest_components(found: LabelMap) -> tuple[NDArray[np.unsignedinteger[Any
 
 
 def _vertebra(
-    component: _Component, found: LabelMap, center: Point, *, affine_lps: grids.Affine, size: Voxel
+    component: _Component, pieces: NDArray[np.unsignedinteger[Any]], *, found: LabelMap, volume: Volume
 ) -> Vertebra:
+    """``component`` measured among the volume's voxels, and told in the image's."""
+    center = grids.volume_centroid(found.grid, component.mask(pieces), component.low_xyz)
     bounds = grids.volume_bounds(found.grid, component.low_xyz, component.high_xyz)
+    image_center = volume.image_point(center)
     return Vertebra(
         label=found.names[component.label],
-        center=center,
-        center_mm=grids.lps_mm(affine_lps, center),
-        bounds=bounds,
+        center=image_center,
+        center_mm=grids.lps_mm(volume.affine_lps, center),
+        bounds=volume.image_bounds(bounds),
         confidence=min(component.mean_probability, 1.0),
-        volume_ml=component.voxels * grids.sample_volume_ml(found.grid, affine_lps),
-        truncated=_touches_edge(bounds, size),
+        volume_ml=component.voxels * grids.sample_volume_ml(found.grid, volume.affine_lps),
+        truncated=_touches_edge(bounds, volume.size),
+        slice=_slice_pixel(image_center, volume),
     )
 
 
-def drop_fragments(found: Sequence[Vertebra]) -> tuple[list[Vertebra], list[ResultWarning]]:
-    """``found`` without specks that are too small for a vertebra, and a warning that names them."""
-    specks = [vertebra.label for vertebra in found if vertebra.volume_ml < SMALLEST_VERTEBRA_ML]
-    if not specks:
-        return list(found), []
-    text = f"Left out as too small for a vertebra (under {SMALLEST_VERTEBRA_ML} ml): {', '.join(specks)}."
-    kept = [vertebra for vertebra in found if vertebra.volume_ml >= SMALLEST_VERTEBRA_ML]
-    return kept, [ResultWarning(WarningCode.FRAGMENTS_IGNORED, text)]
+def _slice_pixel(image_center: Point, volume: Volume) -> SlicePixel | None:
+    if not volume.instances:
+        return None
+    nearest = volume.instances[min(max(round(image_center.z), 0), len(volume.instances) - 1)]
+    x, y = round(image_center.x), round(image_center.y)
+    return SlicePixel(nearest.sop_instance_uid, nearest.instance_number, x=x, y=y)
 
 
 def _touches_edge(bounds: Bounds, size: Voxel) -> bool:
@@ -156,38 +151,3 @@ def extent(found: LabelMap) -> Bounds | None:
         low.append(int(planes[0]))
         high.append(int(planes[-1]))
     return grids.volume_bounds(found.grid, low, high)
-
-
-def plausibility_warnings(vertebrae: Sequence[Vertebra]) -> list[ResultWarning]:
-    """What is implausible about vertebrae that run from head to foot. Labels are never changed."""
-    if not vertebrae:
-        return [ResultWarning(WarningCode.NO_VERTEBRAE, "No vertebra was found in this image.")]
-    warnings = []
-    missing = _missing([vertebra.label for vertebra in vertebrae])
-    if missing:
-        warnings.append(
-            ResultWarning(
-                WarningCode.NUMBERING_GAP,
-                f"Not found between its neighbours: {', '.join(missing)}. Check the numbering.",
-            )
-        )
-    for upper, lower in _out_of_order(vertebrae):
-        warnings.append(ResultWarning(WarningCode.OUT_OF_ORDER, f"{lower} lies above {upper}. Check the numbering."))
-    cut = [vertebra.label for vertebra in vertebrae if vertebra.truncated]
-    if cut:
-        warnings.append(
-            ResultWarning(
-                WarningCode.TOUCHING_BORDER,
-                f"Cut by the edge of the image: {', '.join(cut)}. Their centres are those of the part that is seen.",
-            )
-        )
-    return warnings
-
-
-def _missing(labels: Sequence[str]) -> list[str]:
-    first, last = HEAD_TO_FOOT.index(labels[0]), HEAD_TO_FOOT.index(labels[-1])
-    return [label for label in HEAD_TO_FOOT[first:last] if label not in labels and label not in VARIANTS]
-
-
-def _out_of_order(vertebrae: Sequence[Vertebra]) -> list[tuple[str, str]]:
-    return [(upper.label, lower.label) for upper, lower in pairwise(vertebrae) if lower.center_mm.z > upper.center_mm.z]

@@ -83,10 +83,15 @@ class Volume:
         _check_place(self.affine_lps)
 
     @property
+    def size(self) -> Voxel:
+        """Of ``voxels``, along x, y, z."""
+        z, y, x = self.voxels.shape
+        return Voxel(x, y, z)
+
+    @property
     def image_size(self) -> Voxel:
         """How many columns, rows and slices the image has."""
-        z, y, x = self.voxels.shape
-        return Voxel(x, y, z) if self.stored is None else self.stored.image_size
+        return self.size if self.stored is None else self.stored.image_size
 
     @property
     def image_spacing_mm(self) -> Point:

@@ -13,8 +13,9 @@ from benchmarks.detect import training_folder
 from openscans import networks
 from openscans.progress import ignore_progress
 from openscans.segmentation import grids
+from openscans.segmentation.plausibility import SMALLEST_VERTEBRA_ML
 from openscans.segmentation.roi import SpineRoi
-from openscans.segmentation.vertebrae import SMALLEST_VERTEBRA_ML, LabelMap
+from openscans.segmentation.vertebrae import LabelMap
 from openscans.types import InferenceOptions
 from openscans.volumes import Volume
 from phantom import drawing, grid, spine
@@ -59,9 +60,9 @@ def scan(part: str, shape: str) -> Volume:
 
 
 def dice_beside_the_exact_grid(
-    exact: LabelMap, volume: Volume, course: SpineRoi, network: networks.Network
+    exact: LabelMap, volume: Volume, roi: SpineRoi, network: networks.Network
 ) -> dict[str, float]:
-    along = inference.segment(volume, course.box, network, step=STEP, report=ignore_progress, course=course)
+    along = inference.segment(volume, roi.box, network, step=STEP, report=ignore_progress, roi=roi)
     smallest = SMALLEST_VERTEBRA_ML / grids.sample_volume_ml(exact.grid, volume.affine_lps)
     dice = {}
     for number, name in exact.names.items():
@@ -78,35 +79,35 @@ def dice_beside_the_exact_grid(
 )
 def test_every_label_is_that_of_the_exact_grid(load: Load, dataset: int, part: str, shape: str) -> None:
     volume = scan(part, shape)
-    course = inference.localise(volume, load(298), step=STEP, report=ignore_progress)
-    assert course is not None
+    roi = inference.localise(volume, load(298), step=STEP, report=ignore_progress)
+    assert roi is not None
     network = load(dataset)
-    exact = inference.segment(volume, course.box, network, step=STEP, report=ignore_progress)
-    dice = dice_beside_the_exact_grid(exact, volume, course, network)
+    exact = inference.segment(volume, roi.box, network, step=STEP, report=ignore_progress)
+    dice = dice_beside_the_exact_grid(exact, volume, roi, network)
     assert set(PARTS[part]) <= set(dice)
     assert min(dice.values()) >= 0.99
     # Laid elsewhere, patches see other surroundings; that is why this is not the default.
-    assert min(dice_beside_the_exact_grid(exact, volume, replace(course, follow=True), network).values()) >= 0.97
+    assert min(dice_beside_the_exact_grid(exact, volume, replace(roi, follow_spine=True), network).values()) >= 0.97
 
 
-def patches(volume: Volume, network: networks.Network, course: SpineRoi, *, follow: bool) -> int:
+def patches(volume: Volume, network: networks.Network, roi: SpineRoi, *, follow: bool) -> int:
     totals: list[int] = []
     inference.segment(
         volume,
-        course.box,
+        roi.box,
         network,
         step=STEP,
         report=lambda _done, total: totals.append(total),
-        course=replace(course, follow=True) if follow else None,
+        roi=replace(roi, follow_spine=True) if follow else None,
     )
     return totals[-1]
 
 
 def test_a_bent_spine_takes_fewer_patches_than_its_box(load: Load) -> None:
     volume, network = scan("whole", "scoliotic"), load(297)
-    course = inference.localise(volume, load(298), step=STEP, report=ignore_progress)
-    assert course is not None
-    assert patches(volume, network, course, follow=True) <= 0.8 * patches(volume, network, course, follow=False)
+    roi = inference.localise(volume, load(298), step=STEP, report=ignore_progress)
+    assert roi is not None
+    assert patches(volume, network, roi, follow=True) <= 0.8 * patches(volume, network, roi, follow=False)
 
 
 def test_patches_of_air_are_not_computed(load: Load) -> None:
@@ -117,17 +118,17 @@ def test_patches_of_air_are_not_computed(load: Load) -> None:
     volume = Volume(drawing.render(body, (*shape_zyx[:2], shape_zyx[2] + 2 * aside), affine)[0], affine)
     patches: dict[bool, int] = {}
     for body_only in (True, False):
-        course = inference.localise(
+        roi = inference.localise(
             volume,
             load(298),
             step=STEP,
             report=lambda _, total, of=body_only: patches.update({of: total}),
             body_only=body_only,
         )
-        assert course is not None
+        assert roi is not None
         for true in drawing.truth(body).values():
             x, y, z = (np.linalg.inv(affine) @ (*true.center_mm, 1.0))[:3]
-            assert course.box.min.x < x < course.box.max.x
-            assert course.box.min.y < y < course.box.max.y
-            assert course.box.min.z < z < course.box.max.z
+            assert roi.box.min.x < x < roi.box.max.x
+            assert roi.box.min.y < y < roi.box.max.y
+            assert roi.box.min.z < z < roi.box.max.z
     assert patches[True] < patches[False]

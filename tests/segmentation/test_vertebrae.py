@@ -10,8 +10,10 @@ import pytest
 from numpy.typing import NDArray
 from totalsegmentator.map_to_binary import class_map
 
-from openscans.segmentation import grids, vertebrae
-from openscans.types import Bounds, Point, Vertebra, Voxel
+from openscans.segmentation import grids, plausibility, vertebrae
+from openscans.types import Bounds, Point, SlicePixel, Vertebra, Voxel
+from openscans.volumes import Instance, Volume
+from openscans.volumes.stored import StoredSlices
 from tests.sample_vertebra import SAMPLE
 
 SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -31,8 +33,12 @@ def label_map(labels: NDArray[np.uint8], probabilities: NDArray[np.float16] | No
 
 
 def measured(found: vertebrae.LabelMap, affine: NDArray[np.float64] | None = None) -> list[Vertebra]:
-    z, y, x = found.labels.shape
-    return vertebrae.measure(found, np.eye(4) if affine is None else affine, Voxel(x, y, z))
+    return vertebrae.measure(found, image_of(found.labels, np.eye(4) if affine is None else affine))
+
+
+def image_of(labels: NDArray[np.uint8], affine: NDArray[np.float64]) -> Volume:
+    """An image of the label map's size, at that place; what its voxels hold does not matter."""
+    return Volume(labels.astype(np.int16), affine)
 
 
 def drawn(*blocks: tuple[int, slice, slice, slice]) -> NDArray[np.uint8]:
@@ -50,6 +56,20 @@ def test_a_block_has_its_centre_bounds_and_volume() -> None:
     assert l5.bounds == Bounds(Voxel(20, 10, 2), Voxel(30, 14, 5))
     assert l5.volume_ml == pytest.approx(4 * 5 * 11 * 10 / 1000)
     assert not l5.truncated
+
+
+def test_a_vertebra_is_told_on_the_slices_as_they_are_stored() -> None:
+    labels = drawn((1, slice(2, 7), slice(10, 15), slice(20, 31)))
+    # Every second of 20 planes is a stored slice, each pushed half a voxel further along y than the one before.
+    origins = np.array([(0.0, 0.5 * index, 2.0 * index) for index in range(10)])
+    stored = StoredSlices(origins, Voxel(40, 25, 10), labels.shape)
+    instances = tuple(Instance(f"1.{index}", index + 1, Path(f"{index}.dcm")) for index in range(10))
+    voxels, affine = labels.astype(np.int16), np.diag([2.0, 2.0, 1.5, 1.0])
+    [l5] = vertebrae.measure(label_map(labels), Volume(voxels, affine, instances=instances, stored=stored))
+    assert l5.center == Point(25, 11, 2)
+    assert l5.center_mm == Point(50, 24, 6)
+    assert l5.bounds == Bounds(Voxel(20, 8, 1), Voxel(30, 14, 3))
+    assert l5.slice == SlicePixel("1.2", 3, x=25, y=11)
 
 
 def test_only_the_largest_component_of_a_label_counts() -> None:
@@ -95,7 +115,7 @@ def test_an_empty_label_map_has_no_vertebrae_and_no_extent() -> None:
     empty = label_map(drawn())
     assert measured(empty) == []
     assert vertebrae.extent(empty) is None
-    assert [notice.code for notice in vertebrae.plausibility_warnings([])] == ["no_vertebrae"]
+    assert [notice.code for notice in plausibility.plausibility_warnings([])] == ["no_vertebrae"]
 
 
 def test_the_extent_holds_every_vertebra_and_nothing_else() -> None:
@@ -109,7 +129,7 @@ def test_the_extent_holds_every_vertebra_and_nothing_else() -> None:
 
 def test_a_speck_is_left_out_and_named() -> None:
     labels = drawn((1, slice(2, 8), slice(2, 8), slice(2, 8)), (2, slice(15, 17), slice(15, 17), slice(15, 17)))
-    kept, warnings = vertebrae.drop_fragments(measured(label_map(labels)))
+    kept, warnings = plausibility.drop_fragments(measured(label_map(labels)))
     assert [vertebra.label for vertebra in kept] == ["L5"]
     assert [notice.code for notice in warnings] == ["fragments_ignored"]
     assert "L4" in warnings[0].message
@@ -120,7 +140,7 @@ def placed(label: str, z_mm: float, *, truncated: bool = False) -> Vertebra:
 
 
 def codes(*found: Vertebra) -> list[str]:
-    return [notice.code for notice in vertebrae.plausibility_warnings(found)]
+    return [notice.code for notice in plausibility.plausibility_warnings(found)]
 
 
 def test_a_plausible_row_raises_no_doubt() -> None:
@@ -129,7 +149,7 @@ def test_a_plausible_row_raises_no_doubt() -> None:
 
 def test_a_missing_level_between_two_found_ones_is_a_numbering_gap_that_names_it() -> None:
     found = [placed("T10", 60), placed("T12", 30), placed("L2", 0)]
-    [notice] = vertebrae.plausibility_warnings(found)
+    [notice] = plausibility.plausibility_warnings(found)
     assert notice.code == "numbering_gap"
     assert "T11, L1" in notice.message
 
@@ -144,7 +164,7 @@ def test_a_lower_vertebra_above_an_upper_one_is_out_of_order() -> None:
 
 
 def test_truncated_vertebrae_are_named_as_touching_the_border() -> None:
-    [notice] = vertebrae.plausibility_warnings([placed("T11", 60, truncated=True), placed("T12", 30)])
+    [notice] = plausibility.plausibility_warnings([placed("T11", 60, truncated=True), placed("T12", 30)])
     assert notice.code == "touching_border"
     assert "T11" in notice.message
 
@@ -180,7 +200,7 @@ def test_reference_segmentations_measure_as_totalsegmentator_s_statistics(refere
         extra_metrics=True,
         roi_subset=[f"vertebrae_{name}" for name in names.values()],
     )
-    ours = vertebrae.measure(found, grids.RAS_FROM_LPS @ image.affine, Voxel(*segmentation.shape))
+    ours = vertebrae.measure(found, image_of(labels, grids.RAS_FROM_LPS @ image.affine))
     assert len(ours) >= 2
     for vertebra in ours:
         statistics = theirs[f"vertebrae_{vertebra.label}"]

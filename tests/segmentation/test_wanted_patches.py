@@ -58,7 +58,7 @@ def test_where_all_is_wanted_the_patches_are_nnunets(shape_zyx: tuple[int, int, 
     everything = np.ones(shape_zyx, np.bool_)
     grid = [sliding_window.patch_starts(size, patch, 0.8) for size, patch in zip(shape_zyx, PATCH, strict=True)]
     for follow in (False, True):
-        rows = sliding_window.patch_layout(everything, PATCH, 0.8, follow=follow)
+        rows = sliding_window.patch_layout(everything, PATCH, step=0.8, follow_spine=follow)
         assert [row.top for row in rows] == grid[0]
         assert {row.corners for row in rows} == {tuple((y, x) for y in grid[1] for x in grid[2])}
 
@@ -66,30 +66,28 @@ def test_where_all_is_wanted_the_patches_are_nnunets(shape_zyx: tuple[int, int, 
 def test_what_is_wanted_gets_the_labels_and_probabilities_of_the_whole_grid(network: Ramps) -> None:
     wanted = slanting()
     whole = sliding_window.predict(image(), network, step=0.8, report=ignore_progress)
-    part = sliding_window.predict(
-        image(), network, step=0.8, report=ignore_progress, wanted=sliding_window.Wanted(wanted)
-    )
+    part = sliding_window.predict(image(), network, step=0.8, report=ignore_progress, mask=wanted)
     np.testing.assert_array_equal(part.labels[wanted], whole.labels[wanted])
     np.testing.assert_array_equal(part.probabilities[wanted], whole.probabilities[wanted])
 
 
 def test_patches_that_hold_nothing_wanted_are_not_computed(network: Ramps) -> None:
     heard: list[tuple[int, int]] = []
-    sliding_window.predict(
-        image(), network, step=0.8, report=lambda *told: heard.append(told), wanted=sliding_window.Wanted(slanting())
-    )
-    total = len(windows(sliding_window.patch_layout(slanting(), PATCH, 0.8, follow=False)))
+    sliding_window.predict(image(), network, step=0.8, report=lambda *told: heard.append(told), mask=slanting())
+    total = len(windows(sliding_window.patch_layout(slanting(), PATCH, step=0.8, follow_spine=False)))
     assert heard == [(done, total) for done in range(total + 1)]
-    assert total < len(windows(sliding_window.patch_layout(np.ones(SHAPE_ZYX, np.bool_), PATCH, 0.8, follow=False))) / 2
+    assert (
+        total
+        < len(windows(sliding_window.patch_layout(np.ones(SHAPE_ZYX, np.bool_), PATCH, step=0.8, follow_spine=False)))
+        / 2
+    )
 
 
 def test_where_no_patch_lies_the_label_is_background(network: Ramps) -> None:
     wanted = slanting()
-    found = sliding_window.predict(
-        image(), network, step=0.8, report=ignore_progress, wanted=sliding_window.Wanted(wanted, follow=True)
-    )
+    found = sliding_window.predict(image(), network, step=0.8, report=ignore_progress, mask=wanted, follow_spine=True)
     outside = np.ones(SHAPE_ZYX, np.bool_)
-    for window in windows(sliding_window.patch_layout(wanted, PATCH, 0.8, follow=True)):
+    for window in windows(sliding_window.patch_layout(wanted, PATCH, step=0.8, follow_spine=True)):
         outside[window] = False
     assert outside.any()
     assert not found.labels[outside].any()
@@ -99,19 +97,17 @@ def test_where_no_patch_lies_the_label_is_background(network: Ramps) -> None:
 def test_a_row_of_patches_that_falls_into_a_gap_is_left_out(network: Ramps) -> None:
     wanted = np.zeros((98, 64, 64), np.bool_)
     wanted[27:58] = wanted[76:88] = True
-    rows = sliding_window.patch_layout(wanted, PATCH, 0.5, follow=True)
+    rows = sliding_window.patch_layout(wanted, PATCH, step=0.5, follow_spine=True)
     assert [row.top for row in rows] == [25, 32, 39, 46, 53, 67, 74]
     values = np.random.default_rng(0).standard_normal(wanted.shape, np.float32)
-    found = sliding_window.predict(
-        values, network, step=0.5, report=ignore_progress, wanted=sliding_window.Wanted(wanted, follow=True)
-    )
+    found = sliding_window.predict(values, network, step=0.5, report=ignore_progress, mask=wanted, follow_spine=True)
     assert found.labels[wanted].mean() > 1
 
 
 def test_patches_that_follow_are_fewer_and_cover_all_that_is_wanted() -> None:
     wanted = slanting()
-    along = windows(sliding_window.patch_layout(wanted, PATCH, 0.8, follow=True))
-    assert len(along) < len(windows(sliding_window.patch_layout(wanted, PATCH, 0.8, follow=False)))
+    along = windows(sliding_window.patch_layout(wanted, PATCH, step=0.8, follow_spine=True))
+    assert len(along) < len(windows(sliding_window.patch_layout(wanted, PATCH, step=0.8, follow_spine=False)))
     for window in along:
         wanted[window] = False
     assert not wanted.any()
@@ -119,9 +115,7 @@ def test_patches_that_follow_are_fewer_and_cover_all_that_is_wanted() -> None:
 
 def test_nothing_wanted_is_background_without_a_patch(network: Ramps) -> None:
     nothing = np.zeros(SHAPE_ZYX, np.bool_)
-    found = sliding_window.predict(
-        image(), network, step=0.8, report=pytest.fail, wanted=sliding_window.Wanted(nothing)
-    )
+    found = sliding_window.predict(image(), network, step=0.8, report=pytest.fail, mask=nothing)
     assert not found.labels.any()
 
 
@@ -129,7 +123,5 @@ def test_an_island_below_a_gap_is_labelled(network: Ramps) -> None:
     wanted = np.zeros(SHAPE_ZYX, np.bool_)
     wanted[2:5, 10:20, 10:20] = wanted[55:58, 100:110, 150:160] = True
     whole = sliding_window.predict(image(), network, step=0.8, report=ignore_progress)
-    part = sliding_window.predict(
-        image(), network, step=0.8, report=ignore_progress, wanted=sliding_window.Wanted(wanted)
-    )
+    part = sliding_window.predict(image(), network, step=0.8, report=ignore_progress, mask=wanted)
     np.testing.assert_array_equal(part.labels[wanted], whole.labels[wanted])
