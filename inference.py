@@ -15,7 +15,7 @@ from openscans import networks, volumes
 from openscans.errors import DamagedWeights, OutOfMemory
 from openscans.networks.pool import NetworkPool
 from openscans.progress import Report, StageReport
-from openscans.segmentation import grids, memory_check, plausibility, sliding_window, vertebrae
+from openscans.segmentation import grids, memory_check, plausibility, resampling, sliding_window, vertebrae
 from openscans.segmentation.roi import SpineRoi, spine_roi
 from openscans.types import (
     Bounds,
@@ -164,8 +164,9 @@ def localise(
     """
     names = _names(network)
     grid = _grid(volume, grids.whole_box(volume.size), network)
-    # TotalSegmentator truncates a crop, and not the whole image, to integers before it is resampled.
-    image = grids.resample(volume.voxels, grid, truncate=False)
+    # TotalSegmentator truncates a crop (`cropping.crop_to_mask` with dtype int32), and not the whole image, to integers
+    # before it is resampled.
+    image = resampling.resample(volume.voxels, grid, truncate=False)
     np.trunc(image, out=image)
     # Only in nnU-Net's own grid: the box that is found decides where all later samples lie.
     mask = image > AIR_HU if body_only else None
@@ -190,7 +191,7 @@ def segment(
     """
     names = _names(network)
     grid = _grid(volume, box or grids.whole_box(volume.size), network)
-    image = grids.resample(volume.voxels, grid, truncate=box is not None)
+    image = resampling.resample(volume.voxels, grid, truncate=box is not None)
     np.trunc(image, out=image)
     mask, follow_spine = (None, False) if roi is None else (roi.on(grid), roi.follow_spine)
     found = _predict_inside(image, network, step=step, report=report, mask=mask, follow_spine=follow_spine)
@@ -218,7 +219,7 @@ def _predict_inside(
     mask: sliding_window.Mask | None,
     follow_spine: bool = False,
 ) -> sliding_window.Prediction:
-    """Predict within the box of non-zero voxels, as nnU-Net crops before it normalises; 0 (background) outside."""
+    """Predict within the box of non-zero voxels, as nnU-Net crops (`crop_to_nonzero`); 0 (background) outside."""
     inside = _nonzero_box(image)
     labels = np.zeros(image.shape, np.uint8)
     probabilities = np.zeros(image.shape, np.float16)

@@ -21,7 +21,7 @@ from benchmarks import totalsegmentator
 from benchmarks.detect import training_folder
 from openscans import networks, volumes
 from openscans.progress import ignore_progress
-from openscans.segmentation import grids, plausibility, vertebrae
+from openscans.segmentation import grids, plausibility, resampling, vertebrae
 from openscans.types import InferenceOptions, Vertebra
 
 STEP = 0.8
@@ -68,7 +68,7 @@ def ours(
     total = np.zeros(256, np.uint8)
     for number, name in found.names.items():
         total[number] = NUMBERS[name]
-    labels = total[grids.volume_labels(found.labels, found.grid, volume.size)]
+    labels = total[resampling.volume_labels(found.labels, found.grid, volume.size)]
     return labels, vertebrae.measure(found, volume)
 
 
@@ -79,7 +79,7 @@ def ours_mr(image: Path, results: Path, *, precision: str) -> NDArray[np.uint8]:
         volume = volumes.open(image).read()
         network = networks.load_folder(training_folder(results, 756), device="cpu", options=options)
         found = inference.segment(volume, None, network, step=MR_STEP, report=ignore_progress)
-    return grids.volume_labels(found.labels, found.grid, volume.size)
+    return resampling.volume_labels(found.labels, found.grid, volume.size)
 
 
 def theirs(image: Path, results: Path, *, fast: bool = False, task: str = "total") -> NDArray[np.uint8]:

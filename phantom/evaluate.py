@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 import inference
 from openscans import networks
 from openscans.progress import ignore_progress
-from openscans.segmentation import grids, plausibility, vertebrae
+from openscans.segmentation import plausibility, resampling, vertebrae
 from openscans.types import InferenceOptions
 from openscans.volumes import Volume
 from phantom import drawing, grid, spine
@@ -76,7 +76,7 @@ def score(phantom: spine.Phantom, volume: Volume, labels: NDArray[np.uint8], fou
     """Compare a label map with the truth: centres with the phantom's, Dice with its rendered ``labels`` (z, y, x)."""
     truth = drawing.truth(phantom)
     measured, _ = plausibility.drop_fragments(vertebrae.measure(found, volume))
-    client = grids.volume_labels(found.labels, found.grid, volume.size)
+    client = resampling.volume_labels(found.labels, found.grid, volume.size)
     errors, dice = [], []
     for one in measured:
         if one.label not in truth:

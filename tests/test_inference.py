@@ -19,7 +19,7 @@ from inference import Pipeline
 from openscans import volumes
 from openscans.errors import DamagedWeights, InputNotFound
 from openscans.networks import Network, Plan
-from openscans.segmentation import grids
+from openscans.segmentation import grids, resampling
 from openscans.types import Detection, DetectionTask, InferenceOptions, TrainedModel, Voxel
 from openscans.volumes import opening
 from phantom import layout
@@ -81,7 +81,7 @@ def test_an_image_without_a_localiser_keeps_its_fractions_until_it_is_resampled(
     detect(tmp_path, load, model(tmp_path, small_networks.MR))
     [patch] = load.loaded[0].seen
     grid = grids.model_grid(COARSE_MM, grids.whole_box(Voxel(20, 20, 6)), (1.5, 1.5, 1.5))
-    expected = np.trunc(grids.resample(FRACTIONS, grid, truncate=False))
+    expected = np.trunc(resampling.resample(FRACTIONS, grid, truncate=False))
     np.testing.assert_array_equal(patch[patch > 0], expected.ravel())
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openscans.segmentation import grids, vertebrae
+from openscans.segmentation.resampling import resample_mask
 from openscans.types import Bounds, Voxel
 
 BOX_MARGIN_MM = 20.0
@@ -35,7 +36,7 @@ class SpineRoi:
 
     def on(self, grid: grids.ModelGrid) -> NDArray[np.bool_]:
         """The mask on another grid of the same image."""
-        return _resample_mask(self.mask, self.grid, grid)
+        return resample_mask(self.mask, self.grid, grid)
 
 
 def spine_roi(found: vertebrae.LabelMap, affine_lps: grids.Affine, size: Voxel) -> SpineRoi | None:
@@ -46,15 +47,6 @@ def spine_roi(found: vertebrae.LabelMap, affine_lps: grids.Affine, size: Voxel) 
     box = grids.grow_box(extent, affine_lps, margin_mm=BOX_MARGIN_MM, size=size)
     reach = [ceil(SPINE_MARGIN_MM / spacing) for spacing in reversed(grids.sample_spacing_mm(found.grid, affine_lps))]
     return SpineRoi(box, _dilate(found.spine, reach), found.grid)
-
-
-def _resample_mask(mask: NDArray[np.bool_], source: grids.ModelGrid, target: grids.ModelGrid) -> NDArray[np.bool_]:
-    """``mask`` (z, y, x) on ``source``, seen on ``target``, another grid of the same image: the nearest sample's."""
-    nearest = []
-    for one, other in zip((source.z, source.y, source.x), (target.z, target.y, target.x), strict=True):
-        places = (other.first + np.arange(other.count) * other.step - one.first) / (one.step or 1.0)
-        nearest.append(np.clip(np.rint(places).astype(np.intp), 0, one.count - 1))
-    return mask[np.ix_(*nearest)]
 
 
 def _dilate(mask: NDArray[np.bool_], reach_zyx: Sequence[int]) -> NDArray[np.bool_]:

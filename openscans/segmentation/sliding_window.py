@@ -139,6 +139,7 @@ def _parts(found: Prediction, corner: Sequence[int], seen: Window) -> tuple[NDAr
 def _pad(image: NDArray[Any], patch: Sequence[int]) -> tuple[NDArray[Any], Window]:
     """``image`` in the middle of zeros where it is smaller than the patch; and the part of a patch that is no padding.
 
+    As acvl_utils' `pad_nd_image` pads for nnU-Net, of odd paddings the greater part behind.
     Along an axis that is padded there is but one patch, so that part is the same for all.
     """
     short = [max(length - size, 0) for size, length in zip(image.shape, patch, strict=True)]

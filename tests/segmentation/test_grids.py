@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from openscans.segmentation import grids
+from openscans.segmentation import grids, resampling
 from openscans.types import Bounds, Point, Voxel
 
 
@@ -45,7 +45,7 @@ def test_sampling_equals_closest_canonical_and_zoom(seed: int) -> None:
     voxels = random.integers(-1024, 1500, random.integers(9, 40, 3)).astype(np.int16)
     affine = random_affine_lps(seed)
     grid = grids.model_grid(affine, grids.whole_box(size_of(voxels)), (1.5, 1.5, 1.5))
-    ours = np.trunc(grids.resample(voxels, grid, truncate=False))
+    ours = np.trunc(resampling.resample(voxels, grid, truncate=False))
     theirs = totalsegmentator_resampled(voxels, affine, 1.5)
     assert ours.shape == theirs.shape
     assert np.abs(ours - theirs).max() <= 1
@@ -69,15 +69,15 @@ def test_an_even_region_stays_even_when_truncated() -> None:
     voxels = np.full((30, 31, 32), -1000, np.int16)
     affine = np.diag([0.7, 0.7, 1.25, 1.0])
     grid = grids.model_grid(affine, grids.whole_box(size_of(voxels)), (1.5, 1.5, 1.5))
-    sampled = grids.resample(voxels, grid, truncate=False)
+    sampled = resampling.resample(voxels, grid, truncate=False)
     assert np.array_equal(np.trunc(sampled), np.full(sampled.shape, -1000))
 
 
 def test_fractions_are_cut_off_before_the_interpolation_when_asked() -> None:
     voxels = np.random.default_rng(1).uniform(-1000, 1000, (9, 8, 7)).astype(np.float32)
     grid = grids.model_grid(np.diag([2.0, 2.0, 2.0, 1.0]), grids.whole_box(size_of(voxels)), (1.5, 1.5, 1.5))
-    whole_numbers = grids.resample(np.trunc(voxels).astype(np.int16), grid, truncate=False)
-    assert np.array_equal(grids.resample(voxels, grid, truncate=True), whole_numbers)
+    whole_numbers = resampling.resample(np.trunc(voxels).astype(np.int16), grid, truncate=False)
+    assert np.array_equal(resampling.resample(voxels, grid, truncate=True), whole_numbers)
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -99,7 +99,7 @@ def test_labels_return_to_the_client_as_zoom_of_order_0_and_undone_canonical_ret
         )
     )
     theirs = np.asanyarray(back.dataobj).transpose(2, 1, 0)
-    assert np.array_equal(grids.volume_labels(labels, grid, size), theirs)
+    assert np.array_equal(resampling.volume_labels(labels, grid, size), theirs)
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -112,7 +112,7 @@ def test_bounds_are_those_of_the_label_map_on_the_clients_grid(seed: int) -> Non
     high = [min(a + 8, axis.count - 1) for a, axis in zip(low, grid.axes, strict=True)]
     labels = np.zeros(grid.shape_zyx, np.uint8)
     labels[low[2] : high[2] + 1, low[1] : high[1] + 1, low[0] : high[0] + 1] = 1
-    z, y, x = np.nonzero(grids.volume_labels(labels, grid, size))
+    z, y, x = np.nonzero(resampling.volume_labels(labels, grid, size))
     bounds = grids.volume_bounds(grid, low, high)
     assert bounds == Bounds(
         Voxel(int(x.min()), int(y.min()), int(z.min())), Voxel(int(x.max()), int(y.max()), int(z.max()))
@@ -136,7 +136,7 @@ def test_the_centroid_is_that_of_the_label_map_on_the_client_s_grid(seed: int, t
     box = tuple(slice(start, start + max(count // 2, 1)) for start, count in zip(low, grid.shape_zyx, strict=True))
     labels[box] = random.random(labels[box].shape) < 0.6
     found = grids.volume_centroid(grid, labels[box] == 1, low[::-1])
-    expected = np.argwhere(grids.volume_labels(labels, grid, size)).mean(axis=0)[::-1]
+    expected = np.argwhere(resampling.volume_labels(labels, grid, size)).mean(axis=0)[::-1]
     np.testing.assert_allclose((found.x, found.y, found.z), expected)
 
 
