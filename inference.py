@@ -17,6 +17,7 @@ from openscans.networks.pool import NetworkPool
 from openscans.progress import Report, StageReport
 from openscans.segmentation import grids, memory_check, plausibility, resampling, sliding_window, vertebrae
 from openscans.segmentation.roi import SpineRoi, spine_roi
+from openscans.system import parallel
 from openscans.types import (
     Bounds,
     Detection,
@@ -45,9 +46,13 @@ class Stopwatch:
 
 
 class Pipeline:
-    """Detects vertebrae, and keeps the networks it has loaded for the next image."""
+    """Detects vertebrae, and keeps the networks it has loaded for the next image.
+
+    There is one in a process: it says how many threads compute there.
+    """
 
     def __init__(self, options: InferenceOptions, load: networks.Load = networks.load) -> None:
+        parallel.set_thread_count(options.threads)
         self._tiles = options.tiles
         self._shelf = NetworkPool(options, load)
         self._images = volumes.LastOpened()

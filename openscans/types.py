@@ -206,9 +206,9 @@ class DetectionTask:
 
 @dataclass(frozen=True)
 class InferenceOptions:
-    """How networks are run: CPU threads (None: all physical cores), "auto" (bfloat16 where the processor has it)
-    or "float32", the folder for compiled networks, and which patches: those along the "spine" or "exact", all that
-    nnU-Net computes."""
+    """How networks are run: CPU threads (None: the cores that the process may use), "auto" (bfloat16 where the
+    processor has it) or "float32", the folder for compiled networks, and which patches: those along the "spine" or
+    "exact", all that nnU-Net computes."""
 
     threads: int | None
     precision: str

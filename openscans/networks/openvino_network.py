@@ -11,6 +11,7 @@ from openscans.networks import compiled_cache, fit
 from openscans.networks.checkpoint import CHECKPOINT, Tensors, read_tensors
 from openscans.networks.network import Network
 from openscans.networks.plans import Architecture, Plan, Triple
+from openscans.system import parallel
 from openscans.types import InferenceOptions, TrainedModel
 
 # Importing openvino tells its makers of it, and writes to the user's home, unless this part of it cannot be found.
@@ -84,8 +85,9 @@ def _settings(core: openvino.Core, options: InferenceOptions) -> dict[str, objec
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": _precision(core, options.precision),
     }
-    if options.threads is not None:
-        settings["INFERENCE_NUM_THREADS"] = options.threads
+    threads = parallel.thread_limit() if options.threads is None else options.threads
+    if threads is not None:
+        settings["INFERENCE_NUM_THREADS"] = threads
     return settings
 
 

@@ -16,6 +16,7 @@ from openscans.networks.checkpoint import CHECKPOINT, Tensors, read_tensors
 from openscans.networks.network import Network
 from openscans.networks.plans import Plan
 from openscans.networks.torch_engine import TORCH_ON_CPU
+from openscans.system import parallel
 from openscans.types import InferenceOptions, TrainedModel
 
 MOST_AT_ONCE = 4
@@ -38,8 +39,8 @@ class TorchNetwork(Network):
         self.device = "cpu" if device == TORCH_ON_CPU else device
         self._device = torch.device(self.device)
         self._on_cuda = self._device.type == "cuda"
-        if self._device.type == "cpu" and options.threads is not None:
-            torch.set_num_threads(options.threads)
+        if self._device.type == "cpu":
+            torch.set_num_threads(options.threads or parallel.thread_count())
         module = _module(plan, read_tensors(model.folder / CHECKPOINT)).eval()
         with _out_of_memory_told(self.device):
             self._module = module.to(self._device, memory_format=torch.channels_last_3d)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from openscans.errors import OutOfMemory
+from openscans.system.control_groups import groups_of, read_lines
 
 SYSTEM = Path("/")
 
@@ -40,7 +41,7 @@ def available_bytes(root: Path = SYSTEM) -> int | None:
 
 def _machine_bytes(root: Path) -> int | None:
     """MemAvailable counts what the kernel would give back, such as cached files. Without it, all there is."""
-    for line in _lines(root / "proc/meminfo"):
+    for line in read_lines(root / "proc/meminfo"):
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
     try:
@@ -50,20 +51,14 @@ def _machine_bytes(root: Path) -> int | None:
 
 
 def _group_bytes(root: Path) -> list[int | None]:
-    """What each control group above this process leaves, of version 2 and 1. A container's own lies at the top."""
+    """What each control group above this process leaves, of version 2 and 1."""
     found: list[int | None] = []
-    for line in _lines(root / "proc/self/cgroup"):
-        _, controllers, path = line.split(":", 2)
-        if controllers not in ("", "memory") and "memory" not in controllers.split(","):
-            continue
-        own = Path(path.lstrip("/"))
-        for group in (own, *own.parents):
-            if controllers == "":
-                found.append(_left(root / "sys/fs/cgroup" / group, "memory.max", "memory.current", "inactive_file"))
-            else:
-                folder = root / "sys/fs/cgroup/memory" / group
-                limit, usage = "memory.limit_in_bytes", "memory.usage_in_bytes"
-                found.append(_left(folder, limit, usage, "total_inactive_file"))
+    for version, group in groups_of(root, "memory"):
+        if version == 2:
+            found.append(_left(group, "memory.max", "memory.current", "inactive_file"))
+        else:
+            limit, usage = "memory.limit_in_bytes", "memory.usage_in_bytes"
+            found.append(_left(group, limit, usage, "total_inactive_file"))
     return found
 
 
@@ -72,7 +67,7 @@ def _left(group: Path, limit: str, usage: str, cached: str) -> int | None:
     limit_bytes, used_bytes = _number(group / limit), _number(group / usage)
     if limit_bytes is None or used_bytes is None or limit_bytes >= UNLIMITED_FROM:
         return None
-    fields = (line.split() for line in _lines(group / "memory.stat"))
+    fields = (line.split() for line in read_lines(group / "memory.stat"))
     cached_bytes = next((int(words[1]) for words in fields if words[:1] == [cached]), 0)
     return limit_bytes - used_bytes + cached_bytes
 
@@ -84,7 +79,7 @@ def _limit_bytes(root: Path) -> int | None:
     import resource
 
     limit_bytes, _ = resource.getrlimit(resource.RLIMIT_AS)
-    pages = next(iter(_lines(root / "proc/self/statm")), "").split()
+    pages = next(iter(read_lines(root / "proc/self/statm")), "").split()
     if limit_bytes == resource.RLIM_INFINITY or not pages:
         return None
     return limit_bytes - int(pages[0]) * os.sysconf("SC_PAGE_SIZE")
@@ -92,15 +87,8 @@ def _limit_bytes(root: Path) -> int | None:
 
 def _number(file: Path) -> int | None:
     """The number in ``file``; None where there is no file, or a word such as "max"."""
-    text = "".join(_lines(file)).strip()
+    text = "".join(read_lines(file)).strip()
     return int(text) if text.isdigit() else None
-
-
-def _lines(file: Path) -> list[str]:
-    try:
-        return file.read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return []
 
 
 class _MemoryStatus(ctypes.Structure):

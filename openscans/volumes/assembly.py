@@ -1,7 +1,6 @@
 """A series becomes an image, sorted and checked by its headers, and then a volume, decoded by several threads."""
 
 import operator
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from itertools import groupby, islice, repeat
 
 from openscans.errors import CorruptFile, InputNotFound, TooFewSlices
 from openscans.progress import Report
+from openscans.system.parallel import thread_count
 from openscans.types import ResultWarning, WarningCode
 from openscans.volumes import memory_estimate
 from openscans.volumes.geometry import Stack, stack_slices
@@ -123,7 +123,7 @@ def _voxels(stack: Stack, report: Report) -> Voxels:
     voxels = allocate(stack.image_zyx)
     report(0, len(slices))
     readings, done = _readings(slices), 0
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(thread_count()) as pool:
         while batch := list(islice(readings, SLICES_AT_ONCE)):
             planes = []
             for plane in pool.map(operator.call, batch):
