@@ -65,23 +65,19 @@ class Pipeline:
         """
         return self._images.open(path, series_uid, partial(report, "reading")).modality
 
-    def modality(self, path: Path, series_uid: str | None, report: StageReport) -> str | None:
-        """`open`, under the name of the question that the worker is asked."""
-        return self.open(path, series_uid, report)
-
-    def detect(self, order: DetectionTask, report: StageReport) -> Detection:
+    def detect(self, task: DetectionTask, report: StageReport) -> Detection:
         """Read the image and find its vertebrae. Raises VolumeError, ModelError, OutOfMemory, and Cancelled."""
         watch = Stopwatch()
-        device, fallback = networks.choose_device(order.device)
-        volume = self._read(order, device, partial(report, "reading"))
+        device, fallback = networks.choose_device(task.device)
+        volume = self._read(task, device, partial(report, "reading"))
         watch.lap("read")
         try:
-            label_map = self._label_map(volume, order, device=device, report=report, watch=watch)
+            label_map = self._label_map(volume, task, device=device, report=report, watch=watch)
         except OutOfMemory:
             if device == "cpu":
                 raise
             device, fallback = "cpu", networks.device_full_warning(device)
-            label_map = self._label_map(volume, order, device=device, report=report, watch=watch)
+            label_map = self._label_map(volume, task, device=device, report=report, watch=watch)
         warnings = [*volume.warnings, *([fallback] if fallback else [])]
         found: list[Vertebra] = []
         if label_map is not None:
@@ -93,24 +89,24 @@ class Pipeline:
         return Detection(
             vertebrae=tuple(found),
             image=describe_image(volume),
-            order=order,
+            task=task,
             device=device,
             warnings=(*warnings, *plausibility.plausibility_warnings(found)),
             timings_ms=watch.timings_ms,
             uid_locations=volume.locate_uids({one.slice.sop_instance_uid for one in found if one.slice is not None}),
         )
 
-    def _read(self, order: DetectionTask, device: str, report: Report) -> volumes.Volume:
-        image = self._images.take(order.path, order.series_uid, report)
-        self._prepare(order, device, image.extent)
+    def _read(self, task: DetectionTask, device: str, report: Report) -> volumes.Volume:
+        image = self._images.take(task.path, task.series_uid, report)
+        self._prepare(task, device, image.extent)
         return image.read(report)
 
-    def _prepare(self, order: DetectionTask, device: str, extent: volumes.Extent) -> None:
+    def _prepare(self, task: DetectionTask, device: str, extent: volumes.Extent) -> None:
         """Begin to load the networks, if there is room for the whole detection. Raises OutOfMemory."""
-        localiser = None if order.localiser is None else self._run(order.localiser, device)
-        memory_check.check_detection(extent, localiser, self._run(order.segmenter, device))
+        localiser = None if task.localiser is None else self._run(task.localiser, device)
+        memory_check.check_detection(extent, localiser, self._run(task.segmenter, device))
         # Loading takes as long as reading, and both leave a core to the other.
-        for model in (order.localiser, order.segmenter):
+        for model in (task.localiser, task.segmenter):
             if model is not None:
                 self._shelf.prepare(model, device)
 
@@ -120,17 +116,17 @@ class Pipeline:
         )
 
     def _label_map(
-        self, volume: volumes.Volume, order: DetectionTask, *, device: str, report: StageReport, watch: Stopwatch
+        self, volume: volumes.Volume, task: DetectionTask, *, device: str, report: StageReport, watch: Stopwatch
     ) -> vertebrae.LabelMap | None:
         """What the segmenter found around the spine; None where the localiser found no spine."""
         box, roi = None, None
-        if order.localiser is not None:
-            localiser = self._shelf.take(order.localiser, device)
+        if task.localiser is not None:
+            localiser = self._shelf.take(task.localiser, device)
             watch.lap("load")
             roi = localise(
                 volume,
                 localiser,
-                step=order.localiser.step,
+                step=task.localiser.step,
                 report=partial(report, "localising"),
                 body_only=self._tiles != "exact",
             )
@@ -138,15 +134,15 @@ class Pipeline:
             if roi is None:
                 return None
             box = roi.box
-        segmenter = self._shelf.take(order.segmenter, device)
+        segmenter = self._shelf.take(task.segmenter, device)
         watch.lap("load")
-        run = self._run(order.segmenter, device)
+        run = self._run(task.segmenter, device)
         memory_check.check_run(run, box or grids.whole_box(volume.size), volume.affine_lps)
         label_map = segment(
             volume,
             box,
             segmenter,
-            step=order.segmenter.step,
+            step=task.segmenter.step,
             report=partial(report, "segmenting"),
             roi=self._narrow(roi),
         )

@@ -163,7 +163,7 @@ def build_parts(settings: Settings) -> Parts:
         settings.weights_urls,
         offline=settings.offline,
         strict_digests=settings.strict_digests,
-        patience=RetryPolicy(stall_s=settings.stall_s),
+        retry_policy=RetryPolicy(stall_s=settings.stall_s),
     )
     models = Models(settings.home, installer, neighbour=settings.totalsegmentator_results)
     results = ResultCache(

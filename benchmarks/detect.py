@@ -73,11 +73,11 @@ def model(results: Path, dataset: int) -> TrainedModel:
     return TrainedModel(folder.parent.name, folder, digest, spacing_mm=known.spacing_mm, step=known.step)
 
 
-def order(image: Path, results: Path, *, fast: bool) -> DetectionTask:
+def task(image: Path, results: Path, *, fast: bool) -> DetectionTask:
     """What `detection` would ask of the worker for ``image``."""
     return DetectionTask(
         path=image,
-        task="total_body" if fast else "vertebrae",
+        key="total_body" if fast else "vertebrae",
         segmenter=model(results, 297 if fast else 292),
         localiser=model(results, 298),
         fast_mode=fast,
@@ -85,11 +85,11 @@ def order(image: Path, results: Path, *, fast: bool) -> DetectionTask:
     )
 
 
-def detected(pipeline: Pipeline, timer: Timer, order: DetectionTask) -> str:
+def detected(pipeline: Pipeline, timer: Timer, task: DetectionTask) -> str:
     """Run one detection; what `compare` needs to know of it, as JSON."""
     patches: dict[str, int] = {}
     began_s, used_s = time.perf_counter(), time.process_time()
-    found: Detection = pipeline.detect(order, lambda stage, _, total: patches.update({stage: total}))
+    found: Detection = pipeline.detect(task, lambda stage, _, total: patches.update({stage: total}))
     return json.dumps(
         {
             "seconds": time.perf_counter() - began_s,
@@ -122,7 +122,7 @@ def main() -> None:
         pipeline = Pipeline(options, timer)
         for _ in range(arguments.runs):
             logging.getLogger(__name__).info(
-                detected(pipeline, timer, order(arguments.image, arguments.results, fast=arguments.fast))
+                detected(pipeline, timer, task(arguments.image, arguments.results, fast=arguments.fast))
             )
 
 

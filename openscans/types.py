@@ -191,7 +191,7 @@ class DetectionTask:
     """
 
     path: Path
-    task: str
+    key: str
     segmenter: TrainedModel
     localiser: TrainedModel | None
     series_uid: str | None = None
@@ -226,7 +226,7 @@ class Detection:
 
     vertebrae: tuple[Vertebra, ...]
     image: ImageFacts
-    order: DetectionTask
+    task: DetectionTask
     device: str
     warnings: tuple[ResultWarning, ...] = ()
     timings_ms: Mapping[str, int] = field(default_factory=dict)

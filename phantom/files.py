@@ -140,10 +140,10 @@ def _stored(voxels_zyx: Voxels, style: DicomStyle) -> Voxels:
 
 
 def _file_names(count: int, style: DicomStyle) -> list[str]:
-    order = np.arange(count)
+    task = np.arange(count)
     if style.shuffle_seed is not None:
-        order = np.random.default_rng(style.shuffle_seed).permutation(count)
-    return [f"slice{number:05d}{style.suffix}" for number in order]
+        task = np.random.default_rng(style.shuffle_seed).permutation(count)
+    return [f"slice{number:05d}{style.suffix}" for number in task]
 
 
 def _series_attributes(affine_lps: Affine, shape_zyx: tuple[int, ...], style: DicomStyle) -> Dataset:

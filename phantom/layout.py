@@ -124,9 +124,9 @@ def plans_of(spec: NetworkSpec, *, new_plans: bool = False) -> dict[str, Any]:
 
 def _resampling() -> dict[str, Any]:
     plan: dict[str, Any] = {}
-    for what, is_labels, order in (("data", False, 3), ("seg", True, 1), ("probabilities", False, 1)):
+    for what, is_labels, task in (("data", False, 3), ("seg", True, 1), ("probabilities", False, 1)):
         plan[f"resampling_fn_{what}"] = "resample_data_or_seg_to_shape"
-        arguments = {"is_seg": is_labels, "order": order, "order_z": 0, "force_separate_z": None}
+        arguments = {"is_seg": is_labels, "order": task, "order_z": 0, "force_separate_z": None}
         plan[f"resampling_fn_{what}_kwargs"] = arguments
     return plan
 

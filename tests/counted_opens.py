@@ -27,9 +27,9 @@ def detect(path: Path, series_uid: str | None, results: Path) -> None:
     """As a request without a task is answered: which modality, then the vertebrae."""
     pipeline = Pipeline(InferenceOptions(1, "float32", results / "compiled"), Onlookers())
     segmenter = model(results, small_networks.MR)
-    order = DetectionTask(path, "vertebrae", segmenter, None, series_uid=series_uid, device="cpu")
-    assert pipeline.modality(path, series_uid, _ignore) == "CT"
-    pipeline.detect(order, _ignore)
+    task = DetectionTask(path, "vertebrae", segmenter, None, series_uid=series_uid, device="cpu")
+    assert pipeline.open(path, series_uid, _ignore) == "CT"
+    pipeline.detect(task, _ignore)
 
 
 ACTS: dict[str, Callable[[Path, str | None, Path], None]] = {"read": read, "detect": detect}

@@ -27,22 +27,22 @@ PATIENT = "Doe^John"
 class Scripted:
     """Answers every image with one vertebra, or misbehaves as the image's file name says."""
 
-    def modality(self, path: Path, series_uid: str | None, report: StageReport) -> str | None:
+    def open(self, path: Path, series_uid: str | None, report: StageReport) -> str | None:
         files = FILES_OF_A_LARGE_FOLDER if path.name == "folder" else 1
         for _ in range(files):
             report("reading", 0, files)
             time.sleep(0.01 if files > 1 else 0)
         return series_uid or "CT"
 
-    def detect(self, order: DetectionTask, report: StageReport) -> Detection:
+    def detect(self, task: DetectionTask, report: StageReport) -> Detection:
         report("reading", 1, 1)
-        act = ACTS.get(order.path.name.split("-")[0])
+        act = ACTS.get(task.path.name.split("-")[0])
         if act is not None:
             act(report)
         for done in range(PATCHES + 1):
             report("segmenting", done, PATCHES)
         report("measuring", 1, 1)
-        return detection_of(order)
+        return detection_of(task)
 
 
 def make() -> Scripted:
@@ -115,15 +115,15 @@ ACTS = {
 }
 
 
-def order(name: str = "fine") -> DetectionTask:
+def task(name: str = "fine") -> DetectionTask:
     model = TrainedModel("Dataset292_small", Path("/weights"), "0" * 64, spacing_mm=1.5, step=0.8)
     return DetectionTask(Path("/images") / name, "vertebrae", model, None)
 
 
-def detection_of(order: DetectionTask) -> Detection:
-    vertebra = replace(SAMPLE, center=Point(float(number_of(order.path)), 4.0, float(os.getpid())))
+def detection_of(task: DetectionTask) -> Detection:
+    vertebra = replace(SAMPLE, center=Point(float(number_of(task.path)), 4.0, float(os.getpid())))
     facts = ImageFacts("CT", Voxel(10, 10, 10), Point(0.8, 0.8, 1.0), None)
-    return Detection((vertebra,), facts, order, "cpu", timings_ms={"read": 1})
+    return Detection((vertebra,), facts, task, "cpu", timings_ms={"read": 1})
 
 
 def number_of(path: Path) -> int:

@@ -71,9 +71,9 @@ def model(results: Path, spec: NetworkSpec, spacing_zyx_mm: Sequence[float] | No
 def detect(folder: Path, load: Onlookers, segmenter: TrainedModel, localiser: TrainedModel | None = None) -> None:
     """Run a detection in an image of `FRACTIONS`, 3 mm apart."""
     write_nifti(folder / "image.nii.gz", FRACTIONS, COARSE_MM)
-    order = DetectionTask(folder / "image.nii.gz", "vertebrae", segmenter, localiser, device="cpu")
+    task = DetectionTask(folder / "image.nii.gz", "vertebrae", segmenter, localiser, device="cpu")
     options = InferenceOptions(1, "float32", folder / "compiled")
-    Pipeline(options, load).detect(order, lambda _stage, _done, _total: None)
+    Pipeline(options, load).detect(task, lambda _stage, _done, _total: None)
 
 
 def test_an_image_without_a_localiser_keeps_its_fractions_until_it_is_resampled(tmp_path: Path) -> None:

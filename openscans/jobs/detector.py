@@ -52,8 +52,8 @@ class DetectionWorker(Protocol):
     def fingerprint(self, path: Path, series_uid: str | None, report: StageReport) -> Fingerprint | None: ...
     def is_unchanged(self, fingerprint: Fingerprint, report: StageReport) -> bool: ...
     def read_uids(self, locations: tuple[UidLocation, ...], report: StageReport) -> tuple[str, ...] | None: ...
-    def modality(self, path: Path, series_uid: str | None, report: StageReport) -> str | None: ...
-    def detect(self, order: DetectionTask, report: StageReport) -> Detection: ...
+    def open(self, path: Path, series_uid: str | None, report: StageReport) -> str | None: ...
+    def detect(self, task: DetectionTask, report: StageReport) -> Detection: ...
 
 
 class Weights(Protocol):
@@ -139,14 +139,14 @@ class Detector:
             return self._worker.detect(self._task(request, task, models.__getitem__), report)
 
     def _task_by_modality(self, request: DetectionRequest, report: StageReport) -> Task:
-        return catalogue.task_for(self._worker.modality(request.path, request.series_uid, report))
+        return catalogue.task_for(self._worker.open(request.path, request.series_uid, report))
 
     def _task(self, request: DetectionRequest, task: Task, model: Callable[[int], TrainedModel]) -> DetectionTask:
         """``model`` gives the network of a dataset's number. Raises what it raises."""
         localiser = None if task.localiser is None else model(task.localiser.number)
         return DetectionTask(
             path=request.path,
-            task=task.key,
+            key=task.key,
             segmenter=model(task.segmenter.number),
             localiser=localiser,
             series_uid=request.series_uid,

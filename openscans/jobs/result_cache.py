@@ -93,9 +93,9 @@ class ResultCache:
 
 
 def _without_uids(detection: Detection, image: Fingerprint) -> CachedDetection | None:
-    task = detection.order
+    task = detection.task
     named = CachedDetection(
-        task=task.task,
+        task=task.key,
         weights=tuple(network.sha256 for network in task.networks),
         device=detection.device,
         vertebrae=detection.vertebrae,

@@ -17,7 +17,7 @@ from openscans.jobs.child import Child
 from openscans.jobs.fingerprint import Fingerprint
 from openscans.jobs.worker_messages import (
     FingerprintRequest,
-    ModalityRequest,
+    OpenRequest,
     Request,
     UidsRequest,
     UnchangedRequest,
@@ -73,9 +73,9 @@ class Worker:
         answer = self._ask(UidsRequest(locations), report)
         return answer if isinstance(answer, tuple) else None
 
-    def modality(self, path: Path, series_uid: str | None, report: StageReport) -> str | None:
-        """`WorkerPipeline.modality`, in the child. Raises what it raises, WorkerCrashed, and Cancelled."""
-        answer = self._ask(ModalityRequest(path, series_uid), report, at_least_warm_s=DETECTION_FOLLOWS_S)
+    def open(self, path: Path, series_uid: str | None, report: StageReport) -> str | None:
+        """`WorkerPipeline.open`, in the child. Raises what it raises, WorkerCrashed, and Cancelled."""
+        answer = self._ask(OpenRequest(path, series_uid), report, at_least_warm_s=DETECTION_FOLLOWS_S)
         return answer if isinstance(answer, str) else None
 
     def detect(self, task: DetectionTask, report: StageReport) -> Detection:

@@ -10,7 +10,7 @@ from openscans.types import DetectionTask, UidLocation
 
 
 @dataclass(frozen=True)
-class ModalityRequest:
+class OpenRequest:
     """Which modality the image at ``path`` has; its headers are kept for the detection that follows."""
 
     path: Path
@@ -44,7 +44,7 @@ class UidsRequest:
     locations: tuple[UidLocation, ...]
 
 
-PipelineRequest: TypeAlias = ModalityRequest | DetectionTask | WarmUp
+PipelineRequest: TypeAlias = OpenRequest | DetectionTask | WarmUp
 """What the one pipeline does, one after another."""
 
 FileRequest: TypeAlias = FingerprintRequest | UnchangedRequest | UidsRequest

@@ -29,7 +29,7 @@ from openscans.jobs.worker_messages import (
     FileRequest,
     FingerprintRequest,
     Message,
-    ModalityRequest,
+    OpenRequest,
     PipelineRequest,
     Progress,
     Ready,
@@ -58,7 +58,7 @@ log = logging.getLogger("openscans.worker")
 class WorkerPipeline(Protocol):
     """What the process keeps warm."""
 
-    def modality(self, path: Path, series_uid: str | None, report: StageReport) -> str | None: ...
+    def open(self, path: Path, series_uid: str | None, report: StageReport) -> str | None: ...
     def detect(self, task: DetectionTask, report: StageReport) -> Detection: ...
 
 
@@ -141,7 +141,7 @@ class WorkerLoop:
             return take_fingerprint(request.path, request.series_uid, partial(report, "reading"))
         if isinstance(request, UidsRequest):
             return read_uids(request.locations)
-        if isinstance(request, ModalityRequest | DetectionTask | WarmUp):
+        if isinstance(request, OpenRequest | DetectionTask | WarmUp):
             return self._run(request, report)
         return request.fingerprint.is_still()
 
@@ -151,8 +151,8 @@ class WorkerLoop:
             self._send(Ready())
         if isinstance(request, WarmUp):
             return None
-        if isinstance(request, ModalityRequest):
-            return self._pipeline.modality(request.path, request.series_uid, report)
+        if isinstance(request, OpenRequest):
+            return self._pipeline.open(request.path, request.series_uid, report)
         return self._pipeline.detect(request, report)
 
     def _report(self, number: int, stage: str, done: int, total: int) -> None:

@@ -42,7 +42,7 @@ class TorchNetwork(Network):
         if self._device.type == "cpu":
             torch.set_num_threads(options.threads or parallel.thread_count())
         module = _module(plan, read_tensors(model.folder / CHECKPOINT)).eval()
-        with _out_of_memory_told(self.device):
+        with _translate_out_of_memory(self.device):
             self._module = module.to(self._device, memory_format=torch.channels_last_3d)
         self._half = self._on_cuda and options.precision == "auto"
         self._room = torch.empty(0)
@@ -72,7 +72,7 @@ class TorchNetwork(Network):
         batch = torch.from_numpy(np.stack(patches)[:, None])
         if self._on_cuda:
             batch = batch.pin_memory()
-        with _out_of_memory_told(self.device), torch.inference_mode():
+        with _translate_out_of_memory(self.device), torch.inference_mode():
             batch = batch.to(self._device, memory_format=torch.channels_last_3d, non_blocking=True)
             with self._autocast():
                 found = self._module(batch)
@@ -91,7 +91,7 @@ class TorchNetwork(Network):
 
 
 @contextmanager
-def _out_of_memory_told(device: str) -> Iterator[None]:
+def _translate_out_of_memory(device: str) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:

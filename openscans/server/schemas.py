@@ -123,11 +123,11 @@ class ModelAnswer(BaseModel):
     weights_sha256: list[str] = Field(description="A digest over each network's weights.")
 
     @classmethod
-    def of(cls, order: DetectionTask) -> "ModelAnswer":
+    def of(cls, task: DetectionTask) -> "ModelAnswer":
         return cls(
-            task=order.task,
-            datasets=[network.dataset for network in order.networks],
-            weights_sha256=[network.sha256 for network in order.networks],
+            task=task.key,
+            datasets=[network.dataset for network in task.networks],
+            weights_sha256=[network.sha256 for network in task.networks],
         )
 
 
@@ -157,12 +157,12 @@ class DetectionAnswer(BaseModel):
             vertebrae=[round_numbers(vertebra) for vertebra in detection.vertebrae],
             processing_time_ms=processing_time_ms,
             device=detection.device,
-            fast_mode=detection.order.fast_mode,
+            fast_mode=detection.task.fast_mode,
             cached=detection.cached,
             job_id=job_id,
             warnings=list(detection.warnings),
             image=detection.image,
-            model=ModelAnswer.of(detection.order),
+            model=ModelAnswer.of(detection.task),
             timings_ms=dict(detection.timings_ms),
         )
 

@@ -38,7 +38,7 @@ def fetch(
     target: Path,
     *,
     report: Report = ignore_progress,
-    patience: RetryPolicy = DEFAULT_POLICY,
+    retry_policy: RetryPolicy = DEFAULT_POLICY,
     room_after: float = 0.0,
 ) -> DownloadedFile:
     """``target`` from the first of ``urls`` (mirrors of one file) that gives it whole.
@@ -53,10 +53,10 @@ def fetch(
         if target.exists():
             return DownloadedFile(target, sha256_of(target, report=report), part.url)
         target.parent.mkdir(parents=True, exist_ok=True)
-        wire = HttpClient(patience)
+        wire = HttpClient(retry_policy)
         for url in urls:
             try:
-                digest = _Transfer(url, wire, part, report, patience, room_after).run()
+                digest = _Transfer(url, wire, part, report, retry_policy, room_after).run()
             except DownloadFailed as error:
                 log.warning("%s: %s", strip_login(url), error.message)
                 failures.append(error)
@@ -110,7 +110,7 @@ class _Transfer:
     wire: HttpClient
     part: PartialFile
     report: Report
-    patience: RetryPolicy
+    retry_policy: RetryPolicy
     room_after: float
 
     def run(self) -> str:
@@ -123,10 +123,10 @@ class _Transfer:
                 if self.part.size_bytes > most_bytes:
                     most_bytes, failures = self.part.size_bytes, 0
                 failures += 1
-                if failures > self.patience.retries:
+                if failures > self.retry_policy.retries:
                     raise DownloadFailed(f"{error.message} Asked {failures} times.", hint=error.hint) from error
                 log.info("%s: %s Trying again.", strip_login(self.url), error.message)
-                self._pause(self.patience.pause_s(failures, error.retry_after_s))
+                self._pause(self.retry_policy.pause_s(failures, error.retry_after_s))
 
     def _attempt(self) -> str:
         """One request for what is missing; the whole file's SHA-256."""

@@ -156,8 +156,8 @@ class BackgroundResponse:
 class HttpClient:
     """What the requests of one download share. Raises DownloadFailed where the environment's settings are unusable."""
 
-    def __init__(self, patience: RetryPolicy) -> None:
-        self._timeout = httpx.Timeout(patience.stall_s, connect=min(patience.connect_s, patience.stall_s))
+    def __init__(self, retry_policy: RetryPolicy) -> None:
+        self._timeout = httpx.Timeout(retry_policy.stall_s, connect=min(retry_policy.connect_s, retry_policy.stall_s))
         with translate_setting_errors():
             self._trusted = _trusted_certificates(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
 

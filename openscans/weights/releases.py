@@ -30,12 +30,12 @@ class Installer:
     """``mirrors`` are base addresses of `{base}/{version}/{folder}.zip`, in order."""
 
     def __init__(
-        self, mirrors: Sequence[str], *, offline: bool, strict_digests: bool, patience: RetryPolicy = DEFAULT_POLICY
+        self, mirrors: Sequence[str], *, offline: bool, strict_digests: bool, retry_policy: RetryPolicy = DEFAULT_POLICY
     ) -> None:
         self._mirrors = tuple(mirrors)
         self._offline = offline
         self._strict_digests = strict_digests
-        self._patience = patience
+        self._retry_policy = retry_policy
 
     def download(self, place: Installation, download: DownloadTask) -> None:
         """DownloadTask and install. Raises ModelMissing, DownloadFailed, DiskFull, Cancelled."""
@@ -85,7 +85,7 @@ class Installer:
             raise ModelMissing(f"{dataset.folder} is not on disk, and the server works offline.", hint=OFFLINE_HINT)
         urls = [f"{base}/{dataset.release_path}" for base in self._mirrors]
         return fetch(
-            urls, place.zip_path, report=report, patience=self._patience, room_after=catalogue.UNPACKED_PER_ZIP
+            urls, place.zip_path, report=report, retry_policy=self._retry_policy, room_after=catalogue.UNPACKED_PER_ZIP
         )
 
     def _take_zip(self, places: Sequence[Installation], path: Path) -> int:

@@ -36,13 +36,13 @@ class Diary:
     def read_uids(self, locations: tuple[UidLocation, ...], report: StageReport) -> tuple[str, ...] | None:
         return None
 
-    def modality(self, path: Path, series_uid: str | None, report: StageReport) -> str | None:
+    def open(self, path: Path, series_uid: str | None, report: StageReport) -> str | None:
         self.asked.append(f"modality of {path.name}, {series_uid}")
         return self.found
 
-    def detect(self, order: DetectionTask, report: StageReport) -> Detection:
-        self.asked.append(f"detect {order.task}")
-        return pipelines.detection_of(order)
+    def detect(self, task: DetectionTask, report: StageReport) -> Detection:
+        self.asked.append(f"detect {task.key}")
+        return pipelines.detection_of(task)
 
     @contextmanager
     def ready(self, key: str, report: Report, *, download: bool) -> Iterator[Mapping[int, TrainedModel]]:
@@ -91,7 +91,7 @@ def test_the_models_are_kept_from_deletion_while_the_detection_runs() -> None:
 
 @pytest.mark.parametrize(("found", "task"), [("CT", "vertebrae"), (None, "vertebrae"), ("MR", "vertebrae_mr")])
 def test_the_modality_chooses_the_model(found: str | None, task: str) -> None:
-    assert performed(Diary(found), DetectionRequest(IMAGE))[0].order.task == task
+    assert performed(Diary(found), DetectionRequest(IMAGE))[0].task.key == task
 
 
 def test_another_modality_is_refused_before_anything_is_downloaded() -> None:
@@ -102,26 +102,26 @@ def test_another_modality_is_refused_before_anything_is_downloaded() -> None:
 
 
 def test_the_order_carries_the_recipe_of_the_task() -> None:
-    order = performed(Diary(), DetectionRequest(IMAGE, device="cuda:1"))[0].order
-    assert (order.segmenter.dataset, order.device) == ("Dataset292", "cuda:1")
-    assert order.localiser is not None
-    assert order.localiser.dataset == "Dataset298"
+    task = performed(Diary(), DetectionRequest(IMAGE, device="cuda:1"))[0].task
+    assert (task.segmenter.dataset, task.device) == ("Dataset292", "cuda:1")
+    assert task.localiser is not None
+    assert task.localiser.dataset == "Dataset298"
 
 
 def test_fast_mode_is_the_3_mm_network_inside_the_box_of_the_6_mm_one() -> None:
-    order = performed(Diary(), DetectionRequest(IMAGE, fast_mode=True))[0].order
-    assert (order.task, order.segmenter.dataset, order.fast_mode) == (
+    task = performed(Diary(), DetectionRequest(IMAGE, fast_mode=True))[0].task
+    assert (task.key, task.segmenter.dataset, task.fast_mode) == (
         "total_body",
         "Dataset297",
         True,
     )
-    assert order.localiser is not None
+    assert task.localiser is not None
 
 
 def test_fast_mode_for_mr_runs_the_full_network_and_says_so() -> None:
     found = performed(Diary("MR"), DetectionRequest(IMAGE, fast_mode=True))[0]
-    assert found.order.segmenter.dataset == "Dataset756"
-    assert found.order.localiser is None
+    assert found.task.segmenter.dataset == "Dataset756"
+    assert found.task.localiser is None
     assert [(notice.code, notice.message) for notice in found.warnings] == [
         ("fast_mode_unavailable", "There is no fast model for MR images; the full one was used.")
     ]

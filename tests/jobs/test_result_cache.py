@@ -291,7 +291,7 @@ def test_keeping_an_answer_opens_no_file_of_the_image(tmp_path: Path) -> None:
     gone = tuple(str(tmp_path / "gone" / name) for name in "ab")
     image = Fingerprint("0" * 64, gone, Listing(tmp_path / "gone", deep=True, stats=()))
     found = replace(
-        pipelines.detection_of(pipelines.order()),
+        pipelines.detection_of(pipelines.task()),
         image=ImageFacts("CT", Voxel(10, 10, 10), Point(0.8, 0.8, 1.0), "1.2.3"),
         uid_locations={"1.2.3": UidLocation(gone[1], 100, 5)},
     )

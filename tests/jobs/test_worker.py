@@ -61,26 +61,26 @@ def make_worker(tmp_path: Path) -> Iterator[MakeWorker]:
 
 def test_a_detection_runs_in_another_process_that_stays_for_the_next(make_worker: MakeWorker) -> None:
     worker = make_worker()
-    first = pipelines.process_of(worker.detect(pipelines.order(), nobody))
-    second = pipelines.process_of(worker.detect(pipelines.order(), nobody))
+    first = pipelines.process_of(worker.detect(pipelines.task(), nobody))
+    second = pipelines.process_of(worker.detect(pipelines.task(), nobody))
     assert first == second != os.getpid()
 
 
 def test_the_modality_is_asked_in_the_same_way(make_worker: MakeWorker) -> None:
-    assert make_worker().modality(Path("/images/a"), "MR", nobody) == "MR"
+    assert make_worker().open(Path("/images/a"), "MR", nobody) == "MR"
 
 
 def test_a_large_folder_is_no_hang(make_worker: MakeWorker) -> None:
-    assert make_worker(hang_s=1).modality(Path("/images/folder"), None, nobody) == "CT"
+    assert make_worker(hang_s=1).open(Path("/images/folder"), None, nobody) == "CT"
 
 
 def test_while_a_large_folder_is_looked_at_the_call_can_be_cancelled(make_worker: MakeWorker) -> None:
     worker = make_worker()
-    before = pipelines.process_of(worker.detect(pipelines.order(), nobody))
+    before = pipelines.process_of(worker.detect(pipelines.task(), nobody))
     heard = itertools.count()
     with pytest.raises(Cancelled):
-        worker.modality(Path("/images/folder"), None, stopped_when(lambda stage, done: next(heard) > 3))
-    assert pipelines.process_of(worker.detect(pipelines.order(), nobody)) == before
+        worker.open(Path("/images/folder"), None, stopped_when(lambda stage, done: next(heard) > 3))
+    assert pipelines.process_of(worker.detect(pipelines.task(), nobody)) == before
 
 
 def test_what_files_tell_is_answered_while_a_detection_runs(make_worker: MakeWorker, tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_what_files_tell_is_answered_while_a_detection_runs(make_worker: MakeWor
             raise Cancelled
 
     with ThreadPoolExecutor(1) as other:
-        detecting = other.submit(worker.detect, pipelines.order("long"), go_on_until_told)
+        detecting = other.submit(worker.detect, pipelines.task("long"), go_on_until_told)
         assert begun.wait(10)
         found = worker.fingerprint(tmp_path / "image.nii", None, nobody)
         assert found is not None
@@ -118,18 +118,18 @@ def test_a_look_at_a_large_file_ends_when_nobody_wants_it_and_the_process_stays(
     vast.touch()
     os.truncate(vast, LARGEST_WHOLE_BYTES)
     worker = make_worker()
-    before = pipelines.process_of(worker.detect(pipelines.order(), nobody))
+    before = pipelines.process_of(worker.detect(pipelines.task(), nobody))
     heard = itertools.count()
     began_s = time.monotonic()
     with pytest.raises(Cancelled):
         worker.fingerprint(vast, None, stopped_when(lambda stage, done: next(heard) > 3))
     assert time.monotonic() - began_s < 2
-    assert pipelines.process_of(worker.detect(pipelines.order(), nobody)) == before
+    assert pipelines.process_of(worker.detect(pipelines.task(), nobody)) == before
 
 
 def test_progress_comes_out_in_order_with_every_patch(make_worker: MakeWorker) -> None:
     heard = []
-    make_worker().detect(pipelines.order(), lambda *units: heard.append(units))
+    make_worker().detect(pipelines.task(), lambda *units: heard.append(units))
     patches = [done for stage, done, _ in heard if stage == "segmenting"]
     assert sorted(set(patches)) == list(range(pipelines.PATCHES + 1))
     assert patches == sorted(patches)
@@ -145,7 +145,7 @@ def test_state_goes_from_cold_through_loading_and_busy_to_ready(make_worker: Mak
         states.append(worker.state)
         sign.touch()
 
-    worker.detect(pipelines.order(), watch)
+    worker.detect(pipelines.task(), watch)
     states.append(worker.state)
     assert [state for before, state in zip([None, *states], states, strict=False) if state != before] == [
         "cold",
@@ -166,26 +166,26 @@ def test_an_error_in_the_child_comes_out_as_itself_and_the_child_goes_on(
     make_worker: MakeWorker, name: str, error: type[OpenScansError], code: str
 ) -> None:
     worker = make_worker()
-    before = pipelines.process_of(worker.detect(pipelines.order(), nobody))
+    before = pipelines.process_of(worker.detect(pipelines.task(), nobody))
     with pytest.raises(error) as caught:
-        worker.detect(pipelines.order(name), nobody)
+        worker.detect(pipelines.task(name), nobody)
     assert caught.value.code == code
-    assert pipelines.process_of(worker.detect(pipelines.order(), nobody)) == before
+    assert pipelines.process_of(worker.detect(pipelines.task(), nobody)) == before
 
 
 @pytest.mark.parametrize("name", ["memory", "library"])
 def test_a_child_whose_memory_did_not_suffice_gives_it_back(make_worker: MakeWorker, name: str) -> None:
     worker = make_worker()
-    before = pipelines.process_of(worker.detect(pipelines.order(), nobody))
+    before = pipelines.process_of(worker.detect(pipelines.task(), nobody))
     with pytest.raises(OutOfMemory):
-        worker.detect(pipelines.order(name), nobody)
+        worker.detect(pipelines.task(name), nobody)
     assert not is_running(before)
-    assert pipelines.process_of(worker.detect(pipelines.order(), nobody)) != before
+    assert pipelines.process_of(worker.detect(pipelines.task(), nobody)) != before
 
 
 def test_a_bug_is_logged_with_its_line_but_without_its_message(make_worker: MakeWorker, tmp_path: Path) -> None:
     with pytest.raises(OpenScansError):
-        make_worker().detect(pipelines.order("bug"), nobody)
+        make_worker().detect(pipelines.task("bug"), nobody)
     written = (tmp_path / "logs" / "worker.log").read_text()
     assert "ZeroDivisionError" in written
     assert "have_a_bug" in written
@@ -194,30 +194,30 @@ def test_a_bug_is_logged_with_its_line_but_without_its_message(make_worker: Make
 
 def test_a_pipeline_that_cannot_be_built_is_an_error_and_not_a_crash(make_worker: MakeWorker) -> None:
     with pytest.raises(OpenScansError) as caught:
-        make_worker(pipelines.make_nothing).detect(pipelines.order(), nobody)
+        make_worker(pipelines.make_nothing).detect(pipelines.task(), nobody)
     assert caught.value.code == "internal_error"
 
 
 def test_a_crash_fails_that_detection_alone(make_worker: MakeWorker) -> None:
     worker = make_worker()
-    before = pipelines.process_of(worker.detect(pipelines.order(), nobody))
+    before = pipelines.process_of(worker.detect(pipelines.task(), nobody))
     with pytest.raises(WorkerCrashed):
-        worker.detect(pipelines.order("die"), nobody)
+        worker.detect(pipelines.task("die"), nobody)
     assert worker.state == "failed"
-    assert pipelines.process_of(worker.detect(pipelines.order(), nobody)) != before
+    assert pipelines.process_of(worker.detect(pipelines.task(), nobody)) != before
     assert worker.state == "ready"
 
 
 def test_children_that_died_leave_no_descriptors_though_their_errors_are_remembered(make_worker: MakeWorker) -> None:
     worker = make_worker(pipelines.make)
-    worker.detect(pipelines.order(), nobody)
+    worker.detect(pipelines.task(), nobody)
     before = psutil.Process().num_fds()
     remembered = []
     for _ in range(3):
         with pytest.raises(WorkerCrashed) as caught:
-            worker.detect(pipelines.order("die"), nobody)
+            worker.detect(pipelines.task("die"), nobody)
         remembered.append(caught.value)
-        worker.detect(pipelines.order(), nobody)
+        worker.detect(pipelines.task(), nobody)
     assert len(remembered) == 3
     # Fewer where something that other tests left was collected meanwhile.
     assert psutil.Process().num_fds() <= before
@@ -225,20 +225,20 @@ def test_children_that_died_leave_no_descriptors_though_their_errors_are_remembe
 
 def test_a_worker_killed_while_it_idles_is_replaced_without_an_error(make_worker: MakeWorker) -> None:
     worker = make_worker()
-    pid = pipelines.process_of(worker.detect(pipelines.order(), nobody))
+    pid = pipelines.process_of(worker.detect(pipelines.task(), nobody))
     os.kill(pid, signal.SIGKILL)
     assert eventually(lambda: worker.state == "failed", within_s=2)
-    assert pipelines.process_of(worker.detect(pipelines.order(), nobody)) != pid
+    assert pipelines.process_of(worker.detect(pipelines.task(), nobody)) != pid
 
 
 def test_a_killed_process_that_is_not_gone_yet_is_asked_nothing_more(make_worker: MakeWorker) -> None:
     worker = make_worker(hang_s=1)
-    pid = pipelines.process_of(worker.detect(pipelines.order(), nobody))
+    pid = pipelines.process_of(worker.detect(pipelines.task(), nobody))
     # As a process looks whose disk hangs: killed, and still there.
     with stopped_from_dying(worker), pytest.raises(WorkerCrashed, match="no progress"):
-        worker.detect(pipelines.order("hang"), nobody)
+        worker.detect(pipelines.task("hang"), nobody)
     assert is_running(pid)
-    assert pipelines.process_of(worker.detect(pipelines.order(), nobody)) != pid
+    assert pipelines.process_of(worker.detect(pipelines.task(), nobody)) != pid
     os.kill(pid, signal.SIGKILL)
 
 
@@ -255,26 +255,26 @@ def stopped_from_dying(worker: Worker) -> Iterator[None]:
 
 def test_a_worker_that_idles_not_at_all_is_kept_from_the_modality_to_the_detection(make_worker: MakeWorker) -> None:
     worker = make_worker(keep_warm_s=0)
-    worker.modality(pipelines.order().path, None, nobody)
+    worker.open(pipelines.task().path, None, nobody)
     before = {child.pid for child in psutil.Process().children()}
-    assert pipelines.process_of(worker.detect(pipelines.order(), nobody)) in before
+    assert pipelines.process_of(worker.detect(pipelines.task(), nobody)) in before
     assert eventually(lambda: worker.state == "cold")
 
 
 def test_cancelling_ends_the_call_and_keeps_the_process(make_worker: MakeWorker) -> None:
     worker = make_worker()
-    before = pipelines.process_of(worker.detect(pipelines.order(), nobody))
+    before = pipelines.process_of(worker.detect(pipelines.task(), nobody))
     with pytest.raises(Cancelled):
-        worker.detect(pipelines.order("long"), stopped_when(lambda stage, done: stage == "segmenting" and done > 3))
-    assert pipelines.process_of(worker.detect(pipelines.order(), nobody)) == before
+        worker.detect(pipelines.task("long"), stopped_when(lambda stage, done: stage == "segmenting" and done > 3))
+    assert pipelines.process_of(worker.detect(pipelines.task(), nobody)) == before
 
 
 def test_a_call_that_does_not_react_to_cancelling_is_killed(make_worker: MakeWorker) -> None:
     worker = make_worker()
-    before = pipelines.process_of(worker.detect(pipelines.order(), nobody))
+    before = pipelines.process_of(worker.detect(pipelines.task(), nobody))
     began_s = time.monotonic()
     with pytest.raises(Cancelled):
-        worker.detect(pipelines.order("hang"), stopped_when(lambda stage, _: stage == "segmenting"))
+        worker.detect(pipelines.task("hang"), stopped_when(lambda stage, _: stage == "segmenting"))
     assert 4 < time.monotonic() - began_s < 7
     assert not is_running(before)
     assert worker.state == "cold"
@@ -282,16 +282,16 @@ def test_a_call_that_does_not_react_to_cancelling_is_killed(make_worker: MakeWor
 
 def test_a_call_that_says_nothing_for_too_long_is_a_crash_and_the_child_is_ended(make_worker: MakeWorker) -> None:
     worker = make_worker(hang_s=1)
-    before = pipelines.process_of(worker.detect(pipelines.order(), nobody))
+    before = pipelines.process_of(worker.detect(pipelines.task(), nobody))
     with pytest.raises(WorkerCrashed, match="no progress for 1 s"):
-        worker.detect(pipelines.order("hang"), nobody)
+        worker.detect(pipelines.task("hang"), nobody)
     assert not is_running(before)
-    assert pipelines.process_of(worker.detect(pipelines.order(), nobody)) != before
+    assert pipelines.process_of(worker.detect(pipelines.task(), nobody)) != before
 
 
 def test_a_slow_call_that_goes_on_is_no_hang(make_worker: MakeWorker) -> None:
     began_s = time.monotonic()
-    make_worker(hang_s=1).detect(pipelines.order("slow"), nobody)
+    make_worker(hang_s=1).detect(pipelines.task("slow"), nobody)
     assert time.monotonic() - began_s > 1.5
 
 
@@ -300,14 +300,14 @@ def test_warmed_up_it_is_ready_before_anybody_asks(make_worker: MakeWorker) -> N
     worker.warm_up()
     assert eventually(lambda: worker.state == "ready", within_s=10)
     [child] = multiprocessing.active_children()
-    assert pipelines.process_of(worker.detect(pipelines.order(), nobody)) == child.pid
+    assert pipelines.process_of(worker.detect(pipelines.task(), nobody)) == child.pid
 
 
 def test_what_went_wrong_in_warming_up_is_told_to_who_asks_first(make_worker: MakeWorker) -> None:
     worker = make_worker(pipelines.make_nothing)
     worker.warm_up()
     with pytest.raises(OpenScansError) as caught:
-        worker.detect(pipelines.order(), nobody)
+        worker.detect(pipelines.task(), nobody)
     assert caught.value.code == "internal_error"
 
 
@@ -320,20 +320,20 @@ def test_warmed_up_for_nothing_it_gives_its_memory_back(make_worker: MakeWorker)
 
 def test_an_idle_worker_gives_its_memory_back_and_the_next_call_starts_another(make_worker: MakeWorker) -> None:
     worker = make_worker(keep_warm_s=0.2)
-    first = pipelines.process_of(worker.detect(pipelines.order(), nobody))
+    first = pipelines.process_of(worker.detect(pipelines.task(), nobody))
     assert eventually(lambda: worker.state == "cold" and not is_running(first), within_s=3)
-    assert pipelines.process_of(worker.detect(pipelines.order(), nobody)) != first
+    assert pipelines.process_of(worker.detect(pipelines.task(), nobody)) != first
 
 
 def test_closing_ends_a_call_that_runs_and_leaves_no_process(make_worker: MakeWorker) -> None:
     worker = make_worker()
-    pid = pipelines.process_of(worker.detect(pipelines.order(), nobody))
+    pid = pipelines.process_of(worker.detect(pipelines.task(), nobody))
     begun = threading.Event()
     ended = []
 
     def ask() -> None:
         try:
-            worker.detect(pipelines.order("hang"), lambda stage, *_: begun.set() if stage == "segmenting" else None)
+            worker.detect(pipelines.task("hang"), lambda stage, *_: begun.set() if stage == "segmenting" else None)
         except WorkerCrashed as error:
             ended.append(error)
 
@@ -345,7 +345,7 @@ def test_closing_ends_a_call_that_runs_and_leaves_no_process(make_worker: MakeWo
     assert len(ended) == 1
     assert not is_running(pid)
     with pytest.raises(Cancelled):
-        worker.detect(pipelines.order(), nobody)
+        worker.detect(pipelines.task(), nobody)
 
 
 def test_the_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
@@ -356,9 +356,9 @@ def test_the_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
         "from openscans.jobs.worker_process import LogPlan\n"
         "if __name__ == '__main__':\n"
         f"    worker = Worker(pipelines.make, keep_warm_s=None, hang_s=60, log_plan=LogPlan(Path({str(tmp_path)!r})))\n"
-        "    pid = pipelines.process_of(worker.detect(pipelines.order(), lambda *_: None))\n"
+        "    pid = pipelines.process_of(worker.detect(pipelines.task(), lambda *_: None))\n"
         "    print(pid, flush=True)\n"
-        "    worker.detect(pipelines.order('hang'), lambda stage, *_: print(stage, flush=True))\n"
+        "    worker.detect(pipelines.task('hang'), lambda stage, *_: print(stage, flush=True))\n"
     )
     path = tmp_path / "owner.py"
     path.write_text(script)

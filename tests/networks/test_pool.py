@@ -78,7 +78,7 @@ def test_other_weights_in_the_same_place_have_a_plan_of_their_own(shelf: Network
 OPENED = """
 import json, sys
 from pathlib import Path
-from benchmarks.detect import model, order
+from benchmarks.detect import model, task
 from inference import Pipeline
 from openscans import networks
 from openscans.types import InferenceOptions
@@ -89,7 +89,7 @@ sys.addaudithook(lambda event, given: opened.append(str(given[0])) if event == "
 
 def detect(pipeline):
     opened.clear()
-    pipeline.detect(order(image, Path("phantom/weights"), fast=True), lambda *_: None)
+    pipeline.detect(task(image, Path("phantom/weights"), fast=True), lambda *_: None)
     print(json.dumps([Path(name).name for name in opened]))
 
 options = InferenceOptions(1, "float32", cache)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks.detect import order
+from benchmarks.detect import task
 from benchmarks.scan import WEIGHTS
 from inference import Pipeline
 from openscans import networks
@@ -52,7 +52,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> DetectionTask:
     shape_zyx, affine_lps = grid.axial(body, (2.0, 2.0, 2.0))
     path = tmp_path_factory.mktemp("image") / "ct.nii"
     write_nifti(path, drawing.render(body, shape_zyx, affine_lps)[0], affine_lps)
-    return replace(order(path, WEIGHTS, fast=True), device=TORCH_ON_CPU)
+    return replace(task(path, WEIGHTS, fast=True), device=TORCH_ON_CPU)
 
 
 def detected(asked: DetectionTask, load: networks.Load, cache: Path) -> tuple[Detection, list[str]]:

@@ -36,7 +36,7 @@ def target(tmp_path: Path) -> Path:
 
 
 def fetched(server: ReleaseServer, target: Path, report: Report = lambda done, total: None) -> download.DownloadedFile:
-    return download.fetch([f"{server.url}/a.zip"], target, report=report, patience=BRISK)
+    return download.fetch([f"{server.url}/a.zip"], target, report=report, retry_policy=BRISK)
 
 
 def assert_whole(target: Path, content: bytes = CONTENT) -> None:
@@ -298,7 +298,7 @@ def test_a_redirect_is_followed_for_the_rest_too(server: ReleaseServer, target: 
     urls = [f"{server.url}/releases/a.zip"]
     redirect = Fault(status=302, location="/a.zip")
     server.faults += [redirect, Fault(drop_after=CUT), redirect]
-    found = download.fetch(urls, target, patience=BRISK)
+    found = download.fetch(urls, target, retry_policy=BRISK)
     assert found.url == urls[0]
     assert [sent.range for sent in server.requests if sent.path == "/a.zip"] == [None, f"bytes={CUT}-"]
     assert_whole(target)
@@ -310,11 +310,11 @@ def test_a_mirrors_password_is_written_nowhere(
     url = f"{server.url.replace('//', '//someone:secret@')}/a.zip"
     server.faults += [Fault(drop_after=CUT), Fault(status=404)]
     with caplog.at_level(logging.INFO, "openscans"), pytest.raises(DownloadFailed):
-        download.fetch([url], target, patience=BRISK)
+        download.fetch([url], target, retry_policy=BRISK)
     written = [path.read_bytes() for path in target.parent.iterdir()]
     ours = [record.getMessage() for record in caplog.records if record.name.startswith("openscans")]
     assert ours
     assert not any("secret" in message for message in ours)
     assert not any(b"secret" in content for content in written)
-    assert download.fetch([url], target, patience=BRISK).url == f"{server.url}/a.zip"
+    assert download.fetch([url], target, retry_policy=BRISK).url == f"{server.url}/a.zip"
     assert server.requests[-1].range == f"bytes={CUT}-"

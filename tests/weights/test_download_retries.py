@@ -40,8 +40,8 @@ def target(tmp_path: Path) -> Path:
     return tmp_path / "home" / "a.zip"
 
 
-def fetched(server: ReleaseServer, target: Path, patience: RetryPolicy = BRISK) -> bytes:
-    return download.fetch([f"{server.url}/a.zip"], target, patience=patience).path.read_bytes()
+def fetched(server: ReleaseServer, target: Path, retry_policy: RetryPolicy = BRISK) -> bytes:
+    return download.fetch([f"{server.url}/a.zip"], target, retry_policy=retry_policy).path.read_bytes()
 
 
 def unused_port() -> int:
@@ -120,15 +120,15 @@ def test_what_a_server_asks_for_is_counted_by_its_own_clock(retry_after: str, pa
 
 
 def test_pauses_double_up_to_the_longest_and_are_spread() -> None:
-    patience = RetryPolicy(first_pause_s=1, longest_pause_s=8)
+    retry_policy = RetryPolicy(first_pause_s=1, longest_pause_s=8)
     for failures, doubled_s in enumerate((1, 2, 4, 8, 8), start=1):
-        pauses_s = {patience.pause_s(failures, 0) for _ in range(100)}
+        pauses_s = {retry_policy.pause_s(failures, 0) for _ in range(100)}
         assert doubled_s / 2 <= min(pauses_s) < max(pauses_s) <= doubled_s
 
 
 def test_a_name_that_leads_nowhere_is_asked_again(target: Path) -> None:
     with pytest.raises(DownloadFailed, match=rf"127\.0\.0\.1 cannot be reached .*Asked {ASKED} times"):
-        download.fetch([f"http://127.0.0.1:{unused_port()}/a.zip"], target, patience=BRISK)
+        download.fetch([f"http://127.0.0.1:{unused_port()}/a.zip"], target, retry_policy=BRISK)
 
 
 # What lasts
@@ -147,7 +147,7 @@ def test_a_refusal_is_not_repeated_and_says_which(
 def test_mirrors_are_tried_in_order(server: ReleaseServer, target: Path) -> None:
     server.faults += [Fault(status=404), *[Fault(status=503)] * ASKED]
     urls = [f"{server.url}/{place}/a.zip" for place in ("gone", "busy")]
-    found = download.fetch([*urls, f"{server.url}/a.zip"], target, patience=BRISK)
+    found = download.fetch([*urls, f"{server.url}/a.zip"], target, retry_policy=BRISK)
     assert found.url == f"{server.url}/a.zip"
     assert [sent.status for sent in server.requests] == [404, *[503] * ASKED, 200]
 
@@ -156,8 +156,8 @@ def test_a_mirror_that_refuses_leaves_the_bytes_of_the_other(server: ReleaseServ
     server.faults += [Fault(drop_after=CUT), Fault(status=404), Fault(status=404)]
     urls = [f"{server.url}/a.zip", f"{server.url}/gone/a.zip"]
     with pytest.raises(DownloadFailed):
-        download.fetch(urls, target, patience=BRISK)
-    assert download.fetch(urls, target, patience=BRISK).path.read_bytes() == CONTENT
+        download.fetch(urls, target, retry_policy=BRISK)
+    assert download.fetch(urls, target, retry_policy=BRISK).path.read_bytes() == CONTENT
     assert server.body_bytes() == len(CONTENT)
 
 
@@ -167,7 +167,7 @@ def test_a_certificate_that_is_not_trusted_is_said_so_at_once(server: ReleaseSer
         certified(server.folder) as (port, _),
         pytest.raises(DownloadFailed, match=r"certificate.*not trusted") as caught,
     ):
-        download.fetch([f"https://localhost:{port}/a.zip"], target, patience=BRISK)
+        download.fetch([f"https://localhost:{port}/a.zip"], target, retry_policy=BRISK)
     assert "SSL_CERT_FILE" in caught.value.hint
     assert "Asked" not in caught.value.message
 
@@ -179,7 +179,7 @@ def test_a_certificate_authority_of_ones_own_is_trusted(
     with certified(server.folder) as (port, certificate):
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         with pytest.raises(DownloadFailed, match="has no file"):
-            download.fetch([f"https://localhost:{port}/a.zip"], target, patience=BRISK)
+            download.fetch([f"https://localhost:{port}/a.zip"], target, retry_policy=BRISK)
 
 
 @pytest.mark.parametrize("status", [403, 407])
@@ -187,7 +187,7 @@ def test_a_proxy_that_refuses_is_said_so_at_once(target: Path, monkeypatch: pyte
     with refusing_proxy(status) as (port, asked):
         monkeypatch.setenv("HTTPS_PROXY", f"http://someone:secret@127.0.0.1:{port}")
         with pytest.raises(DownloadFailed, match=rf"proxy refuses to connect to localhost \({status}\)"):
-            download.fetch(["https://localhost:9/a.zip"], target, patience=BRISK)
+            download.fetch(["https://localhost:9/a.zip"], target, retry_policy=BRISK)
         assert asked == ["CONNECT localhost:9"]
 
 
@@ -195,7 +195,7 @@ def test_a_proxy_that_is_not_there_is_said_so_at_once(target: Path, monkeypatch:
     port = unused_port()
     monkeypatch.setenv("HTTPS_PROXY", f"http://someone:secret@127.0.0.1:{port}")
     with pytest.raises(DownloadFailed, match=rf"Nothing answers at the proxy's address, 127\.0\.0\.1:{port}\.$"):
-        download.fetch(["https://localhost:9/a.zip"], target, patience=BRISK)
+        download.fetch(["https://localhost:9/a.zip"], target, retry_policy=BRISK)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_settings_that_cannot_be_used_are_said_so(
 ) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(DownloadFailed, match="settings for the proxy") as caught:
-        download.fetch(["https://localhost:9/a.zip"], target, patience=BRISK)
+        download.fetch(["https://localhost:9/a.zip"], target, retry_policy=BRISK)
     assert name in caught.value.hint
 
 
@@ -234,5 +234,5 @@ def test_who_stops_is_heard_during_a_pause(server: ReleaseServer, target: Path) 
 def _seconds_until_cancelled(server: ReleaseServer, target: Path, report: Callable[[int, int], None]) -> float:
     started_s = time.monotonic()
     with pytest.raises(Cancelled):
-        download.fetch([f"{server.url}/a.zip"], target, report=report, patience=RetryPolicy(first_pause_s=30))
+        download.fetch([f"{server.url}/a.zip"], target, report=report, retry_policy=RetryPolicy(first_pause_s=30))
     return time.monotonic() - started_s

@@ -56,7 +56,7 @@ def take(folder: Path, all_but_bytes: int) -> Path:
 
 
 def fetched(server: ReleaseServer, target: Path) -> bytes:
-    return download.fetch([f"{server.url}/a.zip"], target, patience=BRISK).path.read_bytes()
+    return download.fetch([f"{server.url}/a.zip"], target, retry_policy=BRISK).path.read_bytes()
 
 
 def test_a_file_too_large_for_the_disk_is_not_begun(server: ReleaseServer, tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_a_file_that_leaves_no_room_for_what_it_holds_is_not_begun(server: Relea
     target = tmp_path / "a.zip"
     sizes = shutil.disk_usage(tmp_path).free / len(CONTENT)
     with pytest.raises(DiskFull, match="needed"):
-        download.fetch([f"{server.url}/a.zip"], target, patience=BRISK, room_after=sizes)
+        download.fetch([f"{server.url}/a.zip"], target, retry_policy=BRISK, room_after=sizes)
     assert download.part_bytes(target) == 0
 
 

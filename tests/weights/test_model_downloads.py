@@ -27,8 +27,8 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
-def models_from(home: Path, server: ReleaseServer, patience: RetryPolicy) -> Models:
-    return Models(home, Installer((server.url,), offline=False, strict_digests=False, patience=patience))
+def models_from(home: Path, server: ReleaseServer, retry_policy: RetryPolicy) -> Models:
+    return Models(home, Installer((server.url,), offline=False, strict_digests=False, retry_policy=retry_policy))
 
 
 @pytest.fixture
