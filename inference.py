@@ -15,7 +15,7 @@ from openscans import networks, volumes
 from openscans.errors import DamagedWeights, OutOfMemory
 from openscans.networks.pool import NetworkPool
 from openscans.progress import Report, StageReport
-from openscans.segmentation import grids, memory_check, plausibility, resampling, sliding_window, vertebrae
+from openscans.segmentation import grids, memory_check, packing, plausibility, resampling, sliding_window, vertebrae
 from openscans.segmentation.roi import SpineRoi, spine_roi
 from openscans.system import parallel
 from openscans.types import (
@@ -93,6 +93,7 @@ class Pipeline:
             device=device,
             warnings=(*warnings, *plausibility.plausibility_warnings(found)),
             timings_ms=watch.timings_ms,
+            labels=None if label_map is None else packing.pack_labels(label_map, volume),
             uid_locations=volume.locate_uids({one.slice.sop_instance_uid for one in found if one.slice is not None}),
         )
 

@@ -217,8 +217,26 @@ class InferenceOptions:
 
 
 @dataclass(frozen=True)
+class PackedLabels:
+    """The label map of a detection: on its model grid, packed, in plain types. `segmentation.packing` unpacks it.
+
+    ``axes_xyz``: of each axis the volume's axis along which it runs, the first and last of its voxels, and how many
+    samples there are. ``names``: label number → vertebra. ``affine_lps`` (rows of 4 × 4) maps a voxel (x, y, z, 1) of
+    the volume of ``volume_size`` to millimetres.
+    """
+
+    axes_xyz: tuple[tuple[int, int, int, int], ...]
+    names: Mapping[int, str]
+    volume_size: Voxel
+    affine_lps: tuple[tuple[float, ...], ...]
+    content: str
+
+
+@dataclass(frozen=True)
 class Detection:
-    """The answer to an `DetectionTask`; ``cached`` if it was found some earlier time.
+    """The answer to a `DetectionTask`; ``cached`` if it was found some earlier time.
+
+    ``labels`` is the label map that the vertebrae were measured in, None where the localiser found no spine.
 
     ``uid_locations`` tells where the UIDs that it names, of the series and of the vertebrae's slices, stand in the
     image's files; it lacks those that stand there in another form, as in deflated ones.
@@ -231,4 +249,5 @@ class Detection:
     warnings: tuple[ResultWarning, ...] = ()
     timings_ms: Mapping[str, int] = field(default_factory=dict)
     uid_locations: Mapping[str, UidLocation] = field(default_factory=dict)
+    labels: PackedLabels | None = None
     cached: bool = False

@@ -112,7 +112,7 @@ class Detector:
         if uids is None or tuple(network.sha256 for network in task.networks) != kept.weights:
             return None
         kept = kept.naming(uids)
-        return Detection(kept.vertebrae, kept.image, task, kept.device, kept.warnings, cached=True)
+        return Detection(kept.vertebrae, kept.image, task, kept.device, kept.warnings, labels=kept.labels, cached=True)
 
     def _keep(self, request: DetectionRequest, image: Fingerprint, found: Detection, report: StageReport) -> None:
         """Keep what was found, unless the image has changed meanwhile."""

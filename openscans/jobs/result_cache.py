@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from openscans.jobs.fingerprint import UID, Fingerprint
 from openscans.system.disk_cache import DiskCache
-from openscans.types import Detection, ImageFacts, ResultWarning, UidLocation, Vertebra, WarningCode
+from openscans.types import Detection, ImageFacts, PackedLabels, ResultWarning, UidLocation, Vertebra, WarningCode
 
 RESULT_VERSION = "6"
 """To be raised with every change that may make the same weights find something else in the same image."""
@@ -45,6 +45,7 @@ class CachedDetection:
     vertebrae: tuple[Vertebra, ...]
     image: ImageFacts
     warnings: tuple[ResultWarning, ...]
+    labels: PackedLabels | None = None
     uids: tuple[CachedUid, ...] = ()
 
     def locations(self, image: Fingerprint) -> tuple[UidLocation, ...]:
@@ -101,6 +102,7 @@ def _without_uids(detection: Detection, image: Fingerprint) -> CachedDetection |
         vertebrae=detection.vertebrae,
         image=detection.image,
         warnings=detection.warnings,
+        labels=detection.labels,
     )
     uids = sorted(_uids(named))
     locations = [detection.uid_locations.get(uid) for uid in uids]

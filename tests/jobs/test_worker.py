@@ -232,7 +232,7 @@ def test_a_worker_killed_while_it_idles_is_replaced_without_an_error(make_worker
 
 
 def test_a_killed_process_that_is_not_gone_yet_is_asked_nothing_more(make_worker: MakeWorker) -> None:
-    worker = make_worker(hang_s=1)
+    worker = make_worker(hang_s=3)
     pid = pipelines.process_of(worker.detect(pipelines.task(), nobody))
     # As a process looks whose disk hangs: killed, and still there.
     with stopped_from_dying(worker), pytest.raises(WorkerCrashed, match="no progress"):
