@@ -2,6 +2,8 @@
 
 No file path, no image header, no message of a foreign exception and no address beyond its beginning is ever written,
 because each may hold a patient's name; a job is known in the log by its id alone.
+
+Rules for processes. Each writes a file of its own, whose lock it holds to its end; threads share the handler.
 """
 
 import io
@@ -12,10 +14,13 @@ import stat
 import sys
 import traceback
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from types import TracebackType
 from typing import TextIO, TypeAlias
+
+from openscans.system import locks
 
 ROOT = "openscans"
 """Only loggers under this name, and uvicorn's, are written: other libraries quote what they read."""
@@ -106,17 +111,24 @@ def _stderr() -> logging.Handler | None:
     return handler
 
 
+class _OwnFile(RotatingFileHandler):
+    """A log file that no other living process writes: lines would be lost whenever one of the two rotates it."""
+
+    def __init__(self, path: Path, lock: ExitStack) -> None:
+        super().__init__(path, maxBytes=FILE_SIZE_BYTES, backupCount=FILES_KEPT, encoding="utf-8")
+        self.setFormatter(PrivateFormatter())
+        # Never given back: the system takes it away when the process ends, however it ends.
+        self._held = lock.pop_all()
+
+
 def _file(path: Path) -> logging.Handler | None:
-    try:
+    with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        own = next(filter(_claim, _names_beside(path)), None)
-        if own is None:
-            return None
-        handler = RotatingFileHandler(own, maxBytes=FILE_SIZE_BYTES, backupCount=FILES_KEPT, encoding="utf-8")
-    except OSError:
-        return None
-    handler.setFormatter(PrivateFormatter())
-    return handler
+        for own in _names_beside(path):
+            with ExitStack() as lock:
+                if _is_free(own, lock):
+                    return _OwnFile(own, lock)
+    return None
 
 
 def _names_beside(path: Path) -> Iterator[Path]:
@@ -126,28 +138,10 @@ def _names_beside(path: Path) -> Iterator[Path]:
         yield path.with_stem(f"{path.stem}-{number}")
 
 
-def _claim(path: Path) -> bool:
-    """Whether no other living process writes this file: one that did would lose lines whenever the other rotates it."""
-    descriptor = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+def _is_free(path: Path, lock: ExitStack) -> bool:
+    """Whether no other living process writes this file; then ``lock`` holds it."""
     try:
-        _lock(descriptor)
-    except (BlockingIOError, PermissionError):
-        os.close(descriptor)
-        return False
+        return lock.enter_context(locks.hold_lock(path.with_suffix(".lock"), shared=False))
     except OSError:
         # A disk that knows no locks; a log that may lose lines is better than none.
-        pass
-    # Left open: the system takes the lock away when the process ends, however it ends.
-    return True
-
-
-def _lock(descriptor: int) -> None:
-    """Raises BlockingIOError, on Windows PermissionError, where another process has locked the file."""
-    if sys.platform == "win32":
-        import msvcrt
-
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-    else:
-        import fcntl
-
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
