@@ -1,7 +1,10 @@
 """A lock on a file, for threads and processes alike; the system gives it back when its holder ends, however that was.
 
-Knows descriptors and two systems; nothing of what is locked. The file is never removed: two processes could else hold
-locks on two files of one name.
+Knows descriptors and two systems; nothing of what is locked.
+
+Rules for threads and processes. A lock belongs to the block that took it, not to its thread or process: a second block
+of the same thread is refused like anybody's. Nobody waits here. The file is never removed: two processes could else
+hold locks on two files of one name.
 """
 
 import errno

@@ -1,7 +1,10 @@
 """Who is changing or using what on disk, in this process or another on the same home.
 
-Knows names and their lock files; nothing of what they stand for. Who changes something holds it alone; those who use
-it share it. Nobody waits for a second claim while holding one that others wait for, so nobody waits for ever.
+Knows names and their lock files; nothing of what they stand for.
+
+Rules for threads and processes. Who changes something holds its lock alone; those who use it share it. Who holds one
+alone waits for no other meanwhile, and who wants several alone waits a moment only, so nobody waits for ever.
+Nothing is promised of the order in which those who wait come to it.
 """
 
 import time
@@ -21,7 +24,7 @@ GLANCE_S = 0.2
 
 
 class DatasetLocks:
-    """Claims by name, each a lock file in ``folder``."""
+    """Locks by name, each a file in ``folder``."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -38,7 +38,7 @@ PROXY_HINT = "Check HTTPS_PROXY (http://name:password@host:port) and NO_PROXY, o
 
 
 class TransientError(DownloadFailed):
-    """A failure that may be gone when asked again, after ``asked_s`` if the server said so."""
+    """A failure that may be gone when asked again, after ``retry_after_s`` if the server said so."""
 
     def __init__(self, message: str, *, retry_after_s: float = 0.0) -> None:
         super().__init__(message)

@@ -1,6 +1,6 @@
 """One request: what its answer's headers tell, and its body as it comes, or an error with a sentence that says why.
 
-With `refusals`, the only user of httpx. Knows nothing of files, of what was begun before, or of asking again.
+With `http_errors`, the only user of httpx. Knows nothing of files, of what was begun before, or of asking again.
 
 Rules for threads. Every request runs in a thread of its own, so that who waits can leave at once, whatever the server
 does; a thread that was left touches nothing more and ends by itself, at the latest when the server counts as dead.

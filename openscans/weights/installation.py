@@ -1,6 +1,10 @@
 """One dataset's weights on disk: unpacked or copied beside, described in a manifest, put in place as a whole.
 
 Knows zips, folders and digests; nothing of URLs, tasks or threads. Touches only what it has put there itself.
+
+Rules for processes. Who calls what changes something (install, remove, verify, tidy) holds the dataset's lock alone.
+`condition`, `stage` and the sizes may be asked without one: they bear with what comes and goes meanwhile. What
+`trained_model` gives lasts as long as its caller shares the lock.
 """
 
 import hashlib

@@ -1,6 +1,8 @@
 """What was installed, written down when all of it was there: without a manifest nothing in a folder is vouched for.
 
 Knows files and digests; nothing of zips, tasks or where files lie.
+
+Rules for processes. It is written whole, by who holds the dataset's lock alone, and read by anybody at any time.
 """
 
 import json

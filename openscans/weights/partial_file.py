@@ -1,6 +1,8 @@
 """What is already here of a file: its bytes, the digest of them, and what tells whether others belong to them.
 
 Knows the ``.part`` and ``.part.json`` beside the file to be; nothing of connections or of when to ask again.
+
+Rules for processes. One at a time writes here, which holds the dataset's lock; others may ask for sizes meanwhile.
 """
 
 import hashlib

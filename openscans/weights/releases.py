@@ -1,6 +1,6 @@
 """How weights get into their place: from a mirror, from a zip, or from a folder of TotalSegmentator's.
 
-Knows addresses and digests; nothing of tasks, or of who may change a place.
+Knows addresses and digests; nothing of tasks, or of who may change a place: callers hold its lock alone.
 """
 
 import logging
@@ -38,7 +38,7 @@ class Installer:
         self._retry_policy = retry_policy
 
     def download(self, place: Installation, download: DownloadTask) -> None:
-        """DownloadTask and install. Raises ModelMissing, DownloadFailed, DiskFull, Cancelled."""
+        """Fetch and install. Raises ModelMissing, DownloadFailed, DiskFull, Cancelled."""
         was_there = place.zip_path.exists()
         try:
             self._bring(place, download)

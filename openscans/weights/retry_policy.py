@@ -27,7 +27,7 @@ class RetryPolicy:
     longest_asked_s: float = 120.0
 
     def pause_s(self, failures: int, retry_after_s: float) -> float:
-        """The pause after so many failures in a row (from 1); ``asked_s`` is what the server wants at least."""
+        """The pause after so many failures in a row (from 1); ``retry_after_s`` is what the server wants at least."""
         doubled_s = min(self.first_pause_s * 2.0 ** (failures - 1), self.longest_pause_s)
         # Spread, so that all who were cut off together do not come back together.
         return max(doubled_s * random.uniform(0.5, 1.0), min(retry_after_s, self.longest_asked_s))
