@@ -95,7 +95,8 @@ class Slice:
 class Header:
     """One file: what it is, and its slices, none where it holds no image that could be part of a volume.
 
-    ``cut``: it is broken; ``unread``: it could not be opened, or went meanwhile, and may be anything.
+    ``cut``: it is broken, ``nested`` where that is because sequences lie in sequences without end; ``unread``: it could
+    not be opened, or went meanwhile, and may be anything.
     """
 
     file: Path
@@ -105,6 +106,7 @@ class Header:
     localizer: bool = False
     has_pixels: bool = False
     cut: bool = False
+    nested: bool = False
     unread: bool = False
     slices: tuple[Slice, ...] = ()
 
@@ -178,6 +180,7 @@ def _header(elements: Elements) -> Header:
         localizer="LOCALIZER" in image_type,
         has_pixels=has_pixels,
         cut=(could_be_slices and not elements.whole) or (not has_pixels and _class_of(elements) in (*IMAGES, None)),
+        nested=not elements.whole,
         slices=tuple(_slices(elements)) if could_be_slices and elements.whole else (),
     )
 

@@ -12,6 +12,8 @@ from openscans.volumes.listing import FolderContents
 
 MODALITIES = ("CT", "MR")
 
+NESTED = "has a header that is nested too deep to be read"
+
 ONE_DISK = "Folders of other disks that are mounted below it are not looked into; name one of them."
 """What helps where a folder seems empty because another disk begins below it."""
 
@@ -133,7 +135,7 @@ def _group(headers: list[Header], folder: FolderContents) -> list[Series]:
 
 def _check_image(header: Header) -> None:
     if header.cut:
-        raise CorruptFile("The DICOM file's header is incomplete or malformed.")
+        raise CorruptFile(f"The DICOM file {NESTED if header.nested else 'ends within its header'}.")
     if not header.has_pixels:
         raise NoImage("This DICOM file holds no image.")
     if header.modality not in MODALITIES:

@@ -83,8 +83,8 @@ class Task:
 
     @property
     def opened(self) -> tuple[Dataset, ...]:
-        """Those that a detection runs, whoever they belong to."""
-        return (self.segmenter,) if self.localiser is None else (self.segmenter, self.localiser)
+        """Those that a detection runs, in that order, whoever they belong to."""
+        return (self.segmenter,) if self.localiser is None else (self.localiser, self.segmenter)
 
     @property
     def needs(self) -> tuple[str, ...]:
