@@ -54,7 +54,7 @@ class Pipeline:
     def __init__(self, options: InferenceOptions, load: networks.Load = networks.load) -> None:
         parallel.set_thread_count(options.threads)
         self._tiles = options.tiles
-        self._shelf = NetworkPool(options, load)
+        self._pool = NetworkPool(options, load)
         self._images = volumes.LastOpened()
         networks.tidy(options.cache_folder)
 
@@ -109,12 +109,10 @@ class Pipeline:
         # Loading takes as long as reading, and both leave a core to the other.
         for model in (task.localiser, task.segmenter):
             if model is not None:
-                self._shelf.prepare(model, device)
+                self._pool.prepare(model, device)
 
     def _run(self, model: TrainedModel, device: str) -> memory_check.NetworkRun:
-        return memory_check.NetworkRun(
-            self._shelf.plan(model), device, model.step, held=self._shelf.holds(model, device)
-        )
+        return memory_check.NetworkRun(self._pool.plan(model), device, model.step, held=self._pool.holds(model, device))
 
     def _label_map(
         self, volume: volumes.Volume, task: DetectionTask, *, device: str, report: StageReport, watch: Stopwatch
@@ -122,7 +120,7 @@ class Pipeline:
         """What the segmenter found around the spine; None where the localiser found no spine."""
         box, roi = None, None
         if task.localiser is not None:
-            localiser = self._shelf.take(task.localiser, device)
+            localiser = self._pool.take(task.localiser, device)
             watch.lap("load")
             roi = localise(
                 volume,
@@ -135,7 +133,7 @@ class Pipeline:
             if roi is None:
                 return None
             box = roi.box
-        segmenter = self._shelf.take(task.segmenter, device)
+        segmenter = self._pool.take(task.segmenter, device)
         watch.lap("load")
         run = self._run(task.segmenter, device)
         memory_check.check_run(run, box or grids.whole_box(volume.size), volume.affine_lps)

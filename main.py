@@ -96,8 +96,8 @@ def parse_flags(arguments: Sequence[str]) -> dict[str, str]:
     """The command line as settings under their names in the environment."""
     parser = argparse.ArgumentParser(description="OpenScans AI backend: finds and labels vertebrae.")
     parser.add_argument("--version", action="version", version=version())
-    parser.add_argument("--host", help="address to bind (default 127.0.0.1)")
-    parser.add_argument("--port", help="port to bind (default 8000; 0 picks a free one)")
+    parser.add_argument("--host", help=f"address to bind (default {Settings.host})")
+    parser.add_argument("--port", help=f"port to bind (default {Settings.port}; 0 picks a free one)")
     parser.add_argument("--parent-pid", help="end when the process of this id ends")
     parser.add_argument("--end-with-stdin", action="store_const", const="1", help="end when standard input ends")
     given = parser.parse_args(arguments)

@@ -53,10 +53,10 @@ def fetch(
         if target.exists():
             return DownloadedFile(target, sha256_of(target, report=report), part.url)
         target.parent.mkdir(parents=True, exist_ok=True)
-        wire = HttpClient(retry_policy)
+        client = HttpClient(retry_policy)
         for url in urls:
             try:
-                digest = _Transfer(url, wire, part, report, retry_policy, room_after).run()
+                digest = _Transfer(url, client, part, report, retry_policy, room_after).run()
             except DownloadFailed as error:
                 log.warning("%s: %s", strip_login(url), error.message)
                 failures.append(error)
@@ -107,7 +107,7 @@ class _Transfer:
     """Bringing the rest of ``part`` from one address."""
 
     url: str
-    wire: HttpClient
+    client: HttpClient
     part: PartialFile
     report: Report
     retry_policy: RetryPolicy
@@ -131,18 +131,18 @@ class _Transfer:
     def _attempt(self) -> str:
         """One request for what is missing; the whole file's SHA-256."""
         self.part.digest(self._tell)
-        with self.wire.ask(self.url, self.part.wanted(), idle=self._tell) as line:
-            answer = line.answer()
-            if not self.part.accept(self.url, answer):
+        with self.client.ask(self.url, self.part.wanted(), idle=self._tell) as response:
+            head = response.head()
+            if not self.part.accept(self.url, head):
                 raise TransientError(f"{host_of(self.url)} has another file or piece than the one that was begun.")
-            if answer.status != NOTHING_MORE:
-                self._receive(line, answer.total_bytes or self.part.total_bytes)
+            if head.status != NOTHING_MORE:
+                self._receive(response, head.total_bytes or self.part.total_bytes)
         return self.part.digest(self._tell)
 
-    def _receive(self, line: BackgroundResponse, total_bytes: int) -> None:
+    def _receive(self, response: BackgroundResponse, total_bytes: int) -> None:
         next_look_bytes = 0
 
-        def heard(size_bytes: int) -> None:
+        def count(size_bytes: int) -> None:
             nonlocal next_look_bytes
             if size_bytes >= next_look_bytes:
                 files.require_room(self.part.path.parent, self._needed_bytes(total_bytes))
@@ -151,9 +151,9 @@ class _Transfer:
                 raise TransientError(f"{host_of(self.url)} sent more than the {total_bytes} bytes that it announced.")
             self.report(size_bytes, total_bytes)
 
-        heard(self.part.size_bytes)
+        count(self.part.size_bytes)
         try:
-            self.part.append(line.pieces(), heard)
+            self.part.append(response.pieces(), count)
         except OSError as error:
             if files.is_disk_full(error):
                 raise files.disk_full_error(self.part.path.parent, self._needed_bytes(total_bytes)) from error

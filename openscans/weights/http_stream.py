@@ -29,7 +29,7 @@ from openscans.weights.http_errors import (
 from openscans.weights.retry_policy import RetryPolicy
 
 AHEAD_BYTES = 1 << 20
-"""What the line may be ahead of the disk. More leaves the processor's cache and is slower; less makes threads wait."""
+"""How far the network may be ahead of the disk. More leaves the processor's cache; less makes threads wait."""
 
 TICK_S = 0.1
 """How often a wait asks whether it is still wanted."""
@@ -70,7 +70,7 @@ class BackgroundResponse:
         self._url = url
         self._idle = idle
         self._changed = threading.Condition()
-        self._answer: ResponseHead | None = None
+        self._head: ResponseHead | None = None
         self._pieces: list[bytes] = []
         self._held_bytes = 0
         self._over = False
@@ -78,14 +78,14 @@ class BackgroundResponse:
         self._failure: DownloadFailed | None = connection_broken(url)
 
     def start(self, make_client: Callable[[], httpx.Client], headers: Mapping[str, str]) -> None:
-        threading.Thread(target=self._run, args=(make_client, headers), name="wire", daemon=True).start()
+        threading.Thread(target=self._run, args=(make_client, headers), name="response", daemon=True).start()
 
-    def answer(self) -> ResponseHead:
+    def head(self) -> ResponseHead:
         """Raises DownloadFailed, and what ``idle`` raises."""
-        self._await(lambda: self._answer is not None)
-        if self._answer is None:
+        self._await(lambda: self._head is not None)
+        if self._head is None:
             raise self._failure or connection_broken(self._url)
-        return self._answer
+        return self._head
 
     def pieces(self) -> Iterator[bytes]:
         """The body; every byte that came, also when the connection breaks. Raises as above."""
@@ -131,15 +131,15 @@ class BackgroundResponse:
         # Compressed on the way, a file's ranges would be those of the compressed one.
         with client.stream("GET", self._url, headers={"Accept-Encoding": "identity", **headers}) as response:
             check_response(self._url, response)
-            self._take_answer(ResponseHead.of(response))
+            self._take_head(ResponseHead.of(response))
             # As they come: a chunk size would keep back bytes that a broken connection then loses.
             for piece in response.iter_raw():
                 if not self._take(piece):
                     return
 
-    def _take_answer(self, answer: ResponseHead) -> None:
+    def _take_head(self, head: ResponseHead) -> None:
         with self._changed:
-            self._answer = answer
+            self._head = head
             self._changed.notify_all()
 
     def _take(self, piece: bytes) -> bool:
@@ -164,12 +164,12 @@ class HttpClient:
     @contextmanager
     def ask(self, url: str, headers: Mapping[str, str], *, idle: Callable[[], None]) -> Iterator[BackgroundResponse]:
         """Ask for ``url`` with these headers besides the usual ones; leaving the block leaves the request."""
-        line = BackgroundResponse(url, idle=idle)
-        line.start(self._client, headers)
+        response = BackgroundResponse(url, idle=idle)
+        response.start(self._client, headers)
         try:
-            yield line
+            yield response
         finally:
-            line.leave()
+            response.leave()
 
     def _client(self) -> httpx.Client:
         with translate_setting_errors():

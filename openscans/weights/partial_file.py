@@ -90,14 +90,14 @@ class PartialFile:
             return {}
         return {"Range": f"bytes={size_bytes}-", "If-Range": self._origin.validator}
 
-    def accept(self, url: str, answer: ResponseHead) -> bool:
-        """Make ready for the body of ``answer``; False if it cannot be used, and nothing that is here either."""
-        if answer.status == WHOLE:
-            self.restart(Origin(strip_login(url), answer.validator, answer.total_bytes))
+    def accept(self, url: str, head: ResponseHead) -> bool:
+        """Make ready for the body of ``head``; False if it cannot be used, and nothing that is here either."""
+        if head.status == WHOLE:
+            self.restart(Origin(strip_login(url), head.validator, head.total_bytes))
             return True
-        if answer.status == REST and answer.first_byte == self.size_bytes and self._same_file(answer):
+        if head.status == REST and head.first_byte == self.size_bytes and self._same_file(head):
             return True
-        if answer.status == NOTHING_MORE and self._is_whole(answer):
+        if head.status == NOTHING_MORE and self._is_whole(head):
             return True
         self.restart(Origin())
         return False
@@ -121,15 +121,15 @@ class PartialFile:
         """It is whole: give it its name. Where it came from stays known until it is discarded."""
         self.path.replace(self._target)
 
-    def _same_file(self, answer: ResponseHead) -> bool:
+    def _same_file(self, head: ResponseHead) -> bool:
         known_total, known_validator = self._origin.total_bytes, self._origin.validator
-        return answer.total_bytes in {0, known_total or answer.total_bytes} and answer.validator in {
+        return head.total_bytes in {0, known_total or head.total_bytes} and head.validator in {
             "",
             known_validator,
         }
 
-    def _is_whole(self, answer: ResponseHead) -> bool:
-        return self._same_file(answer) and self.size_bytes in {answer.total_bytes or self.total_bytes} - {0}
+    def _is_whole(self, head: ResponseHead) -> bool:
+        return self._same_file(head) and self.size_bytes in {head.total_bytes or self.total_bytes} - {0}
 
     def _count(self, piece: bytes) -> None:
         self._digest.update(piece)

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> NetworkPool:
+def pool(tmp_path: Path) -> NetworkPool:
     return NetworkPool(InferenceOptions(1, "float32", tmp_path / "compiled"))
 
 
@@ -32,47 +32,47 @@ def model(tmp_path: Path) -> TrainedModel:
     return TrainedModel(folder.parent.name, folder, "0" * 64, small_networks.CT.spacing_mm, step=0.5)
 
 
-def test_a_network_is_loaded_once(shelf: NetworkPool, model: TrainedModel) -> None:
-    shelf.prepare(model, "cpu")
-    network = shelf.take(model, "cpu")
-    shelf.prepare(model, "cpu")
-    assert shelf.take(model, "cpu") is network
+def test_a_network_is_loaded_once(pool: NetworkPool, model: TrainedModel) -> None:
+    pool.prepare(model, "cpu")
+    network = pool.take(model, "cpu")
+    pool.prepare(model, "cpu")
+    assert pool.take(model, "cpu") is network
 
 
-def test_a_network_that_was_not_prepared_is_loaded_when_it_is_taken(shelf: NetworkPool, model: TrainedModel) -> None:
-    assert shelf.take(model, "cpu").plan.patch_zyx == small_networks.CT.patch_zyx
+def test_a_network_that_was_not_prepared_is_loaded_when_it_is_taken(pool: NetworkPool, model: TrainedModel) -> None:
+    assert pool.take(model, "cpu").plan.patch_zyx == small_networks.CT.patch_zyx
 
 
 @pytest.mark.parametrize("file", ["plans.json", CHECKPOINT])
 def test_damaged_weights_are_told_and_tried_again_when_they_are_whole(
-    shelf: NetworkPool, model: TrainedModel, file: str
+    pool: NetworkPool, model: TrainedModel, file: str
 ) -> None:
     damaged = model.folder / file
     whole = damaged.read_bytes()
     damaged.write_bytes(b"{")
     with pytest.raises(DamagedWeights):
-        shelf.take(model, "cpu")
+        pool.take(model, "cpu")
     damaged.write_bytes(whole)
-    assert shelf.take(model, "cpu").device == "cpu"
+    assert pool.take(model, "cpu").device == "cpu"
 
 
-def test_a_failure_that_nobody_was_told_of_is_not_the_next_image_s(shelf: NetworkPool, model: TrainedModel) -> None:
+def test_a_failure_that_nobody_was_told_of_is_not_the_next_image_s(pool: NetworkPool, model: TrainedModel) -> None:
     checkpoint = model.folder / CHECKPOINT
     whole = checkpoint.read_bytes()
     checkpoint.write_bytes(b"")
-    shelf.prepare(model, "cpu")
-    assert eventually(lambda: not shelf.holds(model, "cpu"))
+    pool.prepare(model, "cpu")
+    assert eventually(lambda: not pool.holds(model, "cpu"))
     checkpoint.write_bytes(whole)
-    shelf.prepare(model, "cpu")
-    assert shelf.take(model, "cpu").device == "cpu"
+    pool.prepare(model, "cpu")
+    assert pool.take(model, "cpu").device == "cpu"
 
 
-def test_other_weights_in_the_same_place_have_a_plan_of_their_own(shelf: NetworkPool, model: TrainedModel) -> None:
-    first = shelf.plan(model)
+def test_other_weights_in_the_same_place_have_a_plan_of_their_own(pool: NetworkPool, model: TrainedModel) -> None:
+    first = pool.plan(model)
     plans = model.folder / "plans.json"
     plans.write_text(plans.read_text().replace("32,", "64,"))
-    assert shelf.plan(model) == first
-    assert shelf.plan(replace(model, sha256="1" * 64)).patch_zyx != first.patch_zyx
+    assert pool.plan(model) == first
+    assert pool.plan(replace(model, sha256="1" * 64)).patch_zyx != first.patch_zyx
 
 
 OPENED = """

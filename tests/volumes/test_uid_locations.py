@@ -37,7 +37,7 @@ def text_at(location: UidLocation | None) -> str:
     return Path(location.file).read_bytes()[location.start :][: location.length].decode("ascii")
 
 
-def check_told(volume: Volume) -> None:
+def assert_told(volume: Volume) -> None:
     """Every UID stands where it is said to stand, in the file that it belongs to."""
     assert volume.series_instance_uid
     assert text_at(volume.series_uid_location) == volume.series_instance_uid
@@ -50,14 +50,14 @@ def check_told(volume: Volume) -> None:
 @pytest.mark.parametrize("syntax", AS_THEY_ARE, ids=lambda syntax: syntax.keyword)
 def test_a_uid_stands_where_it_is_said_to_stand(tmp_path: Path, syntax: UID) -> None:
     series(tmp_path, syntax)
-    check_told(read_volume(tmp_path))
+    assert_told(read_volume(tmp_path))
 
 
 @pytest.mark.parametrize("digits", [1, 2, 11, 12])
 def test_what_a_uid_is_padded_with_is_no_part_of_it(tmp_path: Path, digits: int) -> None:
     for number, file in enumerate(series(tmp_path)):
         edit(file, SeriesInstanceUID="1." + "2" * digits, SOPInstanceUID=f"1.{number}." + "3" * digits)
-    check_told(read_volume(tmp_path))
+    assert_told(read_volume(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -66,14 +66,14 @@ def test_what_a_uid_is_padded_with_is_no_part_of_it(tmp_path: Path, digits: int)
 def test_files_without_preamble_count_from_their_first_byte(tmp_path: Path, syntax: UID) -> None:
     for file in series(tmp_path, syntax):
         file.write_bytes(file.read_bytes()[132:])
-    check_told(read_volume(tmp_path))
+    assert_told(read_volume(tmp_path))
 
 
 def test_files_that_begin_with_their_first_element_count_from_it(tmp_path: Path) -> None:
     for file in series(tmp_path, ImplicitVRLittleEndian):
         whole = file.read_bytes()
         file.write_bytes(whole[144 + int.from_bytes(whole[140:144], "little") :])
-    check_told(read_volume(tmp_path))
+    assert_told(read_volume(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -92,14 +92,14 @@ def test_sequences_before_a_uid_that_hold_the_same_element_do_not_shift_it(
             dataset.add_new(tag, "SQ", Sequence([inner]))
             dataset[tag].is_undefined_length = undefined
         dataset.save_as(file)
-    check_told(read_volume(tmp_path))
+    assert_told(read_volume(tmp_path))
 
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, JPEG2000Lossless], ids=lambda syntax: syntax.keyword)
 def test_frames_of_one_file_share_their_places(tmp_path: Path, syntax: UID) -> None:
     merged(series(tmp_path, syntax), [3, 0, 4, 1, 2])
     volume = read_volume(tmp_path)
-    check_told(volume)
+    assert_told(volume)
     assert len({instance.uid_location for instance in volume.instances}) == 1
 
 
@@ -136,7 +136,7 @@ def test_other_formats_have_none(tmp_path: Path) -> None:
     ],
 )
 def test_files_as_scanners_write_them(shared_data: Path, name: str) -> None:
-    check_told(read_volume(shared_data / "dicom" / name))
+    assert_told(read_volume(shared_data / "dicom" / name))
 
 
 def test_the_places_of_the_series_and_of_the_named_instances_are_told(tmp_path: Path) -> None:
