@@ -28,7 +28,7 @@ LONGEST_HANG_S = 24 * 3600
 
 
 MOST_RESULTS = 100_000
-"""About a gigabyte; they are listed whenever one is written."""
+"""Some gigabytes; they are listed whenever one is written."""
 
 
 class InvalidSetting(OpenScansError):
@@ -45,7 +45,7 @@ class Settings:
     ``threads`` None: the cores that the process may use. ``keep_warm_s`` None: the worker keeps its memory for ever.
     ``hang_s``: five minutes are some patches of the largest network on one slow core, or a packed image from a slow
     network drive. ``allowed_roots`` empty: any file that the user may read. ``totalsegmentator_results``: weights to
-    import. ``results``: how many answers are kept; one is about ten kilobytes.
+    import. ``results``: how many answers are kept; one is some tens of kilobytes.
     """
 
     home: Path

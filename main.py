@@ -169,7 +169,14 @@ def build_parts(settings: Settings) -> Parts:
     results = ResultCache(
         settings.cache_folder / "results", settings=(settings.precision, settings.tiles), most=settings.results
     )
-    detector = Detector(worker, models, results, auto_download=settings.auto_download, device=settings.device)
+    detector = Detector(
+        worker,
+        models,
+        results,
+        auto_download=settings.auto_download,
+        device=settings.device,
+        roots=settings.allowed_roots,
+    )
     jobs = JobQueue(detector, weights=STAGE_WEIGHTS, most_waiting=settings.queue)
     return Parts(models, jobs, worker)
 

@@ -61,6 +61,7 @@ def run() -> int:
         pipelines.NO_RESULTS,
         auto_download=settings.auto_download,
         device=settings.device,
+        roots=settings.allowed_roots,
     )
     jobs = JobQueue(detector, weights=STAGE_WEIGHTS, most_waiting=settings.queue)
     return serve(settings, Parts(models, jobs, worker), bind_socket(settings.host, settings.port))

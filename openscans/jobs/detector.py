@@ -15,6 +15,7 @@ from openscans.errors import ModelError, WorkerCrashed
 from openscans.jobs.fingerprint import Fingerprint
 from openscans.jobs.job import Look
 from openscans.jobs.result_cache import ResultCache
+from openscans.jobs.worker_messages import Located, LookRequest
 from openscans.progress import Report, StageReport
 from openscans.types import Detection, DetectionTask, TrainedModel, UidLocation
 from openscans.weights import catalogue
@@ -34,7 +35,7 @@ STAGE_WEIGHTS: Mapping[str, float] = {
 class DetectionRequest:
     """What a client asked for. ``device`` None is the server's setting, ``model`` None is chosen by modality."""
 
-    path: Path
+    file_path: str
     fast_mode: bool = False
     device: str | None = None
     series_uid: str | None = None
@@ -49,7 +50,7 @@ class DetectionRequest:
 class DetectionWorker(Protocol):
     """Where image files are opened and networks run."""
 
-    def fingerprint(self, path: Path, series_uid: str | None, report: StageReport) -> Fingerprint | None: ...
+    def look(self, request: LookRequest, report: StageReport) -> Located: ...
     def is_unchanged(self, fingerprint: Fingerprint, report: StageReport) -> bool: ...
     def read_uids(self, locations: tuple[UidLocation, ...], report: StageReport) -> tuple[str, ...] | None: ...
     def open(self, path: Path, series_uid: str | None, report: StageReport) -> str | None: ...
@@ -69,36 +70,53 @@ class Detector:
     """Performs a `DetectionRequest`, from the choice of the model to the answer."""
 
     def __init__(
-        self, worker: DetectionWorker, weights: Weights, results: ResultCache, *, auto_download: bool, device: str
+        self,
+        worker: DetectionWorker,
+        weights: Weights,
+        results: ResultCache,
+        *,
+        auto_download: bool,
+        device: str,
+        roots: tuple[Path, ...] = (),
     ) -> None:
+        """``roots``: the folders that images may lie in; none: anywhere."""
+        self._roots = roots
         self._worker = worker
         self._weights = weights
         self._results = results
         self._auto_download = auto_download
         self._device = device
 
-    def look(self, request: DetectionRequest, report: StageReport) -> Look[Detection]:
+    def look(self, request: DetectionRequest, report: StageReport) -> Look[DetectionRequest, Detection]:
         """Which image the request names, and what was found in it by the same networks before, where that is known.
 
-        Raises Cancelled. What a look cannot tell, because the worker ended meanwhile, the detection will.
+        Raises InvalidRequest, ForbiddenPath, InputNotFound, WorkerCrashed, and Cancelled.
         """
         since_s = perf_counter()
-        try:
-            image = self._worker.fingerprint(request.path, request.series_uid, report)
-            known = None if image is None or not request.use_cache else self._known(request, image, report)
-        except WorkerCrashed:
-            return Look()
+        found = self._located(request, report)
+        request = replace(request, file_path=str(found.path))
+        if found.fingerprint is None or not request.use_cache:
+            return Look(request, found.fingerprint)
+        known = self._known(request, found.fingerprint, report)
         if known is not None:
             known = replace(known, timings_ms={"recall": round((perf_counter() - since_s) * 1000)})
-        return Look(image, known)
+        return Look(request, found.fingerprint, known)
 
-    def perform(self, request: DetectionRequest, look: Look[Detection], report: StageReport) -> Detection:
+    def perform(self, look: Look[DetectionRequest, Detection], report: StageReport) -> Detection:
         """Find it anew, and keep it. Raises VolumeError, ModelError, WorkerCrashed, OutOfMemory, and Cancelled."""
         report("reading", 0, 1)
-        found = self._found(request, report)
-        if isinstance(look.image, Fingerprint) and request.use_cache:
-            self._keep(request, look.image, found, report)
+        found = self._found(look.request, report)
+        if isinstance(look.image, Fingerprint) and look.request.use_cache:
+            self._keep(look.request, look.image, found, report)
         return found
+
+    def _located(self, request: DetectionRequest, report: StageReport) -> Located:
+        question = LookRequest(request.file_path, self._roots, request.series_uid)
+        try:
+            return self._worker.look(question, report)
+        except WorkerCrashed:
+            # It may have ended over another's detection.
+            return self._worker.look(question, report)
 
     def _known(self, request: DetectionRequest, image: Fingerprint, report: StageReport) -> Detection | None:
         kept = self._results.get(self._results.key(image, self._question(request)))
@@ -107,7 +125,7 @@ class Detector:
         try:
             task = self._task(request, catalogue.task_of(kept.task), self._weights.trained_model)
             uids = self._worker.read_uids(kept.locations(image), report)
-        except (ModelError, IndexError):
+        except (ModelError, IndexError, WorkerCrashed):
             return None
         if uids is None or tuple(network.sha256 for network in task.networks) != kept.weights:
             return None
@@ -139,13 +157,13 @@ class Detector:
             return self._worker.detect(self._task(request, task, models.__getitem__), report)
 
     def _task_by_modality(self, request: DetectionRequest, report: StageReport) -> Task:
-        return catalogue.task_for(self._worker.open(request.path, request.series_uid, report))
+        return catalogue.task_for(self._worker.open(Path(request.file_path), request.series_uid, report))
 
     def _task(self, request: DetectionRequest, task: Task, model: Callable[[int], TrainedModel]) -> DetectionTask:
         """``model`` gives the network of a dataset's number. Raises what it raises."""
         localiser = None if task.localiser is None else model(task.localiser.number)
         return DetectionTask(
-            path=request.path,
+            path=Path(request.file_path),
             key=task.key,
             segmenter=model(task.segmenter.number),
             localiser=localiser,

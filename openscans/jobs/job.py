@@ -43,12 +43,14 @@ class JobSnapshot(Generic[Result]):
 
 
 @dataclass(frozen=True)
-class Look(Generic[Result]):
+class Look(Generic[Request, Result]):
     """What a look at a request's image told.
 
-    ``image`` is equal for two looks at the same image, None where nothing tells; ``known`` is the answer where it is.
+    ``request`` is as clear as the look made it. ``image`` is equal for two looks at the same image, None where nothing
+    tells which it is; ``known`` is the answer where that is known.
     """
 
+    request: Request
     image: Hashable | None = None
     known: Result | None = None
 
@@ -98,8 +100,7 @@ class Job(LongTask[JobSnapshot[Result]], Generic[Request, Result]):
         first: JobSnapshot[Result] = JobSnapshot(uuid.uuid4().hex)
         super().__init__(first)
         self.id = first.job_id
-        self.request = request
-        self.look: Look[Result] = Look()
+        self.look: Look[Request, Result] = Look(request)
         self.waiting = 1
         self._tracker = ProgressTracker(weights)
         self._began_s: float | None = None

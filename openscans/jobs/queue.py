@@ -13,13 +13,11 @@ import threading
 from collections.abc import Hashable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol
 
 from openscans.errors import Busy, Cancelled, OpenScansError, UnknownJob
 from openscans.jobs.job import Job, JobSnapshot, Look, Request, Result
 from openscans.progress import StageReport
-
-Asked_contra = TypeVar("Asked_contra", bound=Hashable, contravariant=True)
 
 JOBS_REMEMBERED = 50
 """Finished jobs that can still be asked for; a result is a few kilobytes."""
@@ -30,11 +28,11 @@ LOOKS_AT_ONCE = 100
 log = logging.getLogger("openscans.jobs")
 
 
-class Work(Protocol[Asked_contra, Result]):
-    """What a queue does for a request."""
+class Work(Protocol[Request, Result]):
+    """What a queue does for a request. An error of `look` is the request's own, and there never was a job."""
 
-    def look(self, request: Asked_contra, report: StageReport) -> Look[Result]: ...
-    def perform(self, request: Asked_contra, look: Look[Result], report: StageReport) -> Result: ...
+    def look(self, request: Request, report: StageReport) -> Look[Request, Result]: ...
+    def perform(self, look: Look[Request, Result], report: StageReport) -> Result: ...
 
 
 class JobQueue(Generic[Request, Result]):
@@ -57,7 +55,8 @@ class JobQueue(Generic[Request, Result]):
         """A job for ``request``, whose image is looked at from now on; who submits must `release`. Raises Busy.
 
         After the look it is complete, where its answer is known; it follows the job that does the same for the same
-        image; it waits in the line; or, where that is full, it ends with Busy and is forgotten.
+        image; or it waits in the line. Where that is full, it ends with Busy and is forgotten, as it is where the look
+        finds that the request cannot be answered.
         """
         with self._lock:
             if self._closed:
@@ -111,17 +110,20 @@ class JobQueue(Generic[Request, Result]):
         for pool in (self._looks, self._runs):
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _look(self, job: Job[Request, Result]) -> Look[Result]:
+    def _look(self, job: Job[Request, Result]) -> Look[Request, Result]:
         job.begin()
-        return self._work.look(job.request, job.report)
+        return self._work.look(job.look.request, job.report)
 
     def _run(self, job: Job[Request, Result]) -> Result:
         job.begin()
-        return self._work.perform(job.request, job.look, job.report)
+        return self._work.perform(job.look, job.report)
 
-    def _after_look(self, job: Job[Request, Result], looking: "Future[Look[Result]]") -> None:
+    def _after_look(self, job: Job[Request, Result], looking: "Future[Look[Request, Result]]") -> None:
         error = _error_of(looking, job)
         if error is not None:
+            if not isinstance(error, Cancelled):
+                with self._lock:
+                    del self._jobs[job.id]
             job.finish(None, error)
             return
         job.look = looking.result()
@@ -194,7 +196,7 @@ class JobQueue(Generic[Request, Result]):
 
 
 def _does(job: Job[Request, Result]) -> tuple[Request, Hashable]:
-    return job.request, job.look.image
+    return job.look.request, job.look.image
 
 
 def _error_of(future: "Future[Any]", job: Job[Request, Result]) -> OpenScansError | None:

@@ -16,7 +16,8 @@ from openscans.errors import Cancelled, OutOfMemory, WorkerCrashed
 from openscans.jobs.child import Child
 from openscans.jobs.fingerprint import Fingerprint
 from openscans.jobs.worker_messages import (
-    FingerprintRequest,
+    Located,
+    LookRequest,
     OpenRequest,
     Request,
     UidsRequest,
@@ -28,6 +29,8 @@ from openscans.types import Detection, DetectionTask, UidLocation, WorkerState
 
 DETECTION_FOLLOWS_S = 5.0
 """Who asks what files tell wants a detection next: however soon an idle worker ends, it is kept for that."""
+
+NO_SENSE = "The worker process gave an answer that makes no sense."
 
 log = logging.getLogger("openscans.worker")
 
@@ -59,10 +62,15 @@ class Worker:
             return "failed"
         return child.pipeline_state
 
-    def fingerprint(self, path: Path, series_uid: str | None, report: StageReport) -> Fingerprint | None:
-        """`take_fingerprint`, in the child, beside whatever else it does. Raises WorkerCrashed, and Cancelled."""
-        answer = self._ask(FingerprintRequest(path, series_uid), report, at_least_warm_s=DETECTION_FOLLOWS_S)
-        return answer if isinstance(answer, Fingerprint) else None
+    def look(self, request: LookRequest, report: StageReport) -> Located:
+        """`readable_path` and `take_fingerprint`, in the child, beside whatever else it does.
+
+        Raises what they raise, WorkerCrashed, and Cancelled.
+        """
+        answer = self._ask(request, report, at_least_warm_s=DETECTION_FOLLOWS_S)
+        if not isinstance(answer, Located):
+            raise WorkerCrashed(NO_SENSE)
+        return answer
 
     def is_unchanged(self, fingerprint: Fingerprint, report: StageReport) -> bool:
         """`Fingerprint.is_still`, in the same way."""
@@ -82,7 +90,7 @@ class Worker:
         """`WorkerPipeline.detect`, in the child. Raises what it raises, WorkerCrashed, and Cancelled."""
         answer = self._ask(task, report)
         if not isinstance(answer, Detection):
-            raise WorkerCrashed("The worker process gave an answer that makes no sense.")
+            raise WorkerCrashed(NO_SENSE)
         return answer
 
     def warm_up(self) -> None:

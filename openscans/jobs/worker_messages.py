@@ -23,11 +23,20 @@ class WarmUp:
 
 
 @dataclass(frozen=True)
-class FingerprintRequest:
-    """Which image lies at ``path``, told by its files alone."""
+class LookRequest:
+    """Whether the path ``text`` may be read under ``roots`` (`readable_path`), and which image lies there."""
+
+    text: str
+    roots: tuple[Path, ...]
+    series_uid: str | None
+
+
+@dataclass(frozen=True)
+class Located:
+    """The path, its links followed, and what its files alone tell of the image; None where they do not."""
 
     path: Path
-    series_uid: str | None
+    fingerprint: Fingerprint | None
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,7 @@ class UidsRequest:
 PipelineRequest: TypeAlias = OpenRequest | DetectionTask | WarmUp
 """What the one pipeline does, one after another."""
 
-FileRequest: TypeAlias = FingerprintRequest | UnchangedRequest | UidsRequest
+FileRequest: TypeAlias = LookRequest | UnchangedRequest | UidsRequest
 """What files tell without a pipeline; nobody waits for it behind a detection, or behind another's disk that hangs."""
 
 Request: TypeAlias = PipelineRequest | FileRequest

@@ -23,11 +23,13 @@ from typing import Protocol, TypeAlias, get_args
 
 from openscans.errors import Cancelled, OpenScansError, OutOfMemory
 from openscans.jobs.fingerprint import read_uids, take_fingerprint
+from openscans.jobs.readable_path import readable_path
 from openscans.jobs.worker_messages import (
     Call,
     Failure,
     FileRequest,
-    FingerprintRequest,
+    Located,
+    LookRequest,
     Message,
     OpenRequest,
     PipelineRequest,
@@ -137,8 +139,9 @@ class WorkerLoop:
             return Failure(call.number, OpenScansError("The detection failed for a reason that was not foreseen."))
 
     def _answer(self, request: PipelineRequest | FileRequest, report: StageReport) -> object:
-        if isinstance(request, FingerprintRequest):
-            return take_fingerprint(request.path, request.series_uid, partial(report, "reading"))
+        if isinstance(request, LookRequest):
+            path = readable_path(request.text, request.roots, partial(report, "reading"))
+            return Located(path, take_fingerprint(path, request.series_uid, partial(report, "reading")))
         if isinstance(request, UidsRequest):
             return read_uids(request.locations)
         if isinstance(request, OpenRequest | DetectionTask | WarmUp):

@@ -6,20 +6,18 @@ Knows requests and jobs by their public functions; nothing of images or networks
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, aclosing, suppress
-from functools import partial
 from typing import Annotated, Any, TypeAlias
 
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
 from openscans import errors
-from openscans.errors import Busy, OpenScansError
+from openscans.errors import Cancelled, OpenScansError
 from openscans.jobs.detector import DetectionRequest
 from openscans.jobs.job import Job, JobSnapshot
 from openscans.server import error_responses, sse
-from openscans.server.disconnects import in_thread, while_connected
+from openscans.server.disconnects import while_connected
 from openscans.server.openapi import describe_errors, describe_stream
-from openscans.server.readable_path import readable_path
 from openscans.server.schemas import DetectBody, DetectionAnswer, JobAnswer, JobsAnswer
 from openscans.server.state import State
 from openscans.types import Detection
@@ -54,9 +52,7 @@ routes = APIRouter(tags=["detection"])
 )
 async def detect_vertebrae(body: DetectBody, request: Request, state: State) -> DetectionAnswer | Response:
     """Find and label the vertebrae of one image; with Accept: text/event-stream, tell the progress on the way."""
-    roots = state.access.allowed_roots
-    path = await in_thread(partial(readable_path, body.file_path, roots), request, state.looks)
-    job = state.jobs.submit(DetectionRequest(path, **body.model_dump(exclude={"file_path"})))
+    job = state.jobs.submit(DetectionRequest(**body.model_dump()))
     with ExitStack() as waiting:
         waiting.callback(state.jobs.release, job)
         if "text/event-stream" not in request.headers.get("accept", ""):
@@ -95,8 +91,8 @@ async def _placed(job: DetectionJob) -> None:
 
 
 def _raise_refusal(snapshot: DetectionSnapshot) -> None:
-    """Raises Busy where there was no place in the line: that is told by a status, and no stream begins."""
-    if isinstance(snapshot.error, Busy):
+    """Raises what the request was refused for at the first look: that is told by a status, and no stream begins."""
+    if snapshot.error is not None and not snapshot.placed and not isinstance(snapshot.error, Cancelled):
         raise snapshot.error
 
 

@@ -1,20 +1,22 @@
 """The models over HTTP: what is there, downloads as streams, import, verify, delete.
 
-Knows the models by their public functions; nothing of zips or folders. Plain functions, because each touches disk.
+Knows the models by their public functions; nothing of zips or folders. What touches the disk runs in a thread.
 """
 
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any, TypeAlias
 
-from fastapi import APIRouter, HTTPException, Path, Query
+from fastapi import APIRouter, HTTPException, Path, Query, Request
 from sse_starlette import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
 from openscans import errors
+from openscans.jobs.readable_path import readable_path
 from openscans.server import sse
+from openscans.server.disconnects import in_thread
 from openscans.server.openapi import describe_errors, describe_stream
-from openscans.server.readable_path import readable_path
 from openscans.server.schemas import DeletedAnswer, DownloadEvent, ImportBody, KnownTask, SuccessAnswer
 from openscans.server.state import State
 from openscans.weights.download_task import DownloadTask
@@ -98,11 +100,12 @@ def delete(task: Task, state: State) -> DeletedAnswer:
         errors.DiskFull,
     ),
 )
-def import_weights(task: Task, body: ImportBody, state: State) -> ModelStatus:
+async def import_weights(task: Task, body: ImportBody, request: Request, state: State) -> ModelStatus:
     """Install weights that came by other means, verified like a download."""
-    path = readable_path(body.file_path, state.access.allowed_roots)
-    state.models.import_from(task, path)
-    return state.models.status(task)
+    find = partial(readable_path, body.file_path, state.access.allowed_roots)
+    path = await in_thread(find, request, state.path_checks)
+    await run_in_threadpool(state.models.import_from, task, path)
+    return await run_in_threadpool(state.models.status, task)
 
 
 @routes.post("/verify/{task}", responses=describe_errors(errors.UnknownTask, errors.ModelInUse))

@@ -17,9 +17,9 @@ from openscans.types import Detection, WorkerState
 from openscans.weights.download_task import DownloadTask
 from openscans.weights.status import CacheStats, Deletion, ModelStatus
 
-LOOKS_AT_ONCE = 4
-"""Requests whose images are looked at, in threads that no other route needs. A disk is read no faster by more, and
-where one hangs, as that of a server that is gone does, so do all that ask for its files."""
+PATH_CHECKS_AT_ONCE = 4
+"""Paths of weights that are looked at, in threads that no other route needs: a disk may hang, as that of a server that
+is gone does."""
 
 
 class ModelStore(Protocol):
@@ -39,7 +39,7 @@ class ModelStore(Protocol):
 class AppState:
     """The rooms behind the routes. ``device`` and ``cuda_available`` are found out before the first request.
 
-    Who looks at an image asks ``looks`` for a thread.
+    Who looks at a path asks ``path_checks`` for a thread.
     """
 
     access: AccessRules
@@ -50,7 +50,7 @@ class AppState:
     cuda_available: bool
     instance_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     since_s: float = field(default_factory=time.monotonic)
-    looks: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(LOOKS_AT_ONCE))
+    path_checks: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(PATH_CHECKS_AT_ONCE))
 
 
 async def _app_state(request: Request) -> AppState:

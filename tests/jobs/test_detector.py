@@ -11,12 +11,13 @@ from openscans.errors import ModelMissing, UnknownTask, UnsupportedModality
 from openscans.jobs.detector import DetectionRequest, Detector
 from openscans.jobs.fingerprint import Fingerprint
 from openscans.jobs.job import Look
+from openscans.jobs.worker_messages import Located, LookRequest
 from openscans.progress import Report, StageReport
 from openscans.types import Detection, DetectionTask, TrainedModel, UidLocation
 from openscans.weights.catalogue import TASKS
 from tests import pipelines
 
-IMAGE = Path("/images/fine")
+IMAGE = "/images/fine"
 
 
 @dataclass
@@ -27,8 +28,8 @@ class Diary:
     missing: bool = False
     asked: list[str] = field(default_factory=list)
 
-    def fingerprint(self, path: Path, series_uid: str | None, report: StageReport) -> Fingerprint | None:
-        return None
+    def look(self, request: LookRequest, report: StageReport) -> Located:
+        return Located(Path(request.text), None)
 
     def is_unchanged(self, fingerprint: Fingerprint, report: StageReport) -> bool:
         return False
@@ -60,7 +61,7 @@ class Diary:
 def performed(diary: Diary, request: DetectionRequest, *, auto_download: bool = True) -> tuple[Detection, list[str]]:
     stages: list[str] = []
     detector = Detector(diary, diary, pipelines.NO_RESULTS, auto_download=auto_download, device="cpu")
-    return detector.perform(request, Look(), lambda stage, done, total: stages.append(stage)), stages
+    return detector.perform(Look(request), lambda stage, done, total: stages.append(stage)), stages
 
 
 def test_the_image_is_looked_at_before_anything_is_downloaded() -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from openscans.errors import Busy, Cancelled, OpenScansError, TooFewSlices, UnknownJob
+from openscans.errors import Busy, Cancelled, InputNotFound, OpenScansError, TooFewSlices, UnknownJob
 from openscans.jobs.job import Job, JobSnapshot, Look, ProgressTracker
 from openscans.jobs.queue import JOBS_REMEMBERED, JobQueue
 from openscans.progress import StageReport
@@ -31,14 +31,17 @@ class Workshop:
     image: str | None = "an image"
     looks: list[str] = field(default_factory=list)
 
-    def look(self, request: str, report: StageReport) -> Look[str]:
+    def look(self, request: str, report: StageReport) -> Look[str, str]:
         """Requests that begin with "stuck" are looked at until `open` or cancelled."""
         self.looks.append(request)
         while request.startswith("stuck") and not self.open.wait(0.005):
             report("reading", 0, 1)
-        return Look(self.image, self.known.get(request))
+        if request.startswith("refused"):
+            raise InputNotFound("There is nothing.")
+        return Look(request.strip(), self.image, self.known.get(request))
 
-    def perform(self, request: str, look: Look[str], report: StageReport) -> str:
+    def perform(self, look: Look[str, str], report: StageReport) -> str:
+        request = look.request
         self.begun.append(request)
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
@@ -151,6 +154,20 @@ def test_who_asks_after_the_image_was_replaced_does_not_share(jobs: JobQueue[str
     workshop.open.set()
     assert end_of(second).job_id != end_of(first).job_id
     assert workshop.begun == ["wait", "wait"]
+
+
+def test_two_spellings_of_one_request_share_a_job(jobs: JobQueue[str, str], workshop: Workshop) -> None:
+    first, second = placed(jobs.submit("wait")), placed(jobs.submit("wait  "))
+    workshop.open.set()
+    assert end_of(second).job_id == end_of(first).job_id
+    assert workshop.begun == ["wait"]
+
+
+def test_what_is_refused_at_the_first_look_never_was_a_job(jobs: JobQueue[str, str]) -> None:
+    refused = jobs.submit("refused")
+    assert isinstance(end_of(refused).error, InputNotFound)
+    assert not refused.snapshot().placed
+    assert jobs.snapshots() == []
 
 
 def test_where_nothing_tells_which_image_it_is_nobody_shares(jobs: JobQueue[str, str], workshop: Workshop) -> None:

@@ -17,9 +17,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from openscans.errors import Cancelled, OpenScansError, OutOfMemory, TooFewSlices, WorkerCrashed
+from openscans.errors import Cancelled, InputNotFound, OpenScansError, OutOfMemory, TooFewSlices, WorkerCrashed
 from openscans.jobs.fingerprint import LARGEST_WHOLE_BYTES
 from openscans.jobs.worker import Worker
+from openscans.jobs.worker_messages import LookRequest
 from openscans.jobs.worker_process import LogPlan
 from openscans.progress import StageReport
 from openscans.types import UidLocation
@@ -29,6 +30,10 @@ from tests.live_server import eventually, is_running
 ROOT = Path(__file__).resolve().parents[2]
 
 MakeWorker = Callable[..., Worker]
+
+
+def look(path: Path) -> LookRequest:
+    return LookRequest(str(path), (), None)
 
 
 def nobody(stage: str, done: int, total: int) -> None:
@@ -96,7 +101,7 @@ def test_what_files_tell_is_answered_while_a_detection_runs(make_worker: MakeWor
     with ThreadPoolExecutor(1) as other:
         detecting = other.submit(worker.detect, pipelines.task("long"), go_on_until_told)
         assert begun.wait(10)
-        found = worker.fingerprint(tmp_path / "image.nii", None, nobody)
+        found = worker.look(look(tmp_path / "image.nii"), nobody).fingerprint
         assert found is not None
         assert worker.is_unchanged(found, nobody)
         assert worker.read_uids((UidLocation(found.files[0], 3, 5),), nobody) == ("image",)
@@ -107,7 +112,8 @@ def test_what_files_tell_is_answered_while_a_detection_runs(make_worker: MakeWor
 
 def test_what_files_tell_needs_no_pipeline(make_worker: MakeWorker, tmp_path: Path) -> None:
     worker = make_worker(pipelines.make_nothing)
-    assert worker.fingerprint(tmp_path / "nothing", None, nobody) is None
+    with pytest.raises(InputNotFound):
+        worker.look(look(tmp_path / "nothing"), nobody)
     assert worker.state == "cold"
 
 
@@ -122,7 +128,7 @@ def test_a_look_at_a_large_file_ends_when_nobody_wants_it_and_the_process_stays(
     heard = itertools.count()
     began_s = time.monotonic()
     with pytest.raises(Cancelled):
-        worker.fingerprint(vast, None, stopped_when(lambda stage, done: next(heard) > 3))
+        worker.look(look(vast), stopped_when(lambda stage, done: next(heard) > 3))
     assert time.monotonic() - began_s < 2
     assert pipelines.process_of(worker.detect(pipelines.task(), nobody)) == before
 

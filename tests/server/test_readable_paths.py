@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from openscans.errors import Cancelled
-from openscans.server.readable_path import readable_path
+from openscans.jobs.readable_path import readable_path
 from tests.live_server import LiveServer, live_server
 
 SCRIPTED = ("-m", "tests.scripted_server")

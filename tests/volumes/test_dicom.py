@@ -306,11 +306,11 @@ def test_progress_counts_the_slices_and_never_falls(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("patience", [0, 1], ids=["among the headers", "among the pixels"])
-def test_reading_stops_when_the_listener_says_so(tmp_path: Path, retry_policy: int) -> None:
+def test_reading_stops_when_the_listener_says_so(tmp_path: Path, patience: int) -> None:
     write_dicom_series(tmp_path, some_voxels(), axial_affine(), DicomStyle(transfer_syntax=JPEG2000Lossless))
 
     def stop(done: int, _total: int) -> None:
-        if done >= retry_policy:
+        if done >= patience:
             raise errors.Cancelled
 
     with pytest.raises(errors.Cancelled):
