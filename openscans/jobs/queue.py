@@ -123,7 +123,7 @@ class JobQueue(Generic[Request, Result]):
         if error is not None:
             if not isinstance(error, Cancelled):
                 with self._lock:
-                    del self._jobs[job.id]
+                    self._forget(job.id)
             job.finish(None, error)
             return
         job.look = looking.result()
@@ -139,7 +139,7 @@ class JobQueue(Generic[Request, Result]):
             elif refusal is None:
                 self._line[job.id] = job
             if twin is not None or refusal is not None:
-                del self._jobs[job.id]
+                self._forget(job.id)
         if twin is not None:
             job.follow(twin)
         elif refusal is not None:
@@ -187,12 +187,14 @@ class JobQueue(Generic[Request, Result]):
     def _forget_oldest(self) -> None:
         over = [job_id for job_id, job in self._jobs.items() if job.snapshot().over]
         for job_id in over[: max(0, len(over) - JOBS_REMEMBERED + 1)]:
-            del self._jobs[job_id]
-            self._line.pop(job_id, None)
-            self._futures.pop(job_id, None)
-        forgotten = [job_id for job_id, job in self._joined.items() if job.id not in self._jobs]
-        for job_id in forgotten:
+            self._forget(job_id)
+        for job_id in [job_id for job_id, job in self._joined.items() if job.id not in self._jobs]:
             del self._joined[job_id]
+
+    def _forget(self, job_id: str) -> None:
+        self._jobs.pop(job_id, None)
+        self._line.pop(job_id, None)
+        self._futures.pop(job_id, None)
 
 
 def _does(job: Job[Request, Result]) -> tuple[Request, Hashable]:

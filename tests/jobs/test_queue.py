@@ -168,6 +168,8 @@ def test_what_is_refused_at_the_first_look_never_was_a_job(jobs: JobQueue[str, s
     assert isinstance(end_of(refused).error, InputNotFound)
     assert not refused.snapshot().placed
     assert jobs.snapshots() == []
+    with pytest.raises(UnknownJob):
+        jobs.get(refused.id)
 
 
 def test_where_nothing_tells_which_image_it_is_nobody_shares(jobs: JobQueue[str, str], workshop: Workshop) -> None:
