@@ -68,6 +68,12 @@ def test_a_difference_is_told_by_its_place_and_rounding_is_none(now: object, pat
     assert [one.path for one in differences(VERTEBRA, now)] == paths
 
 
+def test_a_vertebra_may_gain_a_number() -> None:
+    was, now = ({"vertebrae": [VERTEBRA | more], "warnings": []} for more in ({}, {"height_mm": 27.0}))
+    assert [*differences(was, now)] == []
+    assert [one.path for one in differences(now, was)] == ["answer.vertebrae.0.height_mm"]
+
+
 def test_what_is_meant_is_told_no_more() -> None:
     found = [Difference("answer.body.error", "'a'", "'b'"), Difference("answer.status", "404", "410")]
     meant = {("path: *", "answer.body.*"): "a better sentence"}

@@ -20,6 +20,9 @@ NEAR: Sequence[tuple[re.Pattern[str], float, float]] = (
 )
 """Keys, and how far their numbers may lie apart, absolute and as a share: processors round differently."""
 
+VERTEBRA = re.compile(r"\.vertebrae\.[0-9]+$")
+"""May gain keys, as the contract has it; what it had stays, in its order."""
+
 LONGEST = 400
 """Characters of a value that are shown."""
 
@@ -52,7 +55,7 @@ def _of_objects(was: Mapping[str, Any], now: Mapping[str, Any], path: str) -> It
         if key not in now:
             yield Difference(f"{path}.{key}", _shown(was[key]), "absent")
     for key in now:
-        if key not in was:
+        if key not in was and not VERTEBRA.search(path):
             yield Difference(f"{path}.{key}", "absent", _shown(now[key]))
     before, after = [key for key in was if key in now], [key for key in now if key in was]
     if before != after:
