@@ -41,6 +41,8 @@ def available_bytes(root: Path = SYSTEM) -> int | None:
 
 def _machine_bytes(root: Path) -> int | None:
     """MemAvailable counts what the kernel would give back, such as cached files. Without it, all there is."""
+    if sys.platform == "win32":
+        return None
     for line in read_lines(root / "proc/meminfo"):
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024

@@ -62,7 +62,7 @@ def wait_for_end(pid: int) -> None:
     """Return when the process that had this id when this one began is gone."""
     if sys.platform == "win32":
         _wait_on_windows(pid)
-    elif hasattr(os, "pidfd_open"):
+    elif sys.platform == "linux" and hasattr(os, "pidfd_open"):
         _wait_on_linux(pid)
     else:
         _poll(pid)
@@ -95,6 +95,8 @@ def find_listener(port: int) -> str:
 
 
 def _wait_on_linux(pid: int) -> None:
+    if sys.platform != "linux":
+        return
     # Unlike the number, the descriptor stays with this process when its number is given to another.
     try:
         descriptor = os.pidfd_open(pid)
