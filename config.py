@@ -166,7 +166,7 @@ def _choice(env: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str:
 def _device(env: Mapping[str, str], name: str) -> str:
     text = env.get(name, "").strip().lower() or "auto"
     if not devices.WISH.fullmatch(text):
-        raise InvalidSetting(f"{name} must be auto, cpu, cuda, cuda:N or mps, not {text[:40]!r}.")
+        raise InvalidSetting(f"{name} must be {devices.WISHES}, not {text[:40]!r}.")
     return text
 
 

@@ -165,7 +165,7 @@ def build_parts(settings: Settings) -> Parts:
         strict_digests=settings.strict_digests,
         retry_policy=RetryPolicy(stall_s=settings.stall_s),
     )
-    models = Models(settings.home, installer, neighbour=settings.totalsegmentator_results)
+    models = Models(settings.home, installer, totalsegmentator_results=settings.totalsegmentator_results)
     results = ResultCache(
         settings.cache_folder / "results", settings=(settings.precision, settings.tiles), most=settings.results
     )

@@ -37,12 +37,12 @@ log = logging.getLogger("openscans.models")
 
 
 class Models:
-    """All models of one home folder. ``neighbour`` is where TotalSegmentator keeps weights of its own."""
+    """All models of one home folder. ``totalsegmentator_results`` is where TotalSegmentator keeps its own weights."""
 
-    def __init__(self, home: Path, installer: Installer, *, neighbour: Path | None = None) -> None:
+    def __init__(self, home: Path, installer: Installer, *, totalsegmentator_results: Path | None = None) -> None:
         self._root = home / "models" / "totalsegmentator"
         self._installer = installer
-        self._neighbour = neighbour
+        self._totalsegmentator_results = totalsegmentator_results
         self._lock = threading.Lock()
         self._downloads: dict[str, DownloadTask] = {}
         self._locks = DatasetLocks(self._root / "locks")
@@ -52,7 +52,9 @@ class Models:
         task = catalogue.task_of(key)
         found = {place: place.condition() for place in self._places(task)}
         state = self._state(task, {condition.state for condition in found.values()})
-        return status.status_of(task, self._root, state=state, found=found, neighbour=self._neighbour)
+        return status.status_of(
+            task, self._root, state=state, found=found, totalsegmentator_results=self._totalsegmentator_results
+        )
 
     def statuses(self) -> dict[str, ModelStatus]:
         return {key: self.status(key) for key in catalogue.TASKS}
@@ -91,7 +93,7 @@ class Models:
             if running is not None:
                 return running
             download = self._downloads[key] = DownloadTask(
-                [place.dataset for place in missing], partial(self._bring_all, missing)
+                [place.dataset for place in missing], partial(self._download_all, missing)
             )
         download.start()
         return download
@@ -223,7 +225,7 @@ class Models:
             except OpenScansError as error:
                 log.warning("%s cannot be tidied up: %s", place.dataset.folder, error.message)
 
-    def _bring_all(self, places: Sequence[Installation], download: DownloadTask) -> None:
+    def _download_all(self, places: Sequence[Installation], download: DownloadTask) -> None:
         for place in places:
             watch = partial(self._watch, place, download)
             with self._locks.exclusive(place.dataset.folder, watch):

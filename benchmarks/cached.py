@@ -1,4 +1,4 @@
-"""How soon an answer that is kept comes: a series of 600 slices over HTTP, its identity check included.
+"""How soon an answer that is kept comes: a series of 600 slices over HTTP, its fingerprint included.
 
 python -m benchmarks.cached [--slices 600]
 """
@@ -29,8 +29,8 @@ def main() -> None:
         write_series(series, slices)
         with server(Path(name, "home")) as client:
             client.post("/api/models/import/total_body", json={"file_path": str(WEIGHTS)}).raise_for_status()
-            first_ms = answered_ms(client, series, cached=False)
-            later_ms = sorted(answered_ms(client, series, cached=True) for _ in range(REQUESTS))
+            first_ms = answer_ms(client, series, cached=False)
+            later_ms = sorted(answer_ms(client, series, cached=True) for _ in range(REQUESTS))
     sys.stdout.write(
         f"{slices} slices: found in {first_ms:.0f} ms; kept answer in {statistics.median(later_ms):.1f} ms "
         f"(median of {REQUESTS}), {later_ms[0]:.1f} to {later_ms[-1]:.1f} ms\n"
@@ -45,7 +45,7 @@ def write_series(folder: Path, slices: int) -> None:
     write_dicom_series(folder, drawing.render(phantom, shape, affine, seed=12)[0], affine)
 
 
-def answered_ms(client: httpx.Client, series: Path, *, cached: bool) -> float:
+def answer_ms(client: httpx.Client, series: Path, *, cached: bool) -> float:
     since_s = time.perf_counter()
     answer = client.post("/api/detect-vertebrae", json={"file_path": str(series), "model": "total_body"})
     took_s = time.perf_counter() - since_s

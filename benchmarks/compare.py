@@ -118,7 +118,7 @@ def table(measured: Measured) -> list[str]:
     return lines
 
 
-def parsed(given: Sequence[str] | None = None) -> argparse.Namespace:
+def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, nargs=3, default=(457, 379, 224), metavar=("X", "Y", "Z"))
     parser.add_argument("--spacing", type=float, nargs=3, default=(0.8, 0.8, 1.49), metavar=("X", "Y", "Z"))
@@ -132,7 +132,7 @@ def parsed(given: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(given: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    arguments = parsed(given)
+    arguments = parse_arguments(given)
     with tempfile.TemporaryDirectory() as folder:
         measured = measure(Path(folder), arguments)
         segmenter = training_folder(Path(folder) / "results", 297 if arguments.fast else 292)

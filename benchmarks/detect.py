@@ -85,7 +85,7 @@ def task(image: Path, results: Path, *, fast: bool) -> DetectionTask:
     )
 
 
-def detected(pipeline: Pipeline, timer: Timer, task: DetectionTask) -> str:
+def run_detection(pipeline: Pipeline, timer: Timer, task: DetectionTask) -> str:
     """Run one detection; what `compare` needs to know of it, as JSON."""
     patches: dict[str, int] = {}
     began_s, used_s = time.perf_counter(), time.process_time()
@@ -122,7 +122,7 @@ def main() -> None:
         pipeline = Pipeline(options, timer)
         for _ in range(arguments.runs):
             logging.getLogger(__name__).info(
-                detected(pipeline, timer, task(arguments.image, arguments.results, fast=arguments.fast))
+                run_detection(pipeline, timer, task(arguments.image, arguments.results, fast=arguments.fast))
             )
 
 

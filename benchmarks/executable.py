@@ -64,7 +64,7 @@ def detection_s(client: httpx.Client, image: Path) -> float:
     return time.monotonic() - began_s
 
 
-def started(command: Sequence[str], image: Path) -> Start:
+def start(command: Sequence[str], image: Path) -> Start:
     """On a home of its own: first without compiled networks, then a new process with them."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
@@ -113,7 +113,7 @@ def main() -> None:
         image = write_dicom_series(Path(images), drawing.render(phantom, shape, affine, seed=7)[0], affine)[0]
         for _ in range(arguments.runs):
             for name, command in commands.items():
-                starts[name].append(started(command, image))
+                starts[name].append(start(command, image))
     log.info(
         "| | health after s | MB resident | very first detection s | first of a new process s |\n|---|---|---|---|---|"
     )

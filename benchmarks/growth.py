@@ -18,9 +18,9 @@ log = logging.getLogger(__name__)
 SHOWN = {compare.COLD: "ours, new process", compare.WARM: "ours, warm", compare.THEIRS: "TotalSegmentator"}
 
 
-def measured(slices: int) -> compare.Measured:
+def measure(slices: int) -> compare.Measured:
     with tempfile.TemporaryDirectory() as folder:
-        arguments = compare.parsed(["--size", "512", "512", str(slices), "--spacing", "0.7", "0.7", "1.0"])
+        arguments = compare.parse_arguments(["--size", "512", "512", str(slices), "--spacing", "0.7", "0.7", "1.0"])
         return compare.measure(Path(folder), arguments)
 
 
@@ -45,7 +45,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--slices", type=int, nargs="+", default=[100, 300, 600, 900])
     parser.add_argument("--plot", type=Path, default=Path(__file__).with_name("growth.png"))
     arguments = parser.parse_args(given)
-    found = {slices: measured(slices) for slices in arguments.slices}
+    found = {slices: measure(slices) for slices in arguments.slices}
     log.info("| slices | ours, new process | ours, warm | TotalSegmentator | ours, peak | TotalSegmentator, peak |")
     log.info("|---|---|---|---|---|---|")
     for slices, one in found.items():

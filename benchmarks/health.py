@@ -89,7 +89,7 @@ def meanwhile(work: Callable[[threading.Event], None]) -> Iterator[None]:
         thread.join()
 
 
-def asked(port: int, work: Callable[[], object]) -> list[float]:
+def ask_repeatedly(port: int, work: Callable[[], object]) -> list[float]:
     """The seconds of every question while ``work`` runs."""
     seconds: list[float] = []
 
@@ -110,7 +110,7 @@ def download(client: httpx.Client, enough: threading.Event) -> None:
         client.delete("/api/models/vertebrae_mr").raise_for_status()
 
 
-def loaded(client: httpx.Client, image: Path, detections: int) -> dict[str, list[float]]:
+def under_load(client: httpx.Client, image: Path, detections: int) -> dict[str, list[float]]:
     """The seconds of all questions, under each load."""
     port = client.base_url.port
     assert port is not None
@@ -120,10 +120,13 @@ def loaded(client: httpx.Client, image: Path, detections: int) -> dict[str, list
             body = {"file_path": str(image), "use_cache": False}
             client.post("/api/detect-vertebrae", json=body).raise_for_status()
 
-    seconds = {"nothing runs": asked(port, lambda: time.sleep(QUIET_S)), "detections": asked(port, detect)}
+    seconds = {
+        "nothing runs": ask_repeatedly(port, lambda: time.sleep(QUIET_S)),
+        "detections": ask_repeatedly(port, detect),
+    }
     with meanwhile(lambda enough: download(client, enough)):
-        seconds["downloads"] = asked(port, lambda: time.sleep(QUIET_S))
-        seconds["detections and downloads"] = asked(port, detect)
+        seconds["downloads"] = ask_repeatedly(port, lambda: time.sleep(QUIET_S))
+        seconds["detections and downloads"] = ask_repeatedly(port, detect)
     return seconds
 
 
@@ -144,7 +147,7 @@ def measure(folder: Path, arguments: argparse.Namespace) -> list[str]:
             for task in ("total_body", "vertebrae"):
                 body = {"file_path": str(results)}
                 client.post(f"/api/models/import/{task}", json=body).raise_for_status()
-            seconds = loaded(client, image, arguments.detections)
+            seconds = under_load(client, image, arguments.detections)
     return [
         f"First answer {statistics.median(starts):.2f} s after the start ({min(starts):.2f} to {max(starts):.2f}).",
         "",

@@ -62,7 +62,7 @@ def read_once(reader: str, folder: Path, warm_up: Path) -> None:
     sys.stdout.write(json.dumps({"seconds": seconds, "grown_mb": grown_mb, "sum": total}))
 
 
-def measured(reader: str, folder: Path, warm_up: Path) -> dict[str, float]:
+def measure(reader: str, folder: Path, warm_up: Path) -> dict[str, float]:
     command = [sys.executable, "-m", "benchmarks.reading", "--one", reader, str(folder), str(warm_up)]
     said = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     found: dict[str, float] = json.loads(said)
@@ -77,7 +77,7 @@ def compare(name: str, syntax: UID, slices: int, runs: int) -> None:
         found: dict[str, list[dict[str, float]]] = {reader: [] for reader in READERS}
         for _ in range(runs):
             for reader, results in found.items():
-                results.append(measured(reader, Path(place, "series"), Path(place, "warm-up")))
+                results.append(measure(reader, Path(place, "series"), Path(place, "warm-up")))
     if len({one["sum"] for results in found.values() for one in results}) != 1:
         raise SystemExit("The two readers do not read the same voxels.")
     for reader, results in found.items():

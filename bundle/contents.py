@@ -107,7 +107,7 @@ def hidden_imports(*, cuda: bool) -> list[str]:
     return [*HIDDEN_IMPORTS, *(("torch",) if cuda else ())]
 
 
-def left_out(*, cuda: bool) -> list[str]:
+def excluded_modules(*, cuda: bool) -> list[str]:
     return [*LEFT_OUT, *(() if cuda else ONLY_WITH_CUDA)]
 
 
@@ -121,7 +121,7 @@ def cpu_plugin() -> list[tuple[str, str]]:
     return [(str(path), "openvino/libs") for path in wanted]
 
 
-def kept(entries: Iterable[Entry]) -> list[Entry]:
+def drop_unused(entries: Iterable[Entry]) -> list[Entry]:
     """``entries`` without the files that nothing reads."""
     unused = re.compile("|".join(f"(?:(?:.*/)?(?:{end}))" for end in UNUSED_FILES))
     return [entry for entry in entries if unused.fullmatch(PurePath(entry[0]).as_posix()) is None]

@@ -68,7 +68,7 @@ def _origin(part: Part) -> str:
     return f"in {part.inside}" if part.inside else part.version
 
 
-def told(program: str, parts: Sequence[Part]) -> str:
+def licences_text(program: str, parts: Sequence[Part]) -> str:
     """What the file THIRD_PARTY_LICENSES.txt says: a list of all ``parts``, then every text once."""
     width = max(len(part.name) for part in parts)
     lines = [f"{program} is under the Apache License 2.0 (LICENSE). It comes with the parts below."]

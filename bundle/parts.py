@@ -190,13 +190,13 @@ def _package(package: Distribution) -> Part:
     return Part(
         name=name,
         version=package.version,
-        licence=_declared(package),
+        licence=_declared_licence(package),
         texts=tuple(text.read_text(encoding="utf-8", errors="replace") for text in texts if text.is_file()),
         purl=f"pkg:pypi/{name.lower().replace('_', '-')}@{package.version}",
     )
 
 
-def _declared(package: Distribution) -> str:
+def _declared_licence(package: Distribution) -> str:
     """The package's licence as an SPDX expression. Raises UnknownPart."""
     name, told = _name_of(package), package.metadata
     fields = (told.get_all(field) or [] for field in ("License-Expression", "License", "Classifier"))
@@ -246,12 +246,12 @@ def _debian_package(path: Path) -> _DebianPackage | None:
     if shutil.which("dpkg-query") is None:
         return None
     # By the end of the path: /lib is a link to /usr/lib, and packages name either.
-    said = _asked("dpkg-query", "--search", f"*/{path.parent.name}/{path.name}")
+    said = _run("dpkg-query", "--search", f"*/{path.parent.name}/{path.name}")
     name = said.partition(":")[0]
-    return _DebianPackage(name, _asked("dpkg-query", "--show", "--showformat=${Version}\n", name)) if name else None
+    return _DebianPackage(name, _run("dpkg-query", "--show", "--showformat=${Version}\n", name)) if name else None
 
 
-def _asked(*command: str) -> str:
+def _run(*command: str) -> str:
     """The first line that a command says; nothing where it finds nothing."""
     said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     return said.partition("\n")[0]

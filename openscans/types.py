@@ -28,6 +28,9 @@ DownloadStatus: TypeAlias = Literal[
 ]
 """Of a download; one of the last three ends it."""
 
+LAST_STATUSES = frozenset({"complete", "error", "cancelled"})
+"""Those that end a detection or a download."""
+
 ModelState: TypeAlias = Literal["absent", "partial", "downloading", "ready", "damaged"]
 """Of a task's models on disk; partial: a download can go on."""
 
@@ -207,8 +210,8 @@ class DetectionTask:
 @dataclass(frozen=True)
 class InferenceOptions:
     """How networks are run: CPU threads (None: the cores that the process may use), "auto" (bfloat16 where the
-    processor has it) or "float32", the folder for compiled networks, and which patches: those along the "spine" or
-    "exact", all that nnU-Net computes."""
+    processor has it) or "float32", the folder for compiled networks, and which patches: "spine" (of nnU-Net's those
+    that hold a part of it), "course" (laid along it) or "exact" (all that nnU-Net computes)."""
 
     threads: int | None
     precision: str

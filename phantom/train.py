@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Course:
+class TrainingPlan:
     """How one network is trained: on how many phantoms, for how many steps of how many patches.
 
     ``patch_zyx``: what is seen at once in training; the network that comes out of it may be run on more.
@@ -49,11 +49,13 @@ def _small(dataset: int, patch_zyx: Triple) -> NetworkSpec:
     return small(SPECS[dataset], base_features=16, max_features=32, patch_zyx=patch_zyx)
 
 
-COURSES = {
-    297: Course(_small(297, (48, 32, 32)), volumes=64, steps=1400, batch=8, patch_zyx=(48, 32, 32)),
+TRAINING_PLANS = {
+    297: TrainingPlan(_small(297, (48, 32, 32)), volumes=64, steps=1400, batch=8, patch_zyx=(48, 32, 32)),
     # Run on more of the spine than it is trained on, it sees the same whatever the scan's tilt: centres differ by less.
-    292: Course(_small(292, (160, 96, 96)), volumes=96, steps=1800, batch=2, patch_zyx=(64, 64, 64), begins_as=297),
-    298: Course(_small(298, (64, 64, 64)), volumes=64, steps=600, batch=6, patch_zyx=(32, 32, 32), begins_as=297),
+    292: TrainingPlan(
+        _small(292, (160, 96, 96)), volumes=96, steps=1800, batch=2, patch_zyx=(64, 64, 64), begins_as=297
+    ),
+    298: TrainingPlan(_small(298, (64, 64, 64)), volumes=64, steps=600, batch=6, patch_zyx=(32, 32, 32), begins_as=297),
 }
 
 DECODER_STAGE = re.compile(r"(decoder\.(?:stages|transpconvs|seg_layers)\.)(\d+)")
@@ -148,7 +150,7 @@ def _inherit(module: torch.nn.Module, spec: NetworkSpec, results: Path, parent: 
                 parameters[own].copy_(tensor)
 
 
-def _begin(course: Course, results: Path, earlier: Path | None) -> torch.nn.Module:
+def _begin(course: TrainingPlan, results: Path, earlier: Path | None) -> torch.nn.Module:
     """The module before training: the network of an ``earlier`` training to go on with, or a new one."""
     module = build_module(course.spec)
     if earlier is not None:
@@ -157,11 +159,11 @@ def _begin(course: Course, results: Path, earlier: Path | None) -> torch.nn.Modu
     _spread_thresholds(module)
     _pair_heads(module, course.spec)
     if course.begins_as is not None:
-        _inherit(module, course.spec, results, COURSES[course.begins_as].spec)
+        _inherit(module, course.spec, results, TRAINING_PLANS[course.begins_as].spec)
     return module
 
 
-def train(course: Course, results: Path, *, device: str, earlier: Path | None = None) -> torch.nn.Module:
+def train(course: TrainingPlan, results: Path, *, device: str, earlier: Path | None = None) -> torch.nn.Module:
     """The trained module; ``results`` holds the network that it begins as, ``earlier`` one to go on with."""
     torch.manual_seed(course.spec.dataset)
     images = scans(course.spec, course.volumes)
@@ -207,7 +209,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", type=Path, required=True)
-    parser.add_argument("--only", type=int, choices=sorted(COURSES))
+    parser.add_argument("--only", type=int, choices=sorted(TRAINING_PLANS))
     parser.add_argument("--earlier", type=Path, help="weights folder of an earlier training to go on with")
     parser.add_argument("--device", default="cpu", help="cpu, cuda")
     own = parser.add_argument_group("in the place of each course's own")
@@ -219,8 +221,8 @@ def main() -> None:
     arguments = parser.parse_args()
     changes = {name: getattr(arguments, name) for name in ("volumes", "steps", "batch", "patch_zyx", "peak_rate")}
     changes = {name: value for name, value in changes.items() if value is not None}
-    for dataset in [arguments.only] if arguments.only else COURSES:
-        course = replace(COURSES[dataset], **changes)
+    for dataset in [arguments.only] if arguments.only else TRAINING_PLANS:
+        course = replace(TRAINING_PLANS[dataset], **changes)
         module = train(course, arguments.results, device=arguments.device, earlier=arguments.earlier)
         folder = write_training_folder(arguments.results, course.spec, module.state_dict())
         log.info("%d: written to %s", dataset, folder)

@@ -8,15 +8,14 @@ import pytest
 from phantom import layout, specs
 from phantom.demo import WEIGHTS
 from tests.release_server import ReleaseServer
-
-SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+from tests.shared_data import NOT_HERE, SHARED_DATA
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real CT, MR and DICOM beside the project; tests that want it are skipped where it is not."""
     if not SHARED_DATA.is_dir():
-        pytest.skip("the real images are not here")
+        pytest.skip(NOT_HERE)
     return SHARED_DATA
 
 

@@ -1,4 +1,4 @@
-"""From what a client asked to an order for the worker: which networks, whether they must be fetched first.
+"""From what a client asked to a DetectionTask for the worker: which networks, whether they must be fetched first.
 
 Knows which networks each task opens; nothing of HTTP, queues, or how a network is run.
 """
@@ -93,11 +93,11 @@ class Detector:
         Raises InvalidRequest, ForbiddenPath, InputNotFound, WorkerCrashed, and Cancelled.
         """
         since_s = perf_counter()
-        found = self._located(request, report)
+        found = self._locate(request, report)
         request = replace(request, file_path=str(found.path))
         if found.fingerprint is None or not request.use_cache:
             return Look(request, found.fingerprint)
-        known = self._known(request, found.fingerprint, report)
+        known = self._find_cached(request, found.fingerprint, report)
         if known is not None:
             known = replace(known, timings_ms={"recall": round((perf_counter() - since_s) * 1000)})
         return Look(request, found.fingerprint, known)
@@ -105,12 +105,12 @@ class Detector:
     def perform(self, look: Look[DetectionRequest, Detection], report: StageReport) -> Detection:
         """Find it anew, and keep it. Raises VolumeError, ModelError, WorkerCrashed, OutOfMemory, and Cancelled."""
         report("reading", 0, 1)
-        found = self._found(look.request, report)
+        found = self._detect(look.request, report)
         if isinstance(look.image, Fingerprint) and look.request.use_cache:
-            self._keep(look.request, look.image, found, report)
+            self._put(look.request, look.image, found, report)
         return found
 
-    def _located(self, request: DetectionRequest, report: StageReport) -> Located:
+    def _locate(self, request: DetectionRequest, report: StageReport) -> Located:
         question = LookRequest(request.file_path, self._roots, request.series_uid)
         try:
             return self._worker.look(question, report)
@@ -118,7 +118,7 @@ class Detector:
             # It may have ended over another's detection.
             return self._worker.look(question, report)
 
-    def _known(self, request: DetectionRequest, image: Fingerprint, report: StageReport) -> Detection | None:
+    def _find_cached(self, request: DetectionRequest, image: Fingerprint, report: StageReport) -> Detection | None:
         kept = self._results.get(self._results.key(image, self._question(request)))
         if kept is None:
             return None
@@ -129,10 +129,10 @@ class Detector:
             return None
         if uids is None or tuple(network.sha256 for network in task.networks) != kept.weights:
             return None
-        kept = kept.naming(uids)
+        kept = kept.with_uids(uids)
         return Detection(kept.vertebrae, kept.image, task, kept.device, kept.warnings, labels=kept.labels, cached=True)
 
-    def _keep(self, request: DetectionRequest, image: Fingerprint, found: Detection, report: StageReport) -> None:
+    def _put(self, request: DetectionRequest, image: Fingerprint, found: Detection, report: StageReport) -> None:
         """Keep what was found, unless the image has changed meanwhile."""
         try:
             unchanged = self._worker.is_unchanged(image, report)
@@ -145,13 +145,13 @@ class Detector:
         """All that decides what is found in an image, but the settings that stay."""
         return request.series_uid or "", request.model or "", str(request.fast_mode), request.device or self._device
 
-    def _found(self, request: DetectionRequest, report: StageReport) -> Detection:
+    def _detect(self, request: DetectionRequest, report: StageReport) -> Detection:
         task = catalogue.task_of(request.model) if request.model else self._task_by_modality(request, report)
         task, warnings = catalogue.fast_form(task) if request.fast_mode else (task, ())
-        found = self._performed(request, task, report)
+        found = self._run(request, task, report)
         return replace(found, warnings=(*found.warnings, *warnings))
 
-    def _performed(self, request: DetectionRequest, task: Task, report: StageReport) -> Detection:
+    def _run(self, request: DetectionRequest, task: Task, report: StageReport) -> Detection:
         waiting = partial(report, "downloading")
         with self._weights.ready(task.key, waiting, download=self._auto_download) as models:
             return self._worker.detect(self._task(request, task, models.__getitem__), report)

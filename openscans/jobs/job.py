@@ -12,17 +12,17 @@ from typing import Generic, TypeVar
 
 from openscans.errors import Cancelled, OpenScansError
 from openscans.progress import LongTask
-from openscans.types import JobStatus
+from openscans.types import LAST_STATUSES, JobStatus
 
-Request = TypeVar("Request", bound=Hashable)
-Result = TypeVar("Result")
+RequestT = TypeVar("RequestT", bound=Hashable)
+ResultT = TypeVar("ResultT")
 
 PROGRESS_DIGITS = 3
 """Changes below a thousandth are not told: a bar has no more pixels, and bytes would come in thousands a second."""
 
 
 @dataclass(frozen=True)
-class JobSnapshot(Generic[Result]):
+class JobSnapshot(Generic[ResultT]):
     """A job as it stands. ``status`` is queued, a stage's name, complete, error or cancelled.
 
     ``placed``: its image was looked at, and it has its place in the line, or has joined another job there.
@@ -34,25 +34,25 @@ class JobSnapshot(Generic[Result]):
     eta_s: float | None = None
     elapsed_ms: int = 0
     placed: bool = False
-    result: Result | None = None
+    result: ResultT | None = None
     error: OpenScansError | None = None
 
     @property
     def over(self) -> bool:
-        return self.status in {"complete", "error", "cancelled"}
+        return self.status in LAST_STATUSES
 
 
 @dataclass(frozen=True)
-class Look(Generic[Request, Result]):
+class Look(Generic[RequestT, ResultT]):
     """What a look at a request's image told.
 
     ``request`` is as clear as the look made it. ``image`` is equal for two looks at the same image, None where nothing
     tells which it is; ``known`` is the answer where that is known.
     """
 
-    request: Request
+    request: RequestT
     image: Hashable | None = None
-    known: Result | None = None
+    known: ResultT | None = None
 
 
 class ProgressTracker:
@@ -93,14 +93,14 @@ class ProgressTracker:
         return [self._weights[later] for later in stages[stages.index(stage) + 1 :]] if stage in stages else []
 
 
-class Job(LongTask[JobSnapshot[Result]], Generic[Request, Result]):
+class Job(LongTask[JobSnapshot[ResultT]], Generic[RequestT, ResultT]):
     """One detection that somebody, or several, wait for. ``waiting``, how many, is the queue's to change."""
 
-    def __init__(self, request: Request, weights: Mapping[str, float]) -> None:
-        first: JobSnapshot[Result] = JobSnapshot(uuid.uuid4().hex)
+    def __init__(self, request: RequestT, weights: Mapping[str, float]) -> None:
+        first: JobSnapshot[ResultT] = JobSnapshot(uuid.uuid4().hex)
         super().__init__(first)
         self.id = first.job_id
-        self.look: Look[Request, Result] = Look(request)
+        self.look: Look[RequestT, ResultT] = Look(request)
         self.waiting = 1
         self._tracker = ProgressTracker(weights)
         self._began_s: float | None = None
@@ -124,7 +124,7 @@ class Job(LongTask[JobSnapshot[Result]], Generic[Request, Result]):
         self._began_s = None
         self._tell(status="queued", placed=True)
 
-    def finish(self, result: Result | None, error: OpenScansError | None) -> None:
+    def finish(self, result: ResultT | None, error: OpenScansError | None) -> None:
         """Give the job its one last state. What fails after somebody stopped it counts as cancelled."""
         if error is None:
             self._tell(status="complete", progress=1.0, eta_s=0.0, result=result)
@@ -133,7 +133,7 @@ class Job(LongTask[JobSnapshot[Result]], Generic[Request, Result]):
         else:
             self._tell(status="error", eta_s=None, error=error)
 
-    def follow(self, other: "Job[Request, Result]") -> None:
+    def follow(self, other: "Job[RequestT, ResultT]") -> None:
         """Stand as ``other`` stands from now on, with its id."""
 
         def copy() -> None:

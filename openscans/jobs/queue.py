@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, Generic, Protocol
 
 from openscans.errors import Busy, Cancelled, OpenScansError, UnknownJob
-from openscans.jobs.job import Job, JobSnapshot, Look, Request, Result
+from openscans.jobs.job import Job, JobSnapshot, Look, RequestT, ResultT
 from openscans.progress import StageReport
 
 JOBS_REMEMBERED = 50
@@ -28,30 +28,30 @@ LOOKS_AT_ONCE = 100
 log = logging.getLogger("openscans.jobs")
 
 
-class Work(Protocol[Request, Result]):
+class Work(Protocol[RequestT, ResultT]):
     """What a queue does for a request. An error of `look` is the request's own, and there never was a job."""
 
-    def look(self, request: Request, report: StageReport) -> Look[Request, Result]: ...
-    def perform(self, look: Look[Request, Result], report: StageReport) -> Result: ...
+    def look(self, request: RequestT, report: StageReport) -> Look[RequestT, ResultT]: ...
+    def perform(self, look: Look[RequestT, ResultT], report: StageReport) -> ResultT: ...
 
 
-class JobQueue(Generic[Request, Result]):
+class JobQueue(Generic[RequestT, ResultT]):
     """Does ``work`` for one request at a time and lets at most ``most_waiting`` others wait."""
 
-    def __init__(self, work: Work[Request, Result], *, weights: Mapping[str, float], most_waiting: int) -> None:
+    def __init__(self, work: Work[RequestT, ResultT], *, weights: Mapping[str, float], most_waiting: int) -> None:
         self._work = work
         self._weights = weights
         self._most_waiting = most_waiting
         self._lock = threading.Lock()
-        self._jobs: dict[str, Job[Request, Result]] = {}
-        self._joined: dict[str, Job[Request, Result]] = {}
-        self._line: dict[str, Job[Request, Result]] = {}
+        self._jobs: dict[str, Job[RequestT, ResultT]] = {}
+        self._joined: dict[str, Job[RequestT, ResultT]] = {}
+        self._line: dict[str, Job[RequestT, ResultT]] = {}
         self._futures: dict[str, Future[Any]] = {}
         self._looks = ThreadPoolExecutor(LOOKS_AT_ONCE, thread_name_prefix="look")
         self._runs = ThreadPoolExecutor(1, thread_name_prefix="jobs")
         self._closed = False
 
-    def submit(self, request: Request) -> Job[Request, Result]:
+    def submit(self, request: RequestT) -> Job[RequestT, ResultT]:
         """A job for ``request``, whose image is looked at from now on; who submits must `release`. Raises Busy.
 
         After the look it is complete, where its answer is known; it follows the job that does the same for the same
@@ -61,14 +61,14 @@ class JobQueue(Generic[Request, Result]):
         with self._lock:
             if self._closed:
                 raise Busy("The server is shutting down.")
-            job: Job[Request, Result] = Job(request, self._weights)
+            job: Job[RequestT, ResultT] = Job(request, self._weights)
             self._forget_oldest()
             self._jobs[job.id] = job
             looking = self._futures[job.id] = self._looks.submit(self._look, job)
         looking.add_done_callback(partial(self._after_look, job))
         return job
 
-    def release(self, job: Job[Request, Result]) -> None:
+    def release(self, job: Job[RequestT, ResultT]) -> None:
         """Wait for ``job`` no longer; the last one to leave stops it."""
         with self._lock:
             job = self._joined.get(job.id, job)
@@ -77,20 +77,20 @@ class JobQueue(Generic[Request, Result]):
                 return
         self._stop(job)
 
-    def get(self, job_id: str) -> Job[Request, Result]:
+    def get(self, job_id: str) -> Job[RequestT, ResultT]:
         with self._lock:
             found = self._jobs.get(job_id) or self._joined.get(job_id)
         if found is None:
             raise UnknownJob("There is no job of that id, or it ended long ago.")
         return found
 
-    def cancel(self, job_id: str) -> Job[Request, Result]:
+    def cancel(self, job_id: str) -> Job[RequestT, ResultT]:
         """Stop a job, whoever waits for it. One that is over stays as it is."""
         job = self.get(job_id)
         self._stop(job)
         return job
 
-    def snapshots(self) -> list[JobSnapshot[Result]]:
+    def snapshots(self) -> list[JobSnapshot[ResultT]]:
         """All jobs that are remembered, oldest first."""
         with self._lock:
             return [job.snapshot() for job in self._jobs.values()]
@@ -110,15 +110,15 @@ class JobQueue(Generic[Request, Result]):
         for pool in (self._looks, self._runs):
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _look(self, job: Job[Request, Result]) -> Look[Request, Result]:
+    def _look(self, job: Job[RequestT, ResultT]) -> Look[RequestT, ResultT]:
         job.begin()
         return self._work.look(job.look.request, job.report)
 
-    def _run(self, job: Job[Request, Result]) -> Result:
+    def _run(self, job: Job[RequestT, ResultT]) -> ResultT:
         job.begin()
         return self._work.perform(job.look, job.report)
 
-    def _after_look(self, job: Job[Request, Result], looking: "Future[Look[Request, Result]]") -> None:
+    def _after_look(self, job: Job[RequestT, ResultT], looking: "Future[Look[RequestT, ResultT]]") -> None:
         error = _error_of(looking, job)
         if error is not None:
             if not isinstance(error, Cancelled):
@@ -147,7 +147,7 @@ class JobQueue(Generic[Request, Result]):
         else:
             self._await_turn(job)
 
-    def _await_turn(self, job: Job[Request, Result]) -> None:
+    def _await_turn(self, job: Job[RequestT, ResultT]) -> None:
         job.take_place()
         with self._lock:
             # Who stopped it meanwhile found no future to cancel.
@@ -159,11 +159,11 @@ class JobQueue(Generic[Request, Result]):
         else:
             running.add_done_callback(partial(self._after_run, job))
 
-    def _after_run(self, job: Job[Request, Result], running: "Future[Result]") -> None:
+    def _after_run(self, job: Job[RequestT, ResultT], running: "Future[ResultT]") -> None:
         error = _error_of(running, job)
         job.finish(None if error is not None else running.result(), error)
 
-    def _twin_of(self, job: Job[Request, Result]) -> Job[Request, Result] | None:
+    def _twin_of(self, job: Job[RequestT, ResultT]) -> Job[RequestT, ResultT] | None:
         """The job in the line that does the same for the same image; who cannot tell its image has none."""
         if job.look.image is None:
             return None
@@ -176,7 +176,7 @@ class JobQueue(Generic[Request, Result]):
             return Busy(f"{alive} detections are running or waiting already.")
         return None
 
-    def _stop(self, job: Job[Request, Result]) -> None:
+    def _stop(self, job: Job[RequestT, ResultT]) -> None:
         with self._lock:
             job.stop()
             future = self._futures.get(job.id)
@@ -197,11 +197,11 @@ class JobQueue(Generic[Request, Result]):
         self._futures.pop(job_id, None)
 
 
-def _does(job: Job[Request, Result]) -> tuple[Request, Hashable]:
+def _does(job: Job[RequestT, ResultT]) -> tuple[RequestT, Hashable]:
     return job.look.request, job.look.image
 
 
-def _error_of(future: "Future[Any]", job: Job[Request, Result]) -> OpenScansError | None:
+def _error_of(future: "Future[Any]", job: Job[RequestT, ResultT]) -> OpenScansError | None:
     """What the job of ``future`` failed with, as an error that a caller may see."""
     error = Cancelled() if future.cancelled() else future.exception()
     if error is None or isinstance(error, OpenScansError):

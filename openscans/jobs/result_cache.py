@@ -52,7 +52,7 @@ class CachedDetection:
         """Where the UIDs stand in the files of ``image``."""
         return tuple(UidLocation(image.files[uid.file], uid.start, uid.length) for uid in self.uids)
 
-    def naming(self, uids: Sequence[str]) -> "CachedDetection":
+    def with_uids(self, uids: Sequence[str]) -> "CachedDetection":
         """The same with ``uids``, which were read at its `locations`, in their places."""
         return _replace_uids(self, lambda number: uids[int(number)])
 

@@ -148,7 +148,7 @@ class _Layers:
         return self._activate(_convolution(node, self.tensors[f"{name}.conv.weight"], stride), name)
 
     def _join(self, up: openvino.Node, skip: openvino.Node, name: str) -> openvino.Node:
-        """`_convolved` over the channels of ``up`` and then those of ``skip``.
+        """`_convolve` over the channels of ``up`` and then those of ``skip``.
 
         As the sum of two convolutions, which takes less time and memory than putting both inputs into one array.
         """

@@ -45,7 +45,7 @@ class TorchNetwork(Network):
         with _translate_out_of_memory(self.device):
             self._module = module.to(self._device, memory_format=torch.channels_last_3d)
         self._half = self._on_cuda and options.precision == "auto"
-        self._room = torch.empty(0)
+        self._buffer = torch.empty(0)
 
     def logits(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
         """(class, z, y, x), float32, for a normalised ``patch`` (z, y, x). Raises OutOfMemory."""
@@ -76,15 +76,15 @@ class TorchNetwork(Network):
             batch = batch.to(self._device, memory_format=torch.channels_last_3d, non_blocking=True)
             with self._autocast():
                 found = self._module(batch)
-            room = self._room_for(found.shape)
-            room.copy_(found.to(torch.float32, memory_format=torch.contiguous_format))
-        yield from room.numpy()
+            buffer = self._logits_buffer(found.shape)
+            buffer.copy_(found.to(torch.float32, memory_format=torch.contiguous_format))
+        yield from buffer.numpy()
 
-    def _room_for(self, shape: torch.Size) -> torch.Tensor:
+    def _logits_buffer(self, shape: torch.Size) -> torch.Tensor:
         """Where logits arrive; pinned, because a card writes to such memory several times as fast."""
-        if len(self._room) < shape[0]:
-            self._room = torch.empty(shape, pin_memory=self._on_cuda)
-        return self._room[: shape[0]]
+        if len(self._buffer) < shape[0]:
+            self._buffer = torch.empty(shape, pin_memory=self._on_cuda)
+        return self._buffer[: shape[0]]
 
     def _autocast(self) -> AbstractContextManager[object]:
         return torch.autocast("cuda", torch.float16) if self._half else nullcontext()

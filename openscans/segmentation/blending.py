@@ -155,7 +155,7 @@ def argmax_softmax(planes: Sequence[LogitPlane], labels: NDArray[np.uint8], prob
 def _argmax_softmax(
     sums: NDArray[np.floating[Any]], weights: Float32 | None
 ) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
-    """`decide` for some rows of a plane, (class, y, x)."""
+    """`argmax_softmax` for some rows of a plane, (class, y, x)."""
     own = np.ascontiguousarray(sums, np.float32).reshape(len(sums), -1)
     best = own.max(axis=0)
     # Most voxels are background; the rest of the work, which is the most of it, is left to the others.

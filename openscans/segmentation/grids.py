@@ -12,9 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openscans.types import Bounds, Point, Voxel
-
-Affine = NDArray[np.float64]
-"""4 × 4; maps a voxel's index (x, y, z, 1), centre of voxel, to patient millimetres in LPS."""
+from openscans.volumes import Affine
 
 RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 

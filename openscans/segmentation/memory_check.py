@@ -17,7 +17,7 @@ from openscans.segmentation.blending import sum_type
 from openscans.segmentation.sliding_window import patch_starts
 from openscans.system import memory
 from openscans.types import Bounds, Voxel
-from openscans.volumes import Extent
+from openscans.volumes import Affine, Extent
 
 VOXEL_BYTES = 2
 """Of the image as it is held while networks run, at least (int16)."""
@@ -54,14 +54,14 @@ def check_detection(extent: Extent, localiser: NetworkRun | None, segmenter: Net
     memory.check_free(need_bytes, "The detection")
 
 
-def check_run(run: NetworkRun, box: Bounds, affine_lps: grids.Affine) -> None:
+def check_run(run: NetworkRun, box: Bounds, affine_lps: Affine) -> None:
     """Raises OutOfMemory where a network cannot run over ``box`` of an image that has been read."""
     # The network's own memory was reckoned before it was loaded; since then some of it is taken, and nobody tells how
     # much.
     memory.check_free(_arrays_bytes(run, box, affine_lps), "The detection")
 
 
-def _arrays_bytes(run: NetworkRun, box: Bounds, affine_lps: grids.Affine) -> int:
+def _arrays_bytes(run: NetworkRun, box: Bounds, affine_lps: Affine) -> int:
     z_mm, y_mm, x_mm = run.plan.spacing_zyx_mm
     shape_zyx = grids.model_grid(affine_lps, box, (x_mm, y_mm, z_mm)).shape_zyx
     return math.prod(shape_zyx) * SAMPLE_BYTES + window_bytes(shape_zyx, run.plan, step=run.step)
@@ -76,10 +76,10 @@ def window_bytes(shape_zyx: Sequence[int], plan: networks.Plan, *, step: float) 
     voxels = math.prod(shape_zyx)
     padded = [max(*both) for both in zip(shape_zyx, plan.patch_zyx, strict=True)]
     padded_bytes = math.prod(padded) * FLOAT_BYTES if math.prod(padded) > voxels else 0
-    return voxels * FOUND_BYTES + padded_bytes + _sums_bytes(shape_zyx, plan, step)
+    return voxels * FOUND_BYTES + padded_bytes + _accumulator_bytes(shape_zyx, plan, step)
 
 
-def _sums_bytes(shape_zyx: Sequence[int], plan: networks.Plan, step: float) -> int:
+def _accumulator_bytes(shape_zyx: Sequence[int], plan: networks.Plan, step: float) -> int:
     """What `blending.LogitAccumulator` holds: for each plane of its band the sums of all classes, and their weights."""
     padded = [max(*both) for both in zip(shape_zyx, plan.patch_zyx, strict=True)]
     tops, *across = (patch_starts(size, length, step) for size, length in zip(padded, plan.patch_zyx, strict=True))

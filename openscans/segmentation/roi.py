@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from openscans.segmentation import grids, vertebrae
 from openscans.segmentation.resampling import resample_mask
 from openscans.types import Bounds, Voxel
+from openscans.volumes import Affine
 
 BOX_MARGIN_MM = 20.0
 """Added on every side of the spine's box, as TotalSegmentator adds it for a subset of its classes (`python_api`)."""
@@ -39,7 +40,7 @@ class SpineRoi:
         return resample_mask(self.mask, self.grid, grid)
 
 
-def spine_roi(found: vertebrae.LabelMap, affine_lps: grids.Affine, size: Voxel) -> SpineRoi | None:
+def spine_roi(found: vertebrae.LabelMap, affine_lps: Affine, size: Voxel) -> SpineRoi | None:
     """Where the spine lies in a coarse label map of an image of ``size``; None where there is no vertebra."""
     extent = vertebrae.extent(found)
     if extent is None:

@@ -1,4 +1,4 @@
-"""Who may call: Host, Origin, the optional bearer token.
+"""Who may call, and under which folders: Host, Origin, the optional bearer token, the roots.
 
 Knows nothing of routes beside the one that needs no token.
 """

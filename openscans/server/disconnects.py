@@ -1,4 +1,4 @@
-"""What ends when a client leaves before its answer: whatever was awaited for it, and the look at its image.
+"""What ends when a client leaves before its answer: whatever was awaited for it, and the look at a path of weights.
 
 Knows requests, tasks and threads; nothing of what is done in them.
 """

@@ -25,8 +25,8 @@ from openscans.weights.status import CacheStats, Deletion, ModelStatus
 EVENT_GAP_S = 0.2
 """Five events a second at most; a download takes minutes."""
 
-Task: TypeAlias = Annotated[KnownTask, Path(description="The task whose models are meant.")]
-OptionalTask: TypeAlias = Annotated[KnownTask | None, Query(description="The one task that is asked for.")]
+TaskKey: TypeAlias = Annotated[KnownTask, Path(description="The task whose models are meant.")]
+OptionalTaskKey: TypeAlias = Annotated[KnownTask | None, Query(description="The one task that is asked for.")]
 
 DOWNLOAD = describe_errors(errors.UnknownTask) | describe_stream(DownloadEvent)
 
@@ -34,7 +34,7 @@ routes = APIRouter(prefix="/api/models", tags=["models"])
 
 
 @routes.get("/status", responses=describe_errors(errors.UnknownTask))
-def status(state: State, task: OptionalTask = None) -> Mapping[str, ModelStatus] | ModelStatus:
+def status(state: State, task: OptionalTaskKey = None) -> Mapping[str, ModelStatus] | ModelStatus:
     """Every task's models, or those of one task."""
     return state.models.statuses() if task is None else state.models.status(task)
 
@@ -53,14 +53,14 @@ def cache_stats(state: State) -> CacheStats:
 
 @routes.get("/download/{task}", response_class=EventSourceResponse, responses=DOWNLOAD)
 @routes.post("/download/{task}", response_class=EventSourceResponse, responses=DOWNLOAD)
-async def download(task: Task, state: State) -> EventSourceResponse:
+async def download(task: TaskKey, state: State) -> EventSourceResponse:
     """Fetch what the task needs and tell the progress; everybody who asks shares one download."""
     shared = await run_in_threadpool(state.models.download, task)
     return sse.event_stream(_events(shared))
 
 
 @routes.delete("/download/{task}", responses=describe_errors(errors.UnknownTask))
-def cancel_download(task: Task, state: State) -> SuccessAnswer:
+def cancel_download(task: TaskKey, state: State) -> SuccessAnswer:
     """Stop the task's download and keep the bytes for the next."""
     stopped = state.models.cancel(task)
     return SuccessAnswer(
@@ -78,7 +78,7 @@ async def refuse_delete() -> None:
 
 
 @routes.delete("/{task}", responses=describe_errors(errors.UnknownTask, errors.ModelInUse))
-def delete(task: Task, state: State) -> DeletedAnswer:
+def delete(task: TaskKey, state: State) -> DeletedAnswer:
     """Remove the task's models from disk."""
     deletion = state.models.delete(task)
     return DeletedAnswer(
@@ -100,7 +100,7 @@ def delete(task: Task, state: State) -> DeletedAnswer:
         errors.DiskFull,
     ),
 )
-async def import_weights(task: Task, body: ImportBody, request: Request, state: State) -> ModelStatus:
+async def import_weights(task: TaskKey, body: ImportBody, request: Request, state: State) -> ModelStatus:
     """Install weights that came by other means, verified like a download."""
     find = partial(readable_path, body.file_path, state.access.allowed_roots)
     path = await in_thread(find, request, state.path_checks)
@@ -109,7 +109,7 @@ async def import_weights(task: Task, body: ImportBody, request: Request, state: 
 
 
 @routes.post("/verify/{task}", responses=describe_errors(errors.UnknownTask, errors.ModelInUse))
-def verify(task: Task, state: State) -> ModelStatus:
+def verify(task: TaskKey, state: State) -> ModelStatus:
     """Compute every file's digest anew."""
     state.models.verify(task)
     return state.models.status(task)

@@ -42,7 +42,7 @@ def _without_nul(text: str) -> str:
 
 def _known_device(text: str) -> str:
     if not devices.WISH.fullmatch(text):
-        raise ValueError("must be auto, cpu, cuda, cuda:N or mps")
+        raise ValueError(f"must be {devices.WISHES}")
     return text
 
 
@@ -62,10 +62,10 @@ ErrorCode = Annotated[
     str, Field(json_schema_extra={"enum": sorted({kind.code for kind in errors.kinds_of(errors.OpenScansError)})})
 ]
 
-Told = TypeVar("Told")
+Holder = TypeVar("Holder")
 
 
-def round_numbers(found: Told, decimals: int | None = None) -> Told:
+def round_numbers(found: Holder, decimals: int | None = None) -> Holder:
     """``found``, a dataclass, with every number rounded as the `Decimals` of its field say, or of one that holds it."""
     own = _decimals_of(type(found))
     parts = {part.name: getattr(found, part.name) for part in fields(found)}  # type: ignore[arg-type]
@@ -96,9 +96,7 @@ class DetectBody(BaseModel):
         description="Absolute path of a DICOM file, of a folder with one or more series, or of a NIfTI file."
     )
     fast_mode: bool = Field(default=False, description="Use the model at 3 mm: sooner, and less exact.")
-    device: Device | None = Field(
-        default=None, description="auto, cpu, cuda, cuda:N or mps; null is the server's setting."
-    )
+    device: Device | None = Field(default=None, description=f"{devices.WISHES}; null is the server's setting.")
     series_uid: Uid | None = Field(
         default=None,
         description="SeriesInstanceUID of the series to read. Null: the given file's, or a folder's largest.",

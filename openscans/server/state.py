@@ -39,7 +39,7 @@ class ModelStore(Protocol):
 class AppState:
     """The rooms behind the routes. ``device`` and ``cuda_available`` are found out before the first request.
 
-    Who looks at a path asks ``path_checks`` for a thread.
+    ``path_checks`` are the threads in which paths of weights are looked at.
     """
 
     access: AccessRules

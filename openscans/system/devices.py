@@ -17,6 +17,9 @@ CUDA = r"cuda(:\d{1,2})?"
 WISH = re.compile(rf"auto|cpu|mps|{CUDA}")
 """What may be asked for."""
 
+WISHES = "auto, cpu, cuda, cuda:N or mps"
+"""The same in words."""
+
 AUTOMATIC = ("cuda", "cpu")
 """What auto comes down to: the first of these that is there."""
 

@@ -85,7 +85,7 @@ def link_or_copy(original: Path, target: Path) -> KeptFile:
     Nothing here writes into a file that is in its place, so the original stays as it is. A change through its first
     name is noticed like any other, by its time.
     """
-    if original.stat().st_size >= LINKED_FROM_BYTES and _linked(original, target):
+    if original.stat().st_size >= LINKED_FROM_BYTES and _try_link(original, target):
         return KeptFile.of(target)
     with original.open("rb") as source:
         return copy(source, target)
@@ -169,7 +169,7 @@ def translate_os_errors() -> Iterator[None]:
         ) from error
 
 
-def _linked(original: Path, target: Path) -> bool:
+def _try_link(original: Path, target: Path) -> bool:
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         target.hardlink_to(original)

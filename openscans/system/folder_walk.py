@@ -43,7 +43,7 @@ class FolderWalk:
         while waiting:
             folder, depth = waiting.pop()
             below = []
-            for entry in self._listed(folder):
+            for entry in self._list(folder):
                 names += 1
                 if names > MOST_NAMES:
                     raise FolderTooLarge(f"The folder holds more than {MOST_NAMES} files and folders.")
@@ -55,7 +55,7 @@ class FolderWalk:
                 raise FolderTooLarge(f"The folder goes more than {DEEPEST} folders deep.")
             waiting += reversed(below)
 
-    def _listed(self, folder: Path) -> list[os.DirEntry[str]]:
+    def _list(self, folder: Path) -> list[os.DirEntry[str]]:
         try:
             with os.scandir(folder) as entries:
                 # One more than may be there tells that they are too many; a folder may hold millions.

@@ -39,7 +39,7 @@ def hold_lock(path: Path, *, shared: bool) -> Iterator[bool]:
         yield True
         return
     try:
-        with _held(descriptor, shared=shared) as free:
+        with _hold(descriptor, shared=shared) as free:
             yield free
     finally:
         os.close(descriptor)
@@ -49,9 +49,9 @@ if sys.platform == "win32":
     import msvcrt
 
     @contextmanager
-    def _held(descriptor: int, *, shared: bool) -> Iterator[bool]:
+    def _hold(descriptor: int, *, shared: bool) -> Iterator[bool]:
         ranges = [(byte, 1) for byte in range(READERS)] if shared else [(0, READERS)]
-        taken = next((span for span in ranges if _locked(descriptor, *span)), None)
+        taken = next((span for span in ranges if _try_lock(descriptor, *span)), None)
         try:
             yield taken is not None
         finally:
@@ -59,7 +59,7 @@ if sys.platform == "win32":
                 os.lseek(descriptor, taken[0], os.SEEK_SET)
                 msvcrt.locking(descriptor, msvcrt.LK_UNLCK, taken[1])
 
-    def _locked(descriptor: int, first_byte: int, count: int) -> bool:
+    def _try_lock(descriptor: int, first_byte: int, count: int) -> bool:
         os.lseek(descriptor, first_byte, os.SEEK_SET)
         try:
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, count)
@@ -73,7 +73,7 @@ else:
     import fcntl
 
     @contextmanager
-    def _held(descriptor: int, *, shared: bool) -> Iterator[bool]:
+    def _hold(descriptor: int, *, shared: bool) -> Iterator[bool]:
         # Closing the descriptor gives it back.
         try:
             fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)

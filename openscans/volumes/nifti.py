@@ -133,13 +133,13 @@ def _load(file: Path, kind: Any, streams: ExitStack) -> Any:  # noqa: ANN401 - n
     files = kind.filespec_to_file_map(file)
     for holder in files.values():
         # Opened here, because nibabel opens by name, whatever lies there.
-        holder.fileobj = streams.enter_context(_unpacked(Path(holder.filename)))
+        holder.fileobj = streams.enter_context(_unpack(Path(holder.filename)))
     # A mapped file would lose its voxels, and the process its life, if somebody shortened it meanwhile.
     return kind.from_file_map(files, mmap=False)
 
 
 @contextmanager
-def _unpacked(file: Path) -> Iterator[BufferedIOBase]:
+def _unpack(file: Path) -> Iterator[BufferedIOBase]:
     """What ``file`` holds, as a stream. Raises OSError."""
     with open_regular(file) as stored:
         if file.name.lower().endswith(".gz"):
@@ -157,7 +157,7 @@ def _kind_of(file: Path) -> Any:  # noqa: ANN401
     InconsistentGeometry where nothing tells the voxels' size.
     """
     try:
-        with _unpacked(file) as stream:
+        with _unpack(file) as stream:
             start = stream.read(LONGEST_HEADER)
         kind = IMAGES[file.name.lower().endswith(PAIR_SUFFIXES), start[4:8] in MAGIC]
         header = kind.header_class(start[: kind.header_class.sizeof_hdr], check=False)
@@ -222,9 +222,9 @@ def _voxels(image: Any, shape: tuple[int, ...], report: Report) -> Voxels:  # no
     Image and volume are the same: nothing is turned or resampled.
     """
     try:
-        stored = _stored(image, report)
+        stored = _read_stored(image, report)
         if stored is None:
-            with _unpacked(Path(image.file_map["image"].filename)) as image.dataobj.file_like:
+            with _unpack(Path(image.file_map["image"].filename)) as image.dataobj.file_like:
                 stored = image.dataobj.get_unscaled()
     except BROKEN_FILE as error:
         raise CorruptFile("The NIfTI file is incomplete or damaged.") from error
@@ -233,7 +233,7 @@ def _voxels(image: Any, shape: tuple[int, ...], report: Report) -> Voxels:  # no
     return narrow(values) if rescale == Rescale() else _rescale(values, rescale)
 
 
-def _stored(image: Any, report: Report) -> Voxels | None:  # noqa: ANN401
+def _read_stored(image: Any, report: Report) -> Voxels | None:  # noqa: ANN401
     """The stored values, as `get_unscaled` gives them; packed ones in less than half its time.
 
     None for files that do not hold, or unpack to, just what the header says, such as gzip in several members:
@@ -242,28 +242,28 @@ def _stored(image: Any, report: Report) -> Voxels | None:  # noqa: ANN401
     file, stored = Path(image.file_map["image"].filename), image.dataobj
     size_bytes = stored.offset + math.prod(stored.shape) * stored.dtype.itemsize
     if file.suffix.lower() == ".gz":
-        room = np.empty(size_bytes, np.uint8)
+        buffer = np.empty(size_bytes, np.uint8)
         try:
-            found_bytes = len(imagecodecs.gzip_decode(_read(file, file.stat().st_size, report), out=room.data))
+            found_bytes = len(imagecodecs.gzip_decode(_read(file, file.stat().st_size, report), out=buffer.data))
         except imagecodecs.DeflateError:
             return None
     else:
-        room = _read(file, size_bytes, report)
-        found_bytes = len(room)
+        buffer = _read(file, size_bytes, report)
+        found_bytes = len(buffer)
     if found_bytes != size_bytes:
         return None
-    values: Voxels = np.ndarray(stored.shape, stored.dtype, room.data, stored.offset, order="F")
+    values: Voxels = np.ndarray(stored.shape, stored.dtype, buffer.data, stored.offset, order="F")
     return values
 
 
 def _read(file: Path, size_bytes: int, report: Report) -> NDArray[np.uint8]:
     """The first ``size_bytes`` of ``file``, or all that it has."""
-    room, done = np.empty(size_bytes, np.uint8), 0
+    buffer, done = np.empty(size_bytes, np.uint8), 0
     with open_regular(file, buffering=0) as stream:
-        while count := stream.readinto(room.data[done : done + PIECE_BYTES]):
+        while count := stream.readinto(buffer.data[done : done + PIECE_BYTES]):
             done += count
             report(done, size_bytes)
-    return room[:done]
+    return buffer[:done]
 
 
 def _rescale(stored: Voxels, rescale: Rescale) -> Voxels:

@@ -74,7 +74,7 @@ def image_header(file: Path) -> Header:
 def series_around(own: Header, report: Report) -> Series:
     """The whole series that ``own`` belongs to, gathered from its folder. Raises InputNotFound, FolderTooLarge."""
     folder = FolderContents.of(own.file.parent, deep=False)
-    beside, unread = _gathered(folder, [file for file in folder.paths if file != own.file], report)
+    beside, unread = _gather_headers(folder, [file for file in folder.paths if file != own.file], report)
     # Groups keep the order of what they are made of.
     series = _group([own, *beside], folder)[0]
     return replace(series, named=own.file, unread=_unread_of(series, [own, *beside], unread))
@@ -87,7 +87,7 @@ def series_in_folder(top: Path, series_uid: str | None, report: Report, *, known
     UnsupportedModality, CorruptFile.
     """
     folder = FolderContents.of(top, deep=True)
-    headers, unread = _gathered(folder, folder.paths, report, known=known)
+    headers, unread = _gather_headers(folder, folder.paths, report, known=known)
     if not headers:
         which = "no DICOM file that may be read" if unread else "no DICOM file"
         raise InputNotFound(f"The folder holds {which}.", hint=ONE_DISK if folder.mounts and not unread else None)
@@ -104,7 +104,7 @@ def series_in_folder(top: Path, series_uid: str | None, report: Report, *, known
     return replace(series, unread=_unread_of(series, headers, unread))
 
 
-def _gathered(
+def _gather_headers(
     folder: FolderContents, files: Sequence[Path], report: Report, *, known: Header | None = None
 ) -> tuple[list[Header], Unread]:
     """Headers of the DICOM files among ``files``, and what in ``folder`` could not be read."""

@@ -131,7 +131,7 @@ class _Transfer:
     def _attempt(self) -> str:
         """One request for what is missing; the whole file's SHA-256."""
         self.part.digest(self._tell)
-        with self.client.ask(self.url, self.part.wanted(), idle=self._tell) as response:
+        with self.client.ask(self.url, self.part.range_headers(), idle=self._tell) as response:
             head = response.head()
             if not self.part.accept(self.url, head):
                 raise TransientError(f"{host_of(self.url)} has another file or piece than the one that was begun.")

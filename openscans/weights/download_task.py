@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from openscans.errors import Cancelled, OpenScansError
 from openscans.progress import LongTask
-from openscans.types import DownloadStatus, ResultWarning
+from openscans.types import LAST_STATUSES, DownloadStatus, ResultWarning
 from openscans.weights.catalogue import Dataset
 
 SPANS = {"downloading": (0.0, 0.95), "verifying": (0.95, 0.97), "extracting": (0.97, 1.0)}
@@ -48,7 +48,7 @@ class DownloadSnapshot:
 
     @property
     def over(self) -> bool:
-        return self.status in {"complete", "error", "cancelled"}
+        return self.status in LAST_STATUSES
 
     @property
     def error(self) -> str | None:

@@ -19,10 +19,10 @@ WHOLE = httpx.codes.OK
 REST = httpx.codes.PARTIAL_CONTENT
 NOTHING_MORE = httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE
 
-PASSING = {408, 425, 429}
+TRANSIENT_STATUSES = {408, 425, 429}
 """Statuses, besides the server's own failures (5xx), that may be gone a moment later."""
 
-REFUSALS = {
+REFUSED_SENTENCES = {
     401: "{host} wants a password for {file} (401).",
     403: "{host} refuses to give out {file} (403).",
     404: "{host} has no file {file} (404).",
@@ -74,11 +74,11 @@ def check_response(url: str, response: httpx.Response) -> None:
     """Raises DownloadFailed. It names the file that was asked for, and the host that a redirect may have led to."""
     status = response.status_code
     host, file = response.url.host, urlsplit(url).path.rpartition("/")[2]
-    if status in PASSING or status >= httpx.codes.INTERNAL_SERVER_ERROR:
+    if status in TRANSIENT_STATUSES or status >= httpx.codes.INTERNAL_SERVER_ERROR:
         retry_after_s = parse_retry_after(response.headers.get("retry-after", ""), response.headers.get("date", ""))
         raise TransientError(f"{host} cannot give out the file at the moment ({status}).", retry_after_s=retry_after_s)
     if status not in {WHOLE, REST, NOTHING_MORE}:
-        sentence = REFUSALS.get(status, "{host} answered {status} instead of {file}.")
+        sentence = REFUSED_SENTENCES.get(status, "{host} answered {status} instead of {file}.")
         raise DownloadFailed(sentence.format(host=host, file=file, status=status))
     if response.headers.get("content-encoding", "identity").lower() != "identity":
         raise DownloadFailed(f"{host} or a proxy sends {file} compressed, though it was asked not to.", hint=PROXY_HINT)

@@ -69,8 +69,8 @@ class PartialFile:
     def url(self) -> str:
         return self._origin.url
 
-    def digest(self, heard: Callable[[int], None]) -> str:
-        """SHA-256 of what is here. ``heard`` is told the size again and again while that has to be read first."""
+    def digest(self, on_size: Callable[[int], None]) -> str:
+        """SHA-256 of what is here. ``on_size`` is told the size again and again while that has to be read first."""
         size_bytes = self.size_bytes
         if size_bytes < self._digested_bytes:
             self._forget_digest()
@@ -79,10 +79,10 @@ class PartialFile:
                 begun.seek(self._digested_bytes)
                 while chunk := begun.read(CHUNK_BYTES):
                     self._count(chunk)
-                    heard(size_bytes)
+                    on_size(size_bytes)
         return self._digest.hexdigest()
 
-    def wanted(self) -> Mapping[str, str]:
+    def range_headers(self) -> Mapping[str, str]:
         """The headers that ask for the rest only, where it can be known that it belongs to what is here."""
         size_bytes = self.size_bytes
         too_long = 0 < self.total_bytes < size_bytes
@@ -109,13 +109,13 @@ class PartialFile:
         self._origin = origin
         origin.write(self._origin_path)
 
-    def append(self, pieces: Iterable[bytes], heard: Callable[[int], None]) -> None:
-        """Add ``pieces``, telling the size after each. Raises OSError, and what ``heard`` raises."""
+    def append(self, pieces: Iterable[bytes], on_size: Callable[[int], None]) -> None:
+        """Add ``pieces``, telling the size after each. Raises OSError, and what ``on_size`` raises."""
         with self.path.open("ab", buffering=0) as out:
             for piece in pieces:
                 _write_all(out, piece)
                 self._count(piece)
-                heard(self._digested_bytes)
+                on_size(self._digested_bytes)
 
     def complete(self) -> None:
         """It is whole: give it its name. Where it came from stays known until it is discarded."""

@@ -41,7 +41,7 @@ class Installer:
         """Fetch and install. Raises ModelMissing, DownloadFailed, DiskFull, Cancelled."""
         was_there = place.zip_path.exists()
         try:
-            self._bring(place, download)
+            self._install(place, download)
         except DamagedWeights as error:
             discard(place.zip_path)
             if was_there:
@@ -60,7 +60,7 @@ class Installer:
         """
         if not path.exists():
             raise InputNotFound("There is no file or folder at that path.")
-        install = self._take_folder if path.is_dir() else self._take_zip
+        install = self._import_folder if path.is_dir() else self._import_zip
         try:
             filled = install(places, path)
         except DamagedWeights as error:
@@ -69,8 +69,8 @@ class Installer:
             names = " or ".join(place.dataset.folder for place in places)
             raise UnusableImport(f"Nothing of the name {names} was found there.", hint=CHOOSE_HINT)
 
-    def _bring(self, place: Installation, download: DownloadTask) -> None:
-        fetched = self._fetched(place, partial(download.report, place.dataset, "downloading"))
+    def _install(self, place: Installation, download: DownloadTask) -> None:
+        fetched = self._fetch(place, partial(download.report, place.dataset, "downloading"))
         download.report(place.dataset, "verifying", 0, 1)
         for warning in self._check_digest(place.dataset, fetched.sha256):
             download.warn(warning)
@@ -79,7 +79,7 @@ class Installer:
         place.install_zip(place.zip_path, source=source, sha256=fetched.sha256, report=extracting)
         discard(place.zip_path)
 
-    def _fetched(self, place: Installation, report: Callable[[int, int], None]) -> DownloadedFile:
+    def _fetch(self, place: Installation, report: Callable[[int, int], None]) -> DownloadedFile:
         dataset = place.dataset
         if self._offline and not place.zip_path.exists():
             raise ModelMissing(f"{dataset.folder} is not on disk, and the server works offline.", hint=OFFLINE_HINT)
@@ -88,7 +88,7 @@ class Installer:
             urls, place.zip_path, report=report, retry_policy=self._retry_policy, room_after=catalogue.UNPACKED_PER_ZIP
         )
 
-    def _take_zip(self, places: Sequence[Installation], path: Path) -> int:
+    def _import_zip(self, places: Sequence[Installation], path: Path) -> int:
         """How many of ``places`` were filled."""
         filled = 0
         with translate_os_errors():
@@ -101,7 +101,7 @@ class Installer:
                 filled += 1
         return filled
 
-    def _take_folder(self, places: Sequence[Installation], path: Path) -> int:
+    def _import_folder(self, places: Sequence[Installation], path: Path) -> int:
         """How many of ``places`` were filled."""
         found = [(place, folder) for place in places if (folder := place.found_in(path)) is not None]
         for place, folder in found:

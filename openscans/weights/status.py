@@ -71,9 +71,14 @@ def places_of(task: Task, root: Path) -> list[Installation]:
 
 
 def status_of(
-    task: Task, root: Path, *, state: ModelState, found: Mapping[Installation, DatasetCondition], neighbour: Path | None
+    task: Task,
+    root: Path,
+    *,
+    state: ModelState,
+    found: Mapping[Installation, DatasetCondition],
+    totalsegmentator_results: Path | None,
 ) -> ModelStatus:
-    """``neighbour`` is where TotalSegmentator keeps weights of its own."""
+    """``totalsegmentator_results`` is where TotalSegmentator keeps weights of its own."""
     ready = state == "ready"
     missing = [place for place in found if found[place].state != "ready"]
     return ModelStatus(
@@ -91,7 +96,7 @@ def status_of(
         cache_path=str(root / task.key),
         structures=task.structures,
         needs=task.needs,
-        importable=None if neighbour is None else _importable(missing, neighbour),
+        importable=None if totalsegmentator_results is None else _importable(missing, totalsegmentator_results),
         warnings=tuple(warning for place in found for warning in _warnings(place.dataset, found[place])),
     )
 
@@ -121,8 +126,10 @@ def _warnings(dataset: Dataset, found: DatasetCondition) -> Iterator[ResultWarni
         yield ResultWarning(WarningCode.DAMAGED_FILE, f"{dataset.folder}/{name} is missing or not what was installed.")
 
 
-def _importable(missing: Collection[Installation], neighbour: Path) -> str | None:
-    return str(neighbour) if any(place.is_whole_in(neighbour) for place in missing) else None
+def _importable(missing: Collection[Installation], totalsegmentator_results: Path) -> str | None:
+    return (
+        str(totalsegmentator_results) if any(place.is_whole_in(totalsegmentator_results) for place in missing) else None
+    )
 
 
 def _megabytes(size_bytes: int) -> float:

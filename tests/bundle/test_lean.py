@@ -27,7 +27,7 @@ def test_an_engine_that_is_not_installed_is_a_sentence() -> None:
 
 def test_a_card_that_is_asked_for_is_a_warning_and_the_cpu_is_used() -> None:
     said = run(
-        "from openscans import networks\ndevice, notice = networks.choose_device('cuda')\nprint(device, notice.message)"
+        "from openscans import networks\nused, warning = networks.choose_device('cuda')\nprint(used, warning.message)"
     )
     wanted = "cpu The device cuda needs PyTorch, which is not installed here; the CPU was used."
     assert said.stdout.strip() == wanted, said.stderr

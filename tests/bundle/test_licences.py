@@ -48,7 +48,9 @@ def test_a_part_under_the_gpl_is_named() -> None:
 
 
 def test_every_text_is_told_once_under_the_names_of_its_parts() -> None:
-    told = licences.told("program", [Part("a", "1", "MIT", ("words",)), Part("b", "2", "MIT", ("words", "more"))])
+    told = licences.licences_text(
+        "program", [Part("a", "1", "MIT", ("words",)), Part("b", "2", "MIT", ("words", "more"))]
+    )
     assert told.count("words") == 1
     assert "\na, b\n" in told
     assert "\nb\n" in told
@@ -120,4 +122,4 @@ def test_what_nothing_reads_is_not_kept() -> None:
         "pydicom/data/charset_files/chrX1.dcm",
         "numpy/__init__.pyi",
     ]
-    assert contents.kept([entry(place) for place in kept + dropped]) == [entry(place) for place in kept]
+    assert contents.drop_unused([entry(place) for place in kept + dropped]) == [entry(place) for place in kept]

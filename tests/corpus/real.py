@@ -7,8 +7,9 @@ import pytest
 
 from openscans import errors
 from tests.corpus.cases import Case, Outcome, Read
+from tests.shared_data import NOT_HERE, SHARED_DATA
 
-FOLDER = Path(__file__).resolve().parents[3] / "shared" / "data" / "dicom"
+FOLDER = SHARED_DATA / "dicom"
 
 TILT = "gantry_tilt_corrected"
 FEW = "few_slices"
@@ -76,7 +77,7 @@ FOUND: dict[str, tuple[str, Outcome]] = {
 def _where(name: str) -> Callable[[Path], Path]:
     def find(_folder: Path) -> Path:
         if not FOLDER.is_dir():
-            pytest.skip("the real images are not here")
+            pytest.skip(NOT_HERE)
         return FOLDER / name / ("" if "/" in name else "data")
 
     return find

@@ -123,7 +123,7 @@ def test_fast_mode_for_mr_runs_the_full_network_and_says_so() -> None:
     found = performed(Diary("MR"), DetectionRequest(IMAGE, fast_mode=True))[0]
     assert found.task.segmenter.dataset == "Dataset756"
     assert found.task.localiser is None
-    assert [(notice.code, notice.message) for notice in found.warnings] == [
+    assert [(warning.code, warning.message) for warning in found.warnings] == [
         ("fast_mode_unavailable", "There is no fast model for MR images; the full one was used.")
     ]
 

@@ -300,4 +300,4 @@ def test_keeping_an_answer_opens_no_file_of_the_image(tmp_path: Path) -> None:
     kept = cache.get("key")
     assert kept is not None
     assert kept.locations(image) == (UidLocation(gone[1], 100, 5),)
-    assert kept.naming(["1.2.3"]).image == found.image
+    assert kept.with_uids(["1.2.3"]).image == found.image

@@ -235,11 +235,11 @@ def test_the_cpu_is_given_as_wished(wish: str) -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 @pytest.mark.parametrize("wish", ["cuda", "cuda:0", "cuda:7", "mps"])
 def test_a_device_that_is_not_there_becomes_the_cpu_with_a_notice(wish: str) -> None:
-    device, notice = networks.choose_device(wish)
+    device, warning = networks.choose_device(wish)
     assert device == "cpu"
-    assert notice is not None
-    assert notice.code == "device_fallback"
-    assert wish in notice.message
+    assert warning is not None
+    assert warning.code == "device_fallback"
+    assert wish in warning.message
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")

@@ -71,8 +71,8 @@ def test_the_cpu_detects_what_a_full_device_cannot(asked: DetectionTask, load: n
     found, begun = detected(asked, load, tmp_path)
     assert found.device == "cpu"
     assert [vertebra.label for vertebra in found.vertebrae] == ["L1", "L2", "L3", "L4"]
-    [notice] = [notice for notice in found.warnings if notice.code == "device_fallback"]
-    assert "memory" in notice.message
+    [warning] = [warning for warning in found.warnings if warning.code == "device_fallback"]
+    assert "memory" in warning.message
     assert begun.count("reading") == 1
 
 

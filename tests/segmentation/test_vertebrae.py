@@ -15,8 +15,8 @@ from openscans.types import Bounds, Point, SlicePixel, Vertebra, Voxel
 from openscans.volumes import Instance, Volume
 from openscans.volumes.stored import StoredSlices
 from tests.sample_vertebra import SAMPLE
+from tests.shared_data import NOT_HERE, SHARED_DATA
 
-SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 NAMES = {1: "L5", 2: "L4", 3: "L3", 4: "T12"}
 HALF = np.float16(0.5)
 
@@ -115,7 +115,7 @@ def test_an_empty_label_map_has_no_vertebrae_and_no_extent() -> None:
     empty = label_map(drawn())
     assert measured(empty) == []
     assert vertebrae.extent(empty) is None
-    assert [notice.code for notice in plausibility.plausibility_warnings([])] == ["no_vertebrae"]
+    assert [warning.code for warning in plausibility.plausibility_warnings([])] == ["no_vertebrae"]
 
 
 def test_the_extent_holds_every_vertebra_and_nothing_else() -> None:
@@ -131,7 +131,7 @@ def test_a_speck_is_left_out_and_named() -> None:
     labels = drawn((1, slice(2, 8), slice(2, 8), slice(2, 8)), (2, slice(15, 17), slice(15, 17), slice(15, 17)))
     kept, warnings = plausibility.drop_fragments(measured(label_map(labels)))
     assert [vertebra.label for vertebra in kept] == ["L5"]
-    assert [notice.code for notice in warnings] == ["fragments_ignored"]
+    assert [warning.code for warning in warnings] == ["fragments_ignored"]
     assert "L4" in warnings[0].message
 
 
@@ -140,7 +140,7 @@ def placed(label: str, z_mm: float, *, truncated: bool = False) -> Vertebra:
 
 
 def codes(*found: Vertebra) -> list[str]:
-    return [notice.code for notice in plausibility.plausibility_warnings(found)]
+    return [warning.code for warning in plausibility.plausibility_warnings(found)]
 
 
 def test_a_plausible_row_raises_no_doubt() -> None:
@@ -149,9 +149,9 @@ def test_a_plausible_row_raises_no_doubt() -> None:
 
 def test_a_missing_level_between_two_found_ones_is_a_numbering_gap_that_names_it() -> None:
     found = [placed("T10", 60), placed("T12", 30), placed("L2", 0)]
-    [notice] = plausibility.plausibility_warnings(found)
-    assert notice.code == "numbering_gap"
-    assert "T11, L1" in notice.message
+    [warning] = plausibility.plausibility_warnings(found)
+    assert warning.code == "numbering_gap"
+    assert "T11, L1" in warning.message
 
 
 def test_a_spine_without_the_rare_t13_and_l6_has_no_gap() -> None:
@@ -164,9 +164,9 @@ def test_a_lower_vertebra_above_an_upper_one_is_out_of_order() -> None:
 
 
 def test_truncated_vertebrae_are_named_as_touching_the_border() -> None:
-    [notice] = plausibility.plausibility_warnings([placed("T11", 60, truncated=True), placed("T12", 30)])
-    assert notice.code == "touching_border"
-    assert "T11" in notice.message
+    [warning] = plausibility.plausibility_warnings([placed("T11", 60, truncated=True), placed("T12", 30)])
+    assert warning.code == "touching_border"
+    assert "T11" in warning.message
 
 
 def test_single_vertebrae_are_told_from_other_structures_by_their_names() -> None:
@@ -180,7 +180,7 @@ def test_every_vertebra_of_totalsegmentator_s_class_map_is_known(number: int) ->
     assert vertebrae.vertebra_names({number: name}) == {number: name.removeprefix("vertebrae_")}
 
 
-@pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="the reference segmentations are not here")
+@pytest.mark.skipif(not SHARED_DATA.is_dir(), reason=NOT_HERE)
 @pytest.mark.parametrize(
     "reference",
     ["ct_abdomen_small/total.nii.gz", "ct_abdomen_small/total_fast.nii.gz", "ct_dicom_series_reference/total.nii.gz"],

@@ -53,7 +53,7 @@ def test_an_image_has_the_size_spacing_and_warnings_of_the_table(case: Case, vol
     size, spacing = volume.image_size, volume.image_spacing_mm
     assert (size.x, size.y, size.z) == case.expected.size
     assert (spacing.x, spacing.y, spacing.z) == pytest.approx(case.expected.spacing_mm, abs=1e-3)
-    assert sorted(notice.code for notice in volume.warnings) == sorted(case.expected.warnings)
+    assert sorted(warning.code for warning in volume.warnings) == sorted(case.expected.warnings)
     assert len(volume.instances) in (0, size.z)
 
 

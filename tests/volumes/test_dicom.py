@@ -305,12 +305,12 @@ def test_progress_counts_the_slices_and_never_falls(tmp_path: Path) -> None:
     assert heard[-1] == (40, 40)
 
 
-@pytest.mark.parametrize("patience", [0, 1], ids=["among the headers", "among the pixels"])
-def test_reading_stops_when_the_listener_says_so(tmp_path: Path, patience: int) -> None:
+@pytest.mark.parametrize("stop_at", [0, 1], ids=["among the headers", "among the pixels"])
+def test_reading_stops_when_the_listener_says_so(tmp_path: Path, stop_at: int) -> None:
     write_dicom_series(tmp_path, some_voxels(), axial_affine(), DicomStyle(transfer_syntax=JPEG2000Lossless))
 
     def stop(done: int, _total: int) -> None:
-        if done >= patience:
+        if done >= stop_at:
             raise errors.Cancelled
 
     with pytest.raises(errors.Cancelled):
@@ -330,4 +330,4 @@ def test_asking_for_the_modality_stops_when_the_listener_says_so(tmp_path: Path)
 @pytest.mark.parametrize(("slices", "codes"), [(5, ["few_slices"]), (30, [])])
 def test_few_slices_are_noticed(tmp_path: Path, slices: int, codes: list[str]) -> None:
     write_dicom_series(tmp_path, some_voxels(shape_zyx=(slices, 8, 8)), axial_affine())
-    assert [notice.code for notice in read_volume(tmp_path).warnings] == codes
+    assert [warning.code for warning in read_volume(tmp_path).warnings] == codes

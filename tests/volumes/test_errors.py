@@ -105,7 +105,7 @@ def test_a_damaged_file_beside_a_series_is_noticed_where_it_cannot_tell_its_seri
 ) -> None:
     write_dicom_series(tmp_path / "whole", bad_files.some_voxels(slices=10), bad_files.AFFINE)
     cut(tmp_path)
-    codes = [notice.code for notice in read_volume(tmp_path).warnings]
+    codes = [warning.code for warning in read_volume(tmp_path).warnings]
     assert codes == (["missing_slices"] if cut is bad_files.series_of_stumps else [])
 
 

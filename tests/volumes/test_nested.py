@@ -49,14 +49,14 @@ def test_beside_another_series_it_does_not_matter(tmp_path: Path, style: DicomSt
     volume = read_volume(tmp_path)
     assert len(volume.voxels) == 12
     # Before the series is named, nobody can tell which it belongs to.
-    assert [notice.code for notice in volume.warnings] == (["missing_slices"] if before == PATIENT_TAG else [])
+    assert [warning.code for warning in volume.warnings] == (["missing_slices"] if before == PATIENT_TAG else [])
 
 
 def test_a_series_is_read_where_only_the_file_that_is_nested_cannot_tell_its_own(tmp_path: Path) -> None:
     insert(series(tmp_path)[-1], DEEP, before=PATIENT_TAG)
     volume = read_volume(tmp_path)
     assert len(volume.voxels) == 11
-    assert [notice.code for notice in volume.warnings] == ["missing_slices"]
+    assert [warning.code for warning in volume.warnings] == ["missing_slices"]
 
 
 @pytest.mark.parametrize("ends", ["with a length", "without"])

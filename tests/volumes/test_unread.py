@@ -24,7 +24,7 @@ from openscans import errors, volumes
 for path in sys.argv[1:]:
     try:
         volume = volumes.open(Path(path)).read()
-        print(json.dumps([len(volume.voxels), [notice.message for notice in volume.warnings]]))
+        print(json.dumps([len(volume.voxels), [warning.message for warning in volume.warnings]]))
     except errors.OpenScansError as error:
         print(json.dumps([error.code, error.message]))
 """
@@ -41,7 +41,7 @@ def lead_nowhere(path: Path) -> None:
 
 
 def left_out(volume: Volume) -> list[str]:
-    return [notice.message for notice in volume.warnings if notice.code == "slices_left_out"]
+    return [warning.message for warning in volume.warnings if warning.code == "slices_left_out"]
 
 
 @pytest.mark.parametrize("named", ["folder", "file"])

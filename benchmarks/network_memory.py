@@ -1,6 +1,6 @@
 """What the full-size networks take in memory beside what `networks.patch_bytes` reckons, each in a new process.
 
-python -m benchmarks.room [--datasets 292 297 298 756]
+python -m benchmarks.network_memory [--datasets 292 297 298 756]
 """
 
 import argparse
@@ -20,7 +20,7 @@ from openscans.types import InferenceOptions
 MB = 1e6
 
 
-def measured(folder: Path, precision: str, cache: Path) -> str:
+def measure(folder: Path, precision: str, cache: Path) -> str:
     """One line about one network: its weights as they are loaded, and the rest that stays after a patch."""
     process = psutil.Process()
     before_bytes = process.memory_info().rss
@@ -44,7 +44,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.one:
         folder, precision, cache = arguments.one
-        logging.getLogger(__name__).info(measured(Path(folder), precision, Path(cache)))
+        logging.getLogger(__name__).info(measure(Path(folder), precision, Path(cache)))
         return
     from phantom import layout
 
@@ -53,7 +53,7 @@ def main() -> None:
             layout.write_random(Path(nowhere), dataset)
             for precision in ("auto", "float32"):
                 folder = training_folder(Path(nowhere), dataset)
-                command = [sys.executable, "-m", "benchmarks.room", "--one", str(folder), precision, nowhere]
+                command = [sys.executable, "-m", "benchmarks.network_memory", "--one", str(folder), precision, nowhere]
                 subprocess.run(command, check=True)
 
 
