@@ -5,13 +5,16 @@ They live in a module because the worker process imports them.
 
 import os
 import signal
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 
 from openscans.errors import TooFewSlices
+from openscans.jobs import worker_process
+from openscans.jobs.fingerprint import Fingerprint
 from openscans.jobs.result_cache import ResultCache
-from openscans.progress import StageReport
+from openscans.progress import Report, StageReport
 from openscans.types import Detection, DetectionTask, ImageFacts, Point, TrainedModel, Voxel
 from tests.sample_vertebra import SAMPLE
 
@@ -53,6 +56,31 @@ def make_when_told(sign: Path) -> Scripted:
     """Loads until ``sign`` is a file, however fast the machine is."""
     while not sign.exists():
         time.sleep(0.01)
+    return Scripted()
+
+
+def make_over_a_bad_disk() -> Scripted:
+    """In its process a look at a file named "hang…" never ends, and one at "memory…" finds no memory."""
+    take_fingerprint = worker_process.take_fingerprint
+
+    def take(path: Path, series_uid: str | None, report: Report) -> Fingerprint | None:
+        if path.name.startswith("hang"):
+            time.sleep(LONG_S)
+        if path.name.startswith("memory"):
+            raise MemoryError
+        return take_fingerprint(path, series_uid, report)
+
+    worker_process.take_fingerprint = take  # type: ignore[assignment]
+    return Scripted()
+
+
+def make_without_threads() -> Scripted:
+    """In its process no further thread can be started."""
+
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    threading.Thread.start = start  # type: ignore[method-assign]
     return Scripted()
 
 

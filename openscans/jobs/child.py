@@ -2,12 +2,14 @@
 
 Knows processes and pipes; nothing of what is asked. The child's own side of the pipe is `worker_process`.
 
-Rules for threads. Any number of threads ask at the same time. `Child._lock` guards who waits for which messages, and is
-never held while one is awaited. A thread of the child's own alone reads its pipe, and alone closes it.
+Rules for threads. Any number of threads ask at the same time. `Child._lock` guards who waits for which messages and
+whether more may be asked, and is never held while one is awaited. Two threads of its own alone use the pipe: one
+writes, so that a process that reads nothing any more holds nobody; one reads, and closes it when the process has ended.
 """
 
 import logging
 import multiprocessing
+import pickle
 import queue
 import threading
 import time
@@ -39,6 +41,9 @@ TICK_S = 0.1
 CANCEL_S = 5.0
 """A patch of the largest network takes 2 to 3 s on two cores; what has not reacted by then hangs."""
 
+MOST_LEFT = 20
+"""Answers that nobody waits for any more, before the process is given up: each may be a thread on a disk that hangs."""
+
 END_S = 2.0
 """A killed process is gone in milliseconds, unless the system is out of memory and swaps."""
 
@@ -48,6 +53,10 @@ KILLED = -9
 NOT_STARTED = "The worker process could not be started."
 
 log = logging.getLogger("openscans.worker")
+
+
+class ChildRetired(Exception):
+    """Nothing more may be asked of this process; another one serves."""
 
 
 class Child:
@@ -70,12 +79,15 @@ class Child:
             self._pipe.close()
             raise WorkerCrashed(NOT_STARTED) from error
         self._lock = threading.Lock()
-        self._sending = threading.Lock()
+        self._outgoing: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._calls = 0
         self._inboxes: dict[int, queue.SimpleQueue[Message | None]] = {}
+        self._unanswered: set[int] = set()
         self._for_pipeline: set[int] = set()
         self._pipeline_wanted = self._pipeline_built = False
-        self.retired = False
+        self.retired = self._ended = False
+        self._writer = threading.Thread(target=self._write, name="worker-calls", daemon=True)
+        self._writer.start()
         threading.Thread(target=self._read, name="worker-replies", daemon=True).start()
 
     @property
@@ -85,6 +97,11 @@ class Child:
         except (OSError, ValueError):
             # Another thread has just released it.
             return False
+
+    @property
+    def serves(self) -> bool:
+        """Whether more may be asked of it."""
+        return not self.retired and not self._ended and self.alive
 
     @property
     def pipeline_state(self) -> WorkerState:
@@ -101,7 +118,8 @@ class Child:
     def ask(self, request: Request, report: StageReport, *, hang_s: float) -> object:
         """The reply; its progress goes to ``report``, which may raise Cancelled.
 
-        Raises WorkerCrashed when the process ends, or says nothing for ``hang_s``; then no more is asked of it.
+        Raises WorkerCrashed when the process ends, or says nothing for ``hang_s``; then no more is asked of it. Raises
+        ChildRetired where that is so already.
         """
         with self._call(request) as (number, inbox):
             known = Progress(number, "reading", 0, 1)
@@ -122,12 +140,16 @@ class Child:
                     # With nothing new too, because this is how it is heard that nobody wants the answer any more.
                     report(known.stage, known.done, known.total)
                 except Cancelled:
-                    with suppress(WorkerCrashed):
-                        self._stop(number, inbox)
+                    self._send(Stop(number))
+                    if isinstance(request, get_args(PipelineRequest)):
+                        self._await_end(number, inbox)
+                    elif len(self._unanswered) - len(self._inboxes) >= MOST_LEFT:
+                        self._give_up(number)
                     raise
 
     def kill(self) -> None:
-        self.retired = True
+        with self._lock:
+            self.retired = True
         # One that has ended may be released already.
         with suppress(ValueError):
             self._process.kill()
@@ -144,9 +166,12 @@ class Child:
         """Send ``request``: the number of its call, and where its messages arrive."""
         inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         with self._lock:
+            if self.retired or self._ended:
+                raise ChildRetired
             self._calls += 1
             number = self._calls
             self._inboxes[number] = inbox
+            self._unanswered.add(number)
             if isinstance(request, get_args(PipelineRequest)):
                 self._for_pipeline.add(number)
                 self._pipeline_wanted = True
@@ -157,34 +182,40 @@ class Child:
             with self._lock:
                 del self._inboxes[number]
                 self._for_pipeline.discard(number)
-                idle = not self._for_pipeline
-            if self.retired and idle:
+                over = self.retired and not self._inboxes
+            if over:
                 self.kill()
 
-    def _stop(self, number: int, inbox: "queue.SimpleQueue[Message | None]") -> None:
-        """Make the child stop the call, so that it can serve the next; give it up where it does not react."""
-        self._send(Stop(number))
+    def _await_end(self, number: int, inbox: "queue.SimpleQueue[Message | None]") -> None:
+        """Wait until the call has stopped, so that the next can be served; give the child up where it does not."""
         deadline_s = time.monotonic() + CANCEL_S
-        while time.monotonic() < deadline_s:
-            if isinstance(self._next(inbox, TICK_S), Reply | Failure):
-                return
-        log.warning("the worker did not stop in %.0f s", CANCEL_S)
-        self._give_up(number)
+        with suppress(WorkerCrashed):
+            while time.monotonic() < deadline_s:
+                if isinstance(self._next(inbox, TICK_S), Reply | Failure):
+                    return
+            log.warning("the worker did not stop in %.0f s", CANCEL_S)
+            self._give_up(number)
 
     def _give_up(self, number: int) -> None:
-        """Ask no more of a process that hangs. What hangs may be a disk alone: a detection is not ended with it."""
-        self.retired = True
+        """Ask no more of a process that hangs.
+
+        Where what hangs is a disk alone, who still waits for an answer gets it, and the last to leave ends the process.
+        """
         with self._lock:
-            others = self._for_pipeline - {number}
-        if not others:
+            self.retired = True
+            over = number in self._for_pipeline or self._inboxes.keys() <= {number}
+        if over:
             self.kill()
 
     def _send(self, message: Call | Stop) -> None:
-        try:
-            with self._sending:
-                self._pipe.send(message)
-        except OSError as error:
-            raise self._death() from error
+        # As `Connection.send` would, but with what goes wrong in it told to who asks.
+        self._outgoing.put(pickle.dumps(message))
+
+    def _write(self) -> None:
+        """Send what is to be sent. Of a process that has ended `_read` tells all who wait."""
+        with suppress(OSError):
+            while (message := self._outgoing.get()) is not None:
+                self._pipe.send_bytes(message)
 
     def _next(self, inbox: "queue.SimpleQueue[Message | None]", timeout_s: float) -> Message | None:
         """The next message, None where there is none yet. Raises WorkerCrashed."""
@@ -197,24 +228,30 @@ class Child:
         return message
 
     def _read(self) -> None:
-        """Hand every message to who waits for it, and the end of the process to all."""
-        while True:
-            try:
-                message = self._pipe.recv()
-            except (EOFError, OSError):
-                break
-            if isinstance(message, Ready):
-                self._pipeline_built = True
-                continue
+        """Hand every message to who waits for it, and to all who wait that no more come."""
+        try:
+            with suppress(EOFError, OSError):
+                while True:
+                    self._deliver(self._pipe.recv())
+        finally:
             with self._lock:
-                inbox = self._inboxes.get(message.number)
-            if inbox is not None:
-                inbox.put(message)
-        with self._lock:
-            for inbox in self._inboxes.values():
-                inbox.put(None)
-        with self._sending:
+                self._ended = True
+                for inbox in self._inboxes.values():
+                    inbox.put(None)
+            self._outgoing.put(None)
+            self._writer.join()
             self._pipe.close()
+
+    def _deliver(self, message: Message | Ready) -> None:
+        if isinstance(message, Ready):
+            self._pipeline_built = True
+            return
+        with self._lock:
+            inbox = self._inboxes.get(message.number)
+            if not isinstance(message, Progress):
+                self._unanswered.discard(message.number)
+        if inbox is not None:
+            inbox.put(message)
 
     def _death(self) -> WorkerCrashed:
         exit_code = None

@@ -125,17 +125,21 @@ class Detector:
         try:
             task = self._task(request, catalogue.task_of(kept.task), self._weights.trained_model)
             uids = self._worker.read_uids(kept.locations(image), report)
-        except (ModelError, IndexError, WorkerCrashed):
+            if uids is None or tuple(network.sha256 for network in task.networks) != kept.weights:
+                return None
+            kept = kept.with_uids(uids)
+        except (ModelError, IndexError, ValueError, WorkerCrashed):
             return None
-        if uids is None or tuple(network.sha256 for network in task.networks) != kept.weights:
-            return None
-        kept = kept.with_uids(uids)
         return Detection(kept.vertebrae, kept.image, task, kept.device, kept.warnings, labels=kept.labels, cached=True)
 
     def _put(self, request: DetectionRequest, image: Fingerprint, found: Detection, report: StageReport) -> None:
         """Keep what was found, unless the image has changed meanwhile."""
+
+        def still_measuring(_stage: str, _done: int, _total: int) -> None:
+            report("measuring", 1, 1)
+
         try:
-            unchanged = self._worker.is_unchanged(image, report)
+            unchanged = self._worker.is_unchanged(image, still_measuring)
         except WorkerCrashed:
             return
         if unchanged:

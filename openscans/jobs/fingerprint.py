@@ -60,9 +60,9 @@ class Fingerprint:
     files: tuple[str, ...]
     listed: "Listing"
 
-    def is_still(self) -> bool:
+    def is_still(self, report: Report = ignore_progress) -> bool:
         """Whether no file has come, gone or been written since."""
-        return self.listed == self.listed.again()
+        return self.listed == self.listed.again(report)
 
 
 @dataclass(frozen=True)
@@ -74,17 +74,17 @@ class Listing:
     stats: tuple[FileStat, ...]
 
     @classmethod
-    def of(cls, top: Path, *, deep: bool) -> "Listing":
+    def of(cls, top: Path, report: Report = ignore_progress, *, deep: bool) -> "Listing":
         """Raises OSError and FolderTooLarge."""
-        files = _files(top, deep=deep) if top.is_dir() else [(str(top), top.stat())]
+        files = _files(top, report, deep=deep) if top.is_dir() else [(str(top), top.stat())]
         # One more than are looked at tells that they are too many; a whole disk would take minutes and much memory.
         few = islice(files, MOST_FILES + 1)
         found = [FileStat(path, stat.st_size, stat.st_mtime_ns) for path, stat in few]
         return cls(top, deep, tuple(sorted(found, key=lambda stat: stat.path)))
 
-    def again(self) -> "Listing | None":
+    def again(self, report: Report = ignore_progress) -> "Listing | None":
         try:
-            return Listing.of(self.top, deep=self.deep)
+            return Listing.of(self.top, report, deep=self.deep)
         except (OSError, FolderTooLarge):
             return None
 
@@ -100,10 +100,10 @@ def take_fingerprint(path: Path, series_uid: str | None, report: Report = ignore
         if name.endswith(UNKNOWN_SUFFIXES) and not path.is_dir():
             return None
         if name.endswith(WHOLE_SUFFIXES) and not path.is_dir() and not _is_dicom(path):
-            return _fingerprint(Listing.of(path, deep=False), report, whole=True)
+            return _fingerprint(Listing.of(path, report, deep=False), report, whole=True)
         if path.is_dir():
-            return _fingerprint(Listing.of(path, deep=True), report)
-        return _fingerprint(Listing.of(path.parent, deep=series_uid is not None), report, named=str(path))
+            return _fingerprint(Listing.of(path, report, deep=True), report)
+        return _fingerprint(Listing.of(path.parent, report, deep=series_uid is not None), report, named=str(path))
     except (OSError, FolderTooLarge):
         return None
 
@@ -158,9 +158,12 @@ def _is_dicom(file: Path) -> bool:
         return stream.read(DICOM_MAGIC_AT + len(DICOM_MAGIC)).endswith(DICOM_MAGIC)
 
 
-def _files(top: Path, *, deep: bool) -> Iterator[tuple[str, os.stat_result]]:
+def _files(top: Path, report: Report, *, deep: bool) -> Iterator[tuple[str, os.stat_result]]:
     """Raises OSError where a folder or file cannot be looked at: next time it may be, and be another image."""
     walk = FolderWalk(top, deep)
-    yield from ((entry.path, entry.stat()) for entry in walk if is_file(entry))
+    for entry in walk:
+        report(0, 1)
+        if is_file(entry):
+            yield entry.path, entry.stat()
     if walk.unlisted:
         raise OSError("A folder cannot be listed.")

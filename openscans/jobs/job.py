@@ -140,7 +140,16 @@ class Job(LongTask[JobSnapshot[ResultT]], Generic[RequestT, ResultT]):
             self._put(lambda _: other.snapshot())
 
         self._following.enter_context(other.subscribe(copy))
+        self.forget_look()
         copy()
+
+    def follow_no_more(self) -> None:
+        """Nobody reads this job any more."""
+        self._following.close()
+
+    def forget_look(self) -> None:
+        """What told its image: of thousands of files that is megabytes."""
+        self.look = Look(self.look.request)
 
     def _tell(self, **values: object) -> None:
         elapsed_ms = 0 if self._began_s is None else round((time.monotonic() - self._began_s) * 1000)

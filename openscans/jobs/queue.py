@@ -10,7 +10,7 @@ done by one thread.
 
 import logging
 import threading
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, Generic, Protocol
@@ -20,7 +20,7 @@ from openscans.jobs.job import Job, JobSnapshot, Look, RequestT, ResultT
 from openscans.progress import StageReport
 
 JOBS_REMEMBERED = 50
-"""Finished jobs that can still be asked for; a result is a few kilobytes."""
+"""Finished jobs that can still be asked for; a result is some tens of kilobytes, its label map packed."""
 
 LOOKS_AT_ONCE = 100
 """As many as requests are answered at once; each is a thread that waits for the worker process."""
@@ -63,19 +63,26 @@ class JobQueue(Generic[RequestT, ResultT]):
                 raise Busy("The server is shutting down.")
             job: Job[RequestT, ResultT] = Job(request, self._weights)
             self._forget_oldest()
+            looking = self._futures[job.id] = _start(self._looks, self._look, job)
             self._jobs[job.id] = job
-            looking = self._futures[job.id] = self._looks.submit(self._look, job)
         looking.add_done_callback(partial(self._after_look, job))
         return job
 
     def release(self, job: Job[RequestT, ResultT]) -> None:
         """Wait for ``job`` no longer; the last one to leave stops it."""
         with self._lock:
-            job = self._joined.get(job.id, job)
             job.waiting -= 1
-            if job.waiting > 0:
-                return
-        self._stop(job)
+            waited_for = self._joined.get(job.id, job)
+            if waited_for is not job:
+                waited_for.waiting -= 1
+            future = None
+            if waited_for.waiting <= 0:
+                # Under the same lock: who joins from now on must see that it is stopped.
+                waited_for.stop()
+                future = self._futures.get(waited_for.id)
+        job.follow_no_more()
+        if future is not None:
+            future.cancel()
 
     def get(self, job_id: str) -> Job[RequestT, ResultT]:
         with self._lock:
@@ -115,53 +122,78 @@ class JobQueue(Generic[RequestT, ResultT]):
         return self._work.look(job.look.request, job.report)
 
     def _run(self, job: Job[RequestT, ResultT]) -> ResultT:
+        if job.snapshot().over:
+            # It was told that there is no thread for it, and stayed in the pool's own line.
+            raise Cancelled
         job.begin()
         return self._work.perform(job.look, job.report)
 
     def _after_look(self, job: Job[RequestT, ResultT], looking: "Future[Look[RequestT, ResultT]]") -> None:
         error = _error_of(looking, job)
-        if error is not None:
-            if not isinstance(error, Cancelled):
-                with self._lock:
-                    self._forget(job.id)
-            job.finish(None, error)
+        if error is None:
+            job.look = looking.result()
+            try:
+                job.raise_if_stopped()
+                self._go_on(job)
+            except (Busy, Cancelled) as refusal:
+                error = refusal
+        if error is None:
             return
-        job.look = looking.result()
-        if job.look.known is not None:
-            job.finish(job.look.known, None)
-            return
-        with self._lock:
-            twin = self._twin_of(job)
-            refusal = self._refusal() if twin is None else None
-            if twin is not None:
-                twin.waiting += job.waiting
-                self._joined[job.id] = twin
-            elif refusal is None:
-                self._line[job.id] = job
-            if twin is not None or refusal is not None:
+        if not isinstance(error, Cancelled):
+            with self._lock:
                 self._forget(job.id)
-        if twin is not None:
-            job.follow(twin)
-        elif refusal is not None:
-            job.finish(None, refusal)
-        else:
+        self._end(job, None, error)
+
+    def _go_on(self, job: Job[RequestT, ResultT]) -> None:
+        """What comes of ``job`` after its look. Raises Busy, and Cancelled where it was stopped meanwhile."""
+        if job.look.known is not None:
+            self._end(job, job.look.known, None)
+            return
+        twin = self._place(job)
+        if twin is None:
             self._await_turn(job)
+            return
+        job.follow(twin)
+        if job.waiting <= 0:
+            # Who left meanwhile found nothing to follow no more.
+            job.follow_no_more()
+
+    def _place(self, job: Job[RequestT, ResultT]) -> Job[RequestT, ResultT] | None:
+        """Give ``job`` its place in the line; or the job there that it joins. Raises Busy, and Cancelled if stopped."""
+        with self._lock:
+            if job.stopped:
+                raise Cancelled
+            twin = self._twin_of(job)
+            if twin is None:
+                self._check_room()
+                self._line[job.id] = job
+                return None
+            twin.waiting += job.waiting
+            self._joined[job.id] = twin
+            self._forget(job.id)
+            return twin
 
     def _await_turn(self, job: Job[RequestT, ResultT]) -> None:
+        """Raises Busy and Cancelled."""
         job.take_place()
         with self._lock:
             # Who stopped it meanwhile found no future to cancel.
-            running = None if job.stopped or self._closed else self._runs.submit(self._run, job)
-            if running is not None:
-                self._futures[job.id] = running
-        if running is None:
-            job.finish(None, Cancelled())
-        else:
-            running.add_done_callback(partial(self._after_run, job))
+            if job.stopped or self._closed:
+                raise Cancelled
+            running = self._futures[job.id] = _start(self._runs, self._run, job)
+        running.add_done_callback(partial(self._after_run, job))
 
     def _after_run(self, job: Job[RequestT, ResultT], running: "Future[ResultT]") -> None:
         error = _error_of(running, job)
-        job.finish(None if error is not None else running.result(), error)
+        self._end(job, None if error is not None else running.result(), error)
+
+    def _end(self, job: Job[RequestT, ResultT], result: ResultT | None, error: OpenScansError | None) -> None:
+        """Its last state, which alone is remembered: what tells an image of thousands of files takes megabytes."""
+        job.finish(result, error)
+        with self._lock:
+            self._line.pop(job.id, None)
+            self._futures.pop(job.id, None)
+            job.forget_look()
 
     def _twin_of(self, job: Job[RequestT, ResultT]) -> Job[RequestT, ResultT] | None:
         """The job in the line that does the same for the same image; who cannot tell its image has none."""
@@ -170,11 +202,11 @@ class JobQueue(Generic[RequestT, ResultT]):
         alive = (other for other in self._line.values() if not other.stopped and not other.snapshot().over)
         return next((other for other in alive if _does(other) == _does(job)), None)
 
-    def _refusal(self) -> Busy | None:
-        alive = sum(not job.snapshot().over for job in self._line.values())
+    def _check_room(self) -> None:
+        """Raises Busy where the line is full."""
+        alive = sum(not other.snapshot().over for other in self._line.values())
         if alive > self._most_waiting:
-            return Busy(f"{alive} detections are running or waiting already.")
-        return None
+            raise Busy(f"{alive} detections are running or waiting already.")
 
     def _stop(self, job: Job[RequestT, ResultT]) -> None:
         with self._lock:
@@ -195,6 +227,14 @@ class JobQueue(Generic[RequestT, ResultT]):
         self._jobs.pop(job_id, None)
         self._line.pop(job_id, None)
         self._futures.pop(job_id, None)
+
+
+def _start(pool: ThreadPoolExecutor, work: Callable[[Job[Any, Any]], Any], job: Job[Any, Any]) -> "Future[Any]":
+    """Raises Busy where the system has no thread left for it."""
+    try:
+        return pool.submit(work, job)
+    except RuntimeError as error:
+        raise Busy("The system has no threads left.") from error
 
 
 def _does(job: Job[RequestT, ResultT]) -> tuple[RequestT, Hashable]:

@@ -11,14 +11,16 @@ import logging
 import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import get_args
 
 from openscans.errors import Cancelled, OutOfMemory, WorkerCrashed
-from openscans.jobs.child import Child
+from openscans.jobs.child import Child, ChildRetired
 from openscans.jobs.fingerprint import Fingerprint
 from openscans.jobs.worker_messages import (
     Located,
     LookRequest,
     OpenRequest,
+    PipelineRequest,
     Request,
     UidsRequest,
     UnchangedRequest,
@@ -113,33 +115,40 @@ class Worker:
             child.kill()
 
     def _ask(self, request: Request, report: StageReport, *, at_least_warm_s: float = 0.0) -> object:
-        child = self._engage()
+        with self._lock:
+            self._rest_later(None)
+            self._asking += 1
         try:
-            return child.ask(request, report, hang_s=self._hang_s)
-        except OutOfMemory:
-            # What it keeps warm, and what lies in pieces, may be what the next image lacks.
-            child.kill()
-            raise
+            return self._ask_child(request, report)
         finally:
             with self._lock:
                 self._asking -= 1
                 if self._asking == 0 and not self._closed:
                     self._rest_later(None if self._keep_warm_s is None else max(self._keep_warm_s, at_least_warm_s))
 
-    def _engage(self) -> Child:
+    def _ask_child(self, request: Request, report: StageReport) -> object:
+        while True:
+            child = self._serving_child()
+            try:
+                return child.ask(request, report, hang_s=self._hang_s)
+            except ChildRetired:
+                continue
+            except OutOfMemory:
+                if isinstance(request, get_args(PipelineRequest)):
+                    # What it keeps warm, and what lies in pieces, may be what the next image lacks.
+                    child.kill()
+                raise
+
+    def _serving_child(self) -> Child:
         with self._lock:
             if self._closed:
                 raise Cancelled
-            self._rest_later(None)
-            child = self._child
             # One that was killed may take a while to go, where its disk or the system's memory hangs.
-            if child is None or child.retired or not child.alive:
-                ended, self._child = child, Child(self._make_pipeline, self._log_plan)
-                child = self._child
+            if self._child is None or not self._child.serves:
+                ended, self._child = self._child, Child(self._make_pipeline, self._log_plan)
                 if ended is not None:
                     ended.release()
-            self._asking += 1
-            return child
+            return self._child
 
     def _rest_later(self, seconds: float | None) -> None:
         if self._idle is not None:

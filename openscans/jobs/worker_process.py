@@ -13,6 +13,7 @@ import queue
 import re
 import signal
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,6 +46,9 @@ from openscans.system import logs
 from openscans.types import Detection, DetectionTask
 
 NOT_ENOUGH = "There is not enough memory for this image."
+
+STILL_S = 0.1
+"""How often a call tells that it still goes on, while nothing else changes."""
 
 SHORTAGE = re.compile(
     "bad_alloc|(failed|unable|cannot|can't|tried) (to )?allocate|out of memory|failed to map segment"
@@ -95,6 +99,7 @@ class WorkerLoop:
         self._pipeline: WorkerPipeline | None = None
         self._calls: queue.SimpleQueue[Call] = queue.SimpleQueue()
         self._stopped: set[int] = set()
+        self._told: dict[int, tuple[Progress, float]] = {}
         self._sending = threading.Lock()
 
     def serve(self) -> None:
@@ -103,22 +108,32 @@ class WorkerLoop:
             self._perform(self._calls.get())
 
     def _read(self) -> None:
-        """Hand out what comes in. Ends the process, whatever it does, when the parent is gone."""
-        while True:
+        """Hand out what comes in. Ends the process, whatever it does, when the parent is gone or cannot be heard."""
+        try:
+            while True:
+                self._take(self._pipe.recv())
+        except (EOFError, OSError):
+            os._exit(0)
+        except Exception as error:
+            log.critical("no more calls can be read", exc_info=error)
+            os._exit(1)
+
+    def _take(self, message: Call | Stop) -> None:
+        if isinstance(message, Stop):
+            self._stopped.add(message.number)
+        elif isinstance(message.request, get_args(FileRequest)):
             try:
-                message = self._pipe.recv()
-            except (EOFError, OSError):
-                os._exit(0)
-            if isinstance(message, Stop):
-                self._stopped.add(message.number)
-            elif isinstance(message.request, get_args(FileRequest)):
                 threading.Thread(target=self._perform, args=(message,), name="files", daemon=True).start()
-            else:
-                self._calls.put(message)
+            except RuntimeError as error:
+                log.error("no thread can be started", exc_info=error)
+                self._send(Failure(message.number, OutOfMemory(NOT_ENOUGH)))
+        else:
+            self._calls.put(message)
 
     def _perform(self, call: Call) -> None:
         self._send(self._outcome(call))
         self._stopped.discard(call.number)
+        self._told.pop(call.number, None)
 
     def _send(self, message: Message | Ready) -> None:
         with self._sending:
@@ -146,7 +161,7 @@ class WorkerLoop:
             return read_uids(request.locations)
         if isinstance(request, OpenRequest | DetectionTask | WarmUp):
             return self._run(request, report)
-        return request.fingerprint.is_still()
+        return request.fingerprint.is_still(partial(report, "measuring"))
 
     def _run(self, request: PipelineRequest, report: StageReport) -> object:
         if self._pipeline is None:
@@ -161,4 +176,9 @@ class WorkerLoop:
     def _report(self, number: int, stage: str, done: int, total: int) -> None:
         if number in self._stopped:
             raise Cancelled
-        self._send(Progress(number, stage, done, total))
+        progress, now_s = Progress(number, stage, done, total), time.monotonic()
+        told = self._told.get(number)
+        # The same again only tells that it goes on; a folder of thousands of files would say it thousands of times.
+        if told is None or told[0] != progress or now_s - told[1] >= STILL_S:
+            self._told[number] = progress, now_s
+            self._send(progress)

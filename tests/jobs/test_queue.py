@@ -1,10 +1,13 @@
 """The queue: one at a time, shared by equal requests, cancelled, refused when full; and how progress adds up."""
 
+import gc
 import itertools
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Hashable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import pytest
@@ -28,12 +31,16 @@ class Workshop:
     most_at_once: int = 0
 
     known: dict[str, str] = field(default_factory=dict)
-    image: str | None = "an image"
+    image: Hashable | None = "an image"
     looks: list[str] = field(default_factory=list)
+    looking: threading.Event = field(default_factory=threading.Event)
 
     def look(self, request: str, report: StageReport) -> Look[str, str]:
-        """Requests that begin with "stuck" are looked at until `open` or cancelled."""
+        """Requests that begin with "stuck" are looked at until `open` or cancelled, with "deaf" until `open`."""
         self.looks.append(request)
+        if request.startswith("deaf"):
+            self.looking.set()
+            self.open.wait(SOON_S)
         while request.startswith("stuck") and not self.open.wait(0.005):
             report("reading", 0, 1)
         if request.startswith("refused"):
@@ -251,6 +258,51 @@ def test_the_last_to_leave_cancels_and_nobody_before(jobs: JobQueue[str, str]) -
     jobs.release(job)
     assert not job.stopped
     jobs.release(job)
+    assert end_of(job).status == "cancelled"
+
+
+def test_who_asks_while_the_last_one_leaves_is_not_cancelled(jobs: JobQueue[str, str], workshop: Workshop) -> None:
+    with ThreadPoolExecutor(1) as other:
+        for _ in range(200):
+            first = placed(jobs.submit("wait"))
+            leaving = other.submit(jobs.release, first)
+            second = placed(jobs.submit("wait"))
+            leaving.result()
+            assert second.snapshot().status != "cancelled"
+            jobs.release(second)
+            end_of(first)
+
+
+def test_who_joined_and_left_is_kept_by_nobody(jobs: JobQueue[str, str]) -> None:
+    placed(jobs.submit("wait"))
+    second = placed(jobs.submit("wait"))
+    jobs.release(second)
+    left = weakref.ref(second)
+    del second
+    gc.collect()
+    assert left() is None
+
+
+def test_of_a_job_that_is_over_what_told_its_image_is_not_kept(jobs: JobQueue[str, str], workshop: Workshop) -> None:
+    workshop.image = frozenset(("many", "files"))
+    job = jobs.submit("a")
+    end_of(job)
+    told = weakref.ref(workshop.image)
+    workshop.image = None
+    end_of(jobs.submit("b"))
+    gc.collect()
+    assert told() is None
+
+
+@pytest.mark.parametrize("known", [{}, {"deaf": "D"}], ids=["new", "known"])
+def test_a_job_that_was_cancelled_while_its_image_was_looked_at_is_cancelled(
+    jobs: JobQueue[str, str], workshop: Workshop, known: dict[str, str]
+) -> None:
+    workshop.known = known
+    job = jobs.submit("deaf")
+    assert workshop.looking.wait(SOON_S)
+    jobs.cancel(job.id)
+    workshop.open.set()
     assert end_of(job).status == "cancelled"
 
 

@@ -18,7 +18,8 @@ import psutil
 import pytest
 
 from openscans.errors import Cancelled, InputNotFound, OpenScansError, OutOfMemory, TooFewSlices, WorkerCrashed
-from openscans.jobs.fingerprint import LARGEST_WHOLE_BYTES
+from openscans.jobs.child import CANCEL_S, MOST_LEFT
+from openscans.jobs.fingerprint import LARGEST_WHOLE_BYTES, Fingerprint, Listing
 from openscans.jobs.worker import Worker
 from openscans.jobs.worker_messages import LookRequest
 from openscans.jobs.worker_process import LogPlan
@@ -131,6 +132,66 @@ def test_a_look_at_a_large_file_ends_when_nobody_wants_it_and_the_process_stays(
         worker.look(look(vast), stopped_when(lambda stage, done: next(heard) > 3))
     assert time.monotonic() - began_s < 2
     assert pipelines.process_of(worker.detect(pipelines.task(), nobody)) == before
+
+
+@pytest.fixture
+def over_a_bad_disk(make_worker: MakeWorker, tmp_path: Path) -> Worker:
+    """A worker whose pipeline is built, and files that it has trouble with."""
+    for name in ("fine", "memory", "hang"):
+        (tmp_path / f"{name}.nii").write_bytes(b"an image")
+    worker = make_worker(pipelines.make_over_a_bad_disk)
+    worker.open(Path("/images/a"), None, nobody)
+    return worker
+
+
+def test_a_look_that_lacks_memory_ends_no_detection(over_a_bad_disk: Worker, tmp_path: Path) -> None:
+    before = pipelines.process_of(over_a_bad_disk.detect(pipelines.task(), nobody))
+    with pytest.raises(OutOfMemory):
+        over_a_bad_disk.look(look(tmp_path / "memory.nii"), nobody)
+    assert pipelines.process_of(over_a_bad_disk.detect(pipelines.task(), nobody)) == before
+
+
+def leave_a_look(worker: Worker, file: Path) -> None:
+    with pytest.raises(Cancelled):
+        worker.look(look(file), stopped_when(lambda stage, done: True))
+
+
+def test_who_leaves_a_disk_that_hangs_leaves_at_once_and_alone(over_a_bad_disk: Worker, tmp_path: Path) -> None:
+    before = pipelines.process_of(over_a_bad_disk.detect(pipelines.task(), nobody))
+    began_s = time.monotonic()
+    leave_a_look(over_a_bad_disk, tmp_path / "hang.nii")
+    assert time.monotonic() - began_s < CANCEL_S / 2
+    assert over_a_bad_disk.look(look(tmp_path / "fine.nii"), nobody).fingerprint is not None
+    assert pipelines.process_of(over_a_bad_disk.detect(pipelines.task(), nobody)) == before
+
+
+def test_a_process_with_too_many_looks_on_a_disk_that_hangs_is_replaced(
+    over_a_bad_disk: Worker, tmp_path: Path
+) -> None:
+    before = pipelines.process_of(over_a_bad_disk.detect(pipelines.task(), nobody))
+    for _ in range(MOST_LEFT + 1):
+        leave_a_look(over_a_bad_disk, tmp_path / "hang.nii")
+    assert pipelines.process_of(over_a_bad_disk.detect(pipelines.task(), nobody)) != before
+    assert eventually(lambda: not is_running(before))
+
+
+def test_a_process_that_can_start_no_thread_says_so_and_goes_on(make_worker: MakeWorker, tmp_path: Path) -> None:
+    worker = make_worker(pipelines.make_without_threads)
+    before = pipelines.process_of(worker.detect(pipelines.task(), nobody))
+    with pytest.raises(OutOfMemory):
+        worker.look(look(tmp_path), nobody)
+    assert pipelines.process_of(worker.detect(pipelines.task(), nobody)) == before
+
+
+def test_a_process_that_reads_nothing_holds_nobody_longer_than_one_that_hangs(make_worker: MakeWorker) -> None:
+    worker = make_worker(hang_s=1)
+    process = pipelines.process_of(worker.detect(pipelines.task(), nobody))
+    os.kill(process, signal.SIGSTOP)
+    files = tuple(f"/images/{number:0200}.dcm" for number in range(10_000))
+    vast = Fingerprint("0" * 64, files, Listing(Path("/images"), deep=True, stats=()))
+    with pytest.raises(WorkerCrashed):
+        worker.is_unchanged(vast, nobody)
+    assert eventually(lambda: not is_running(process))
 
 
 def test_progress_comes_out_in_order_with_every_patch(make_worker: MakeWorker) -> None:
