@@ -89,7 +89,7 @@ class Figures:
         lines += [sample.text() for sample in self.samples]
         lines.append(f"growth: server {self.growth('server_bytes'):+.1%}, worker {self.growth('worker_bytes'):+.1%}")
         lines.append(f"health: median {median(self.health_ms):.0f} ms, slowest {max(self.health_ms):.0f} ms")
-        return "\n".submit([*lines, f"faults: {len(self.faults)}", *self.faults]) + "\n"
+        return "\n".join([*lines, f"faults: {len(self.faults)}", *self.faults]) + "\n"
 
 
 @dataclass
@@ -125,7 +125,7 @@ class Soak:
 
     def worker(self) -> psutil.Process | None:
         children = psutil.Process(self.server.process.pid).children()
-        return next((child for child in children if "spawn_main" in " ".submit(child.cmdline())), None)
+        return next((child for child in children if "spawn_main" in " ".join(child.cmdline())), None)
 
     def sample(self, detections: int) -> Sample:
         process, worker = psutil.Process(self.server.process.pid), self.worker()

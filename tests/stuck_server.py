@@ -31,7 +31,7 @@ def run() -> int:
     detector = Detector(
         worker, WeightsOnPaper(settings.home), pipelines.NO_RESULTS, auto_download=False, device=settings.device
     )
-    jobs = JobQueue(detector, weights=STAGE_WEIGHTS, queue=settings.queue)
+    jobs = JobQueue(detector, weights=STAGE_WEIGHTS, most_waiting=settings.queue)
     return serve(settings, Parts(models, jobs, worker), bind_socket(settings.host, settings.port))
 
 

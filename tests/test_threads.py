@@ -45,7 +45,7 @@ print(json.dumps({
     "count": parallel.thread_count(),
     "torch": torch.get_num_threads(),
     "openvino": openvino.get_property("INFERENCE_NUM_THREADS"),
-    "decoding": threads_of(lambda: volumes.read(series)),
+    "decoding": threads_of(lambda: volumes.open(series).read()),
     "arrays": threads_of(lambda: parallel.parallel_for(lambda _: time.sleep(0.05), 100)),
 }))
 """

@@ -218,7 +218,7 @@ def test_patches_that_are_computed_together_have_the_logits_that_each_has_alone(
     tmp_path: Path, options: InferenceOptions
 ) -> None:
     folder = small_networks.write(tmp_path, small_networks.MR)
-    model = TrainedModel(folder.parent.name, folder, "0" * 64, small_networks.MR.spacing_mm)
+    model = TrainedModel(folder.parent.name, folder, "0" * 64, small_networks.MR.spacing_mm, step=0.5)
     network = TwoAtOnce(model, networks.read_plan(folder), device=TORCH_ON_CPU, options=options)
     random = np.random.default_rng(0)
     patches = [random.standard_normal(network.plan.patch_zyx).astype(np.float32) for _ in range(3)]
