@@ -12,7 +12,7 @@ from pathlib import Path
 
 from openscans.errors import TooFewSlices
 from openscans.jobs import worker_process
-from openscans.jobs.fingerprint import Fingerprint
+from openscans.jobs.fingerprint import Fingerprint, FingerprintCache
 from openscans.jobs.result_cache import ResultCache
 from openscans.progress import Report, StageReport
 from openscans.types import Detection, DetectionTask, ImageFacts, Point, TrainedModel, Voxel
@@ -63,12 +63,12 @@ def make_over_a_bad_disk() -> Scripted:
     """In its process a look at a file named "hang…" never ends, and one at "memory…" finds no memory."""
     take_fingerprint = worker_process.take_fingerprint
 
-    def take(path: Path, series_uid: str | None, report: Report) -> Fingerprint | None:
+    def take(path: Path, series_uid: str | None, report: Report, cache: FingerprintCache) -> Fingerprint | None:
         if path.name.startswith("hang"):
             time.sleep(LONG_S)
         if path.name.startswith("memory"):
             raise MemoryError
-        return take_fingerprint(path, series_uid, report)
+        return take_fingerprint(path, series_uid, report, cache)
 
     worker_process.take_fingerprint = take  # type: ignore[assignment]
     return Scripted()

@@ -6,15 +6,17 @@ Knows files; reads no header and no pixel, so that it can be asked before every 
 import hashlib
 import os
 import re
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from openscans.errors import FolderTooLarge
 from openscans.progress import Report, ignore_progress
 from openscans.system.folder_walk import FolderWalk, is_file
-from openscans.system.regular_files import open_regular
+from openscans.system.regular_files import open_regular, read_head
 from openscans.types import UidLocation
 
 HEAD_BYTES = 4096
@@ -36,17 +38,27 @@ PIECE_BYTES = 2**22
 UID = re.compile(r"[0-9A-Za-z.]+")
 """Digits and dots, or what programs that anonymise write instead. Names, with ^ and blanks, are nothing of this."""
 
+CHANGES_ARE_TIMED = os.name == "posix"
+"""Whether a file's time of change moves with every change and cannot be set; on Windows it is that of its creation."""
+
+SETTLED_NS = 3_000_000_000
+"""Disks count time in steps of up to 2 s (FAT); who changes a file twice in one step leaves no trace of the second."""
+
+MOST_KEPT = 4
+"""Fingerprints in memory; one of the largest folders takes some megabytes."""
+
 MOST_FILES = 10_000
 """Beyond this, looking at each file would take as long as detecting anew."""
 
 
-@dataclass(frozen=True)
-class FileStat:
+class FileStat(NamedTuple):
     """How a file stood in its folder when it was looked at. ``path`` is text: thousands are compared and opened."""
 
     path: str
     size_bytes: int
     modified_ns: int
+    changed_ns: int
+    inode: int
 
 
 @dataclass(frozen=True)
@@ -79,7 +91,7 @@ class Listing:
         files = _files(top, report, deep=deep) if top.is_dir() else [(str(top), top.stat())]
         # One more than are looked at tells that they are too many; a whole disk would take minutes and much memory.
         few = islice(files, MOST_FILES + 1)
-        found = [FileStat(path, stat.st_size, stat.st_mtime_ns) for path, stat in few]
+        found = [FileStat(path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino) for path, stat in few]
         return cls(top, deep, tuple(sorted(found, key=lambda stat: stat.path)))
 
     def again(self, report: Report = ignore_progress) -> "Listing | None":
@@ -89,21 +101,48 @@ class Listing:
             return None
 
 
-def take_fingerprint(path: Path, series_uid: str | None, report: Report = ignore_progress) -> Fingerprint | None:
+class FingerprintCache:
+    """The last fingerprints, for images whose files nobody has touched since, so that none need be opened again.
+
+    Each use is one operation of a dict, which any thread may do.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[Listing, str | None], Fingerprint] = {}
+
+    def get(self, listed: Listing, named: str | None) -> Fingerprint | None:
+        return self._kept.get((listed, named))
+
+    def put(self, listed: Listing, named: str | None, found: Fingerprint, began_ns: int) -> None:
+        """Keep ``found``, which was begun to be taken at ``began_ns``, unless a file may have changed just then."""
+        last_ns = max(stat.changed_ns for stat in listed.stats)
+        if not CHANGES_ARE_TIMED or last_ns > began_ns - SETTLED_NS:
+            return
+        self._kept[listed, named] = found
+        for oldest in list(self._kept)[:-MOST_KEPT]:
+            self._kept.pop(oldest, None)
+
+
+def take_fingerprint(
+    path: Path, series_uid: str | None, report: Report = ignore_progress, cache: FingerprintCache | None = None
+) -> Fingerprint | None:
     """None for images that may lie in files which their names do not tell, for too many or too large files, for none.
 
     What a reader of DICOM would look at: a folder with all below it; a file with those beside it, and with
     ``series_uid``, which may name another series, with those below too. ``report`` stays at nothing done.
     """
     name = path.name.lower()
+    cache = cache or FingerprintCache()
     try:
         if name.endswith(UNKNOWN_SUFFIXES) and not path.is_dir():
             return None
         if name.endswith(WHOLE_SUFFIXES) and not path.is_dir() and not _is_dicom(path):
-            return _fingerprint(Listing.of(path, report, deep=False), report, whole=True)
+            return _fingerprint(Listing.of(path, report, deep=False), report, cache, whole=True)
         if path.is_dir():
-            return _fingerprint(Listing.of(path, report, deep=True), report)
-        return _fingerprint(Listing.of(path.parent, report, deep=series_uid is not None), report, named=str(path))
+            return _fingerprint(Listing.of(path, report, deep=True), report, cache)
+        return _fingerprint(
+            Listing.of(path.parent, report, deep=series_uid is not None), report, cache, named=str(path)
+        )
     except (OSError, FolderTooLarge):
         return None
 
@@ -127,30 +166,41 @@ def _read_uid(location: UidLocation) -> str:
 
 
 def _fingerprint(
-    listed: Listing, report: Report, *, whole: bool = False, named: str | None = None
+    listed: Listing, report: Report, cache: FingerprintCache, *, whole: bool = False, named: str | None = None
 ) -> Fingerprint | None:
     if not 0 < len(listed.stats) <= MOST_FILES:
         return None
     if whole and listed.stats[0].size_bytes > LARGEST_WHOLE_BYTES:
         return None
+    kept = cache.get(listed, named)
+    if kept is not None:
+        return kept
+    began_ns = time.time_ns()
     told = sorted((_describe(stat, report, whole=whole), stat.path) for stat in listed.stats)
     own = [text for text, path in told if path == named]
     if named is not None and not own:
         # Some disks know a file by other spellings than its folder lists. Which of the files is meant is not told then.
         return None
     lines = "\n".join([*own, "", *(text for text, _ in told)])
-    return Fingerprint(hashlib.sha256(lines.encode()).hexdigest(), tuple(path for _, path in told), listed)
+    found = Fingerprint(hashlib.sha256(lines.encode()).hexdigest(), tuple(path for _, path in told), listed)
+    cache.put(listed, named, found, began_ns)
+    return found
 
 
 def _describe(stat: FileStat, report: Report, *, whole: bool) -> str:
     """One file in a line: its size, its time, and the digest of its beginning, or of all of it."""
     report(0, 1)
-    with open_regular(stat.path, buffering=0) as file:
-        digest = hashlib.sha256(b"" if whole else file.read(HEAD_BYTES))
-        while whole and (piece := file.read(PIECE_BYTES)):
+    digest = _digest_whole(stat.path, report) if whole else hashlib.sha256(read_head(stat.path, HEAD_BYTES)).hexdigest()
+    return f"{digest} {stat.size_bytes} {stat.modified_ns}"
+
+
+def _digest_whole(path: str, report: Report) -> str:
+    digest = hashlib.sha256()
+    with open_regular(path, buffering=0) as file:
+        while piece := file.read(PIECE_BYTES):
             digest.update(piece)
             report(0, 1)
-    return f"{digest.hexdigest()} {stat.size_bytes} {stat.modified_ns}"
+    return digest.hexdigest()
 
 
 def _is_dicom(file: Path) -> bool:

@@ -13,7 +13,6 @@ import queue
 import re
 import signal
 import threading
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Protocol, TypeAlias, get_args
 
 from openscans.errors import Cancelled, OpenScansError, OutOfMemory
-from openscans.jobs.fingerprint import read_uids, take_fingerprint
+from openscans.jobs.fingerprint import FingerprintCache, read_uids, take_fingerprint
 from openscans.jobs.readable_path import readable_path
 from openscans.jobs.worker_messages import (
     Call,
@@ -47,8 +46,9 @@ from openscans.types import Detection, DetectionTask
 
 NOT_ENOUGH = "There is not enough memory for this image."
 
-STILL_S = 0.1
-"""How often a call tells that it still goes on, while nothing else changes."""
+STILL_TIMES = 20
+"""The same again only tells that it goes on, so that it is sent this seldom: a folder of thousands of files says it for
+each, and to ask the clock whether it is time would take longer."""
 
 SHORTAGE = re.compile(
     "bad_alloc|(failed|unable|cannot|can't|tried) (to )?allocate|out of memory|failed to map segment"
@@ -98,8 +98,9 @@ class WorkerLoop:
         self._make_pipeline = make_pipeline
         self._pipeline: WorkerPipeline | None = None
         self._calls: queue.SimpleQueue[Call] = queue.SimpleQueue()
+        self._fingerprints = FingerprintCache()
         self._stopped: set[int] = set()
-        self._told: dict[int, tuple[Progress, float]] = {}
+        self._told: dict[int, tuple[tuple[str, int, int], int]] = {}
         self._sending = threading.Lock()
 
     def serve(self) -> None:
@@ -156,7 +157,8 @@ class WorkerLoop:
     def _answer(self, request: PipelineRequest | FileRequest, report: StageReport) -> object:
         if isinstance(request, LookRequest):
             path = readable_path(request.text, request.roots, partial(report, "reading"))
-            return Located(path, take_fingerprint(path, request.series_uid, partial(report, "reading")))
+            fingerprint = take_fingerprint(path, request.series_uid, partial(report, "reading"), self._fingerprints)
+            return Located(path, fingerprint)
         if isinstance(request, UidsRequest):
             return read_uids(request.locations)
         if isinstance(request, OpenRequest | DetectionTask | WarmUp):
@@ -176,9 +178,9 @@ class WorkerLoop:
     def _report(self, number: int, stage: str, done: int, total: int) -> None:
         if number in self._stopped:
             raise Cancelled
-        progress, now_s = Progress(number, stage, done, total), time.monotonic()
-        told = self._told.get(number)
-        # The same again only tells that it goes on; a folder of thousands of files would say it thousands of times.
-        if told is None or told[0] != progress or now_s - told[1] >= STILL_S:
-            self._told[number] = progress, now_s
-            self._send(progress)
+        told = stage, done, total
+        last, times = self._told.get(number, (None, 0))
+        times = times + 1 if told == last else 0
+        self._told[number] = told, times
+        if times % STILL_TIMES == 0:
+            self._send(Progress(number, stage, done, total))

@@ -7,7 +7,8 @@ import pytest
 
 from openscans.errors import Cancelled
 from openscans.jobs import fingerprint
-from openscans.jobs.fingerprint import take_fingerprint
+from openscans.jobs.fingerprint import FingerprintCache, take_fingerprint
+from openscans.system import regular_files
 
 
 @pytest.fixture
@@ -40,6 +41,53 @@ def test_a_file_that_comes_meanwhile_changes_it_too(series: Path) -> None:
     assert found is not None
     (series / "new.dcm").write_bytes(b"")
     assert not found.is_still()
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files whose beginning was read, in a world where a change of three seconds ago is long past."""
+    read: list[str] = []
+
+    def read_head(path: str, size_bytes: int) -> bytes:
+        read.append(path)
+        return regular_files.read_head(path, size_bytes)
+
+    monkeypatch.setattr(fingerprint, "read_head", read_head)
+    monkeypatch.setattr(fingerprint, "SETTLED_NS", -(10**9))
+    return read
+
+
+@pytest.mark.skipif(os.name != "posix", reason="this system does not time changes")
+def test_files_that_nobody_touched_are_not_opened_again(series: Path, opened: list[str]) -> None:
+    cache = FingerprintCache()
+    first = take_fingerprint(series, None, cache=cache)
+    del opened[:]
+    assert take_fingerprint(series, None, cache=cache) == first
+    assert opened == []
+
+
+def test_a_file_that_was_written_with_its_size_and_time_kept_is_noticed(series: Path, opened: list[str]) -> None:
+    cache = FingerprintCache()
+    first = take_fingerprint(series, None, cache=cache)
+    file = series / "3.dcm"
+    before = file.stat()
+    changed = bytearray(file.read_bytes())
+    changed[0] ^= 1
+    file.write_bytes(changed)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    found = take_fingerprint(series, None, cache=cache)
+    assert found is not None
+    assert first is not None
+    assert found.digest != first.digest
+
+
+def test_files_that_were_written_a_moment_ago_are_opened_again(series: Path, opened: list[str]) -> None:
+    fingerprint.SETTLED_NS = 60 * 10**9
+    cache = FingerprintCache()
+    take_fingerprint(series, None, cache=cache)
+    del opened[:]
+    take_fingerprint(series, None, cache=cache)
+    assert len(opened) == len(list(series.iterdir()))
 
 
 def test_of_too_many_files_no_more_are_listed_than_tell_it(series: Path, monkeypatch: pytest.MonkeyPatch) -> None:
