@@ -6,6 +6,7 @@ only what has another form on the wire. Knows nothing of disk, numpy, or what is
 
 import os
 from dataclasses import fields, is_dataclass, replace
+from functools import cache
 from typing import Annotated, Literal, TypeVar, get_type_hints
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -67,7 +68,8 @@ Holder = TypeVar("Holder")
 
 def round_numbers(found: Holder, decimals: int | None = None) -> Holder:
     """``found``, a dataclass, with every number rounded as the `Decimals` of its field say, or of one that holds it."""
-    own = _decimals_of(type(found))
+    kind: type = type(found)
+    own = _decimals_of(kind)
     parts = {part.name: getattr(found, part.name) for part in fields(found)}  # type: ignore[arg-type]
     rounded = {name: _round(part, own.get(name, decimals)) for name, part in parts.items()}
     return replace(found, **rounded)  # type: ignore[type-var]
@@ -79,6 +81,7 @@ def _round(value: object, decimals: int | None) -> object:
     return round(value, decimals) if isinstance(value, float) and decimals is not None else value
 
 
+@cache
 def _decimals_of(kind: type) -> dict[str, int]:
     hints = get_type_hints(kind, include_extras=True)
     return {
