@@ -238,6 +238,8 @@ class Child:
                 self._ended = True
                 for inbox in self._inboxes.values():
                     inbox.put(None)
+            if not self.retired:
+                log.warning("the worker ended with exit code %s", self._exit_code())
             self._outgoing.put(None)
             self._writer.join()
             self._pipe.close()
@@ -253,13 +255,15 @@ class Child:
         if inbox is not None:
             inbox.put(message)
 
-    def _death(self) -> WorkerCrashed:
-        exit_code = None
+    def _exit_code(self) -> int | None:
+        """None where it goes on, or was released."""
         with suppress(ValueError):
             self._process.join(END_S)
-            exit_code = self._process.exitcode
-        log.warning("the worker ended with exit code %s", exit_code)
-        if exit_code == KILLED:
+            return self._process.exitcode
+        return None
+
+    def _death(self) -> WorkerCrashed:
+        if self._exit_code() == KILLED:
             return WorkerCrashed(
                 "The worker process was killed, as the system does when memory runs out.",
                 hint="Close other programs, or use fast_mode, and send the request again.",
