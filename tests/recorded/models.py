@@ -136,6 +136,8 @@ def _stopped_download(recorder: Recorder, server: LiveServer, mirror: ReleaseSer
     mirror.faults.append(Fault(stall_after=20_000))
     with server.events("POST", place) as events:
         assert mirror.stalled.wait(RUN_S)
+        # The mirror has sent its part; that it has come is told a moment later.
+        next(event for event in events if "downloaded_mb" in event)
         status = "/api/models/status?task=vertebrae_mr"
         recorder.ask("download, running: status", server, "GET", status)
         recorder.ask("download, running: delete", server, "DELETE", "/api/models/vertebrae_mr")
