@@ -329,9 +329,8 @@ def check(soak: Soak) -> None:
         figures.faults.append(f"{crashed} crashes of the worker, of which {figures.kills} were ours")
     figures.faults += unforeseen
     for whose in ("server_bytes", "worker_bytes"):
-        # A worker that was killed holds less than its forerunner, until it has met the same images.
-        if figures.growth(whose) > FLAT:
-            figures.faults.append(f"{whose} grew by {figures.growth(whose):.1%}")
+        if abs(figures.growth(whose)) > FLAT:
+            figures.faults.append(f"{whose} changed by {figures.growth(whose):+.1%}")
     # Threads that wait for work come and go with the callers.
     for what, spare in (("descriptors", 0), ("threads", AT_ONCE), ("processes", 0), ("temporary_files", 0)):
         if getattr(last, what) > getattr(first, what) + spare:
