@@ -30,7 +30,7 @@ from tests.phantom_server import lumbar_scan, phantom_server
 from tests.release_server import Fault, ReleaseServer, write_release
 
 ROUND = 10
-"""Detections between two looks at the server's memory, of which the last two are the same every time."""
+"""Detections between two looks at the server's memory, of which the last three are the same every time."""
 
 AT_ONCE = 3
 """Callers; one detection runs at a time, so that two wait."""
@@ -241,6 +241,9 @@ DETECTIONS: dict[Act, int] = {
 }
 """How often each comes, beside the others."""
 
+ALONE: tuple[Act, ...] = (damaged_file, first_image, second_image)
+"""After them the worker has loaded every network that any caller needs."""
+
 
 def code_of(answer: httpx.Response) -> str:
     return "complete" if answer.status_code == 200 else str(answer.json()["code"])
@@ -296,14 +299,17 @@ def cut_image(folder: Path) -> Path:
 
 
 def one_round(soak: Soak, random: Random) -> None:
-    """Everything at once; then one detection of each image alone, so that the worker has loaded the same each time."""
-    acts = random.choices(list(DETECTIONS), list(DETECTIONS.values()), k=ROUND - len(soak.images))
+    """Everything at once; then, alone, what the worker loads networks for, wherever in the round it was killed.
+
+    A damaged file counts too: the full network is loaded while it is read.
+    """
+    acts = random.choices(list(DETECTIONS), list(DETECTIONS.values()), k=ROUND - len(ALONE))
     acts += [download, download, *[ask_for_health] * 10]
     random.shuffle(acts)
     with ThreadPoolExecutor(AT_ONCE) as callers:
         for act in acts:
             callers.submit(soak.note, act, Random(random.random()))
-    for alone in (first_image, second_image):
+    for alone in ALONE:
         soak.note(alone, random)
 
 

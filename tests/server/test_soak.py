@@ -6,7 +6,7 @@ from tests.soak import ROUND, soaked
 
 DETECTIONS = 2 * ROUND
 
-SEED = 15
+SEED = 33
 """With it every kind of caller comes in two rounds, and the worker is killed in each."""
 
 
