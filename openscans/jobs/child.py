@@ -86,6 +86,7 @@ class Child:
         self._for_pipeline: set[int] = set()
         self._pipeline_wanted = self._pipeline_built = False
         self.retired = self._ended = False
+        self._exit_code: int | None = None
         self._writer = threading.Thread(target=self._write, name="worker-calls", daemon=True)
         self._writer.start()
         threading.Thread(target=self._read, name="worker-replies", daemon=True).start()
@@ -234,12 +235,14 @@ class Child:
                 while True:
                     self._deliver(self._pipe.recv())
         finally:
+            # Before anybody hears of it, because of two threads that wait for a process only one is told its exit code.
+            self._exit_code = self._wait_for_end()
+            if not self.retired:
+                log.warning("the worker ended with exit code %s", self._exit_code)
             with self._lock:
                 self._ended = True
                 for inbox in self._inboxes.values():
                     inbox.put(None)
-            if not self.retired:
-                log.warning("the worker ended with exit code %s", self._exit_code())
             self._outgoing.put(None)
             self._writer.join()
             self._pipe.close()
@@ -255,15 +258,15 @@ class Child:
         if inbox is not None:
             inbox.put(message)
 
-    def _exit_code(self) -> int | None:
-        """None where it goes on, or was released."""
+    def _wait_for_end(self) -> int | None:
+        """The exit code; None where it goes on, or was released."""
         with suppress(ValueError):
             self._process.join(END_S)
             return self._process.exitcode
         return None
 
     def _death(self) -> WorkerCrashed:
-        if self._exit_code() == KILLED:
+        if self._exit_code == KILLED:
             return WorkerCrashed(
                 "The worker process was killed, as the system does when memory runs out.",
                 hint="Close other programs, or use fast_mode, and send the request again.",

@@ -17,6 +17,8 @@ from openscans.types import LAST_STATUSES, JobStatus
 RequestT = TypeVar("RequestT", bound=Hashable)
 ResultT = TypeVar("ResultT")
 
+UNFORESEEN = "The detection failed for a reason that was not foreseen."
+
 PROGRESS_DIGITS = 3
 """Changes below a thousandth are not told: a bar has no more pixels, and bytes would come in thousands a second."""
 

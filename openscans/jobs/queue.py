@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, Generic, Protocol
 
 from openscans.errors import Busy, Cancelled, OpenScansError, UnknownJob
-from openscans.jobs.job import Job, JobSnapshot, Look, RequestT, ResultT
+from openscans.jobs.job import UNFORESEEN, Job, JobSnapshot, Look, RequestT, ResultT
 from openscans.progress import StageReport
 
 JOBS_REMEMBERED = 50
@@ -249,4 +249,4 @@ def _error_of(future: "Future[Any]", job: Job[RequestT, ResultT]) -> OpenScansEr
             log.info("job %s ended: %s", job.id, error.code)
         return error
     log.error("job %s failed", job.id, exc_info=error)
-    return OpenScansError("The detection failed for a reason that was not foreseen.")
+    return OpenScansError(UNFORESEEN)

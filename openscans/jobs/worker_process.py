@@ -23,6 +23,7 @@ from typing import Protocol, TypeAlias, get_args
 
 from openscans.errors import Cancelled, OpenScansError, OutOfMemory
 from openscans.jobs.fingerprint import FingerprintCache, read_uids, take_fingerprint
+from openscans.jobs.job import UNFORESEEN
 from openscans.jobs.readable_path import readable_path
 from openscans.jobs.worker_messages import (
     Call,
@@ -152,7 +153,7 @@ class WorkerLoop:
             log.error("call %d failed", call.number, exc_info=error)
             if SHORTAGE.search(str(error)):
                 return Failure(call.number, OutOfMemory(NOT_ENOUGH))
-            return Failure(call.number, OpenScansError("The detection failed for a reason that was not foreseen."))
+            return Failure(call.number, OpenScansError(UNFORESEEN))
 
     def _answer(self, request: PipelineRequest | FileRequest, report: StageReport) -> object:
         if isinstance(request, LookRequest):

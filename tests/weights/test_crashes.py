@@ -48,11 +48,6 @@ def release(tmp_path: Path) -> Iterator[SlowRelease]:
         yield running
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return tmp_path / "home"
-
-
 def models_below(home: Path) -> set[str]:
     return {name for name in files_below(home) if name.startswith("models/")}
 

@@ -2,7 +2,6 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,34 +11,17 @@ from openscans.errors import InputNotFound, ModelInUse, UnusableImport
 from openscans.system.files import LINKED_FROM_BYTES
 from openscans.weights.releases import Installer
 from tests.live_server import live_server
-from tests.model_homes import CHECKPOINT, MR, NEVER, files_below, last, offline, online
+from tests.model_homes import CHECKPOINT, MR, NEVER, files_below, last, offline
 from tests.release_server import (
     DATASETS,
     Fault,
     ReleaseServer,
     training_files,
     write_folder,
-    write_release,
     write_zip,
 )
 
 LARGE_BYTES = LINKED_FROM_BYTES + 1
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[ReleaseServer]:
-    with ReleaseServer.over(write_release(tmp_path / "release")) as running:
-        yield running
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def models(home: Path, server: ReleaseServer) -> Models:
-    return online(home, server.url)
 
 
 @pytest.fixture

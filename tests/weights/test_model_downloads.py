@@ -1,7 +1,6 @@
 """What a release server does wrong shows in a model's download as truth: nothing half is ready, nothing told falls."""
 
 import itertools
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,21 +9,10 @@ from model_manager import Models
 from openscans.weights.releases import Installer
 from openscans.weights.retry_policy import RetryPolicy
 from tests.model_homes import files_below, followed, last
-from tests.release_server import CHECKPOINT_BYTES, Fault, ReleaseServer, release_zip, write_release
+from tests.release_server import CHECKPOINT_BYTES, Fault, ReleaseServer, release_zip
 
 BRISK = RetryPolicy(stall_s=0.5, first_pause_s=0.01)
 CUT = CHECKPOINT_BYTES // 2
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[ReleaseServer]:
-    with ReleaseServer.over(write_release(tmp_path / "release")) as running:
-        yield running
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return tmp_path / "home"
 
 
 def models_from(home: Path, server: ReleaseServer, retry_policy: RetryPolicy) -> Models:

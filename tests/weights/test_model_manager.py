@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -32,29 +31,12 @@ from tests.release_server import (
     release_zip,
     training_files,
     write_folder,
-    write_release,
     write_zip,
 )
 
 ASKING = 20
 COMINGS_AND_GOINGS = 60
 """A second; what a reader sees half done shows within the first few."""
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[ReleaseServer]:
-    with ReleaseServer.over(write_release(tmp_path / "release")) as running:
-        yield running
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def models(home: Path, server: ReleaseServer) -> Models:
-    return online(home, server.url)
 
 
 def imported_mr(home: Path, tmp_path: Path) -> Models:

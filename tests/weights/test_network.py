@@ -25,11 +25,6 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return tmp_path / "home"
-
-
-@pytest.fixture
 def proxy() -> Iterator[Proxy]:
     with Proxy.running() as running:
         yield running

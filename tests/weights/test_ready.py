@@ -13,8 +13,8 @@ from openscans.errors import Cancelled, DamagedWeights, DownloadFailed, ModelInU
 from openscans.progress import ignore_progress
 from openscans.types import TrainedModel
 from tests.live_server import ROOT
-from tests.model_homes import last, offline, online
-from tests.release_server import DATASETS, Fault, ReleaseServer, training_files, write_folder, write_release
+from tests.model_homes import last, offline
+from tests.release_server import DATASETS, Fault, ReleaseServer, training_files, write_folder
 
 ROUNDS = 20
 
@@ -33,22 +33,6 @@ for _ in iter(sys.stdin.readline, ""):
         print("in use", flush=True)
 """
 """A process that deletes the model at every line of its input, and says what became of it."""
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[ReleaseServer]:
-    with ReleaseServer.over(write_release(tmp_path / "release")) as running:
-        yield running
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def models(home: Path, server: ReleaseServer) -> Models:
-    return online(home, server.url)
 
 
 class Deleter:

@@ -30,11 +30,6 @@ def release(tmp_path: Path) -> Iterator[SlowRelease]:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return tmp_path / "home"
-
-
-@pytest.fixture
 def env(release: SlowRelease) -> dict[str, str]:
     return {"OPENSCANS_WEIGHTS_URL": release.url}
 

@@ -10,7 +10,7 @@ import pytest
 from model_manager import Models
 from openscans.errors import UnusableImport
 from openscans.weights.archive import MOST_BYTES, MOST_ENTRIES
-from tests.model_homes import CHECKPOINT, MR, files_below, last, offline, online
+from tests.model_homes import CHECKPOINT, MR, files_below, last, offline
 from tests.release_server import DATASETS, ReleaseServer, release_zip, training_files, write_release, write_zip
 
 
@@ -18,16 +18,6 @@ from tests.release_server import DATASETS, ReleaseServer, release_zip, training_
 def server(tmp_path: Path) -> Iterator[ReleaseServer]:
     with ReleaseServer.over(write_release(tmp_path / "release", 756)) as running:
         yield running
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def models(home: Path, server: ReleaseServer) -> Models:
-    return online(home, server.url)
 
 
 def zip_with(path: Path, name: str, mode: int = stat.S_IFREG | 0o644) -> Path:
