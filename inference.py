@@ -78,7 +78,8 @@ class Pipeline:
                 raise
             device, fallback = "cpu", networks.device_full_warning(device)
             label_map = self._label_map(volume, task, device=device, report=report, watch=watch)
-        warnings = [*volume.warnings, *([fallback] if fallback else [])]
+        ran = self._pool.running(reversed(task.networks), device)
+        warnings = [*volume.warnings, *([fallback] if fallback else []), *networks.slow_engine_warnings(ran)]
         found: list[Vertebra] = []
         if label_map is not None:
             report("measuring", 0, 1)
@@ -91,6 +92,8 @@ class Pipeline:
             image=describe_image(volume),
             task=task,
             device=device,
+            precision=ran[-1].precision,
+            networks=ran,
             warnings=(*warnings, *plausibility.plausibility_warnings(found)),
             timings_ms=watch.timings_ms,
             labels=None if label_map is None else packing.pack_labels(label_map, volume),

@@ -197,7 +197,7 @@ def build_state(settings: Settings, parts: Parts) -> "AppState":
         AccessRules(settings.host, settings.token, settings.allowed_roots, settings.allowed_origins),
         parts.models,
         parts.jobs,
-        lambda: parts.worker.state,
+        parts.worker,
         device=devices.resolve_device(settings.device),
         cuda_available=devices.cuda_available(),
     )

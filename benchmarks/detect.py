@@ -27,7 +27,7 @@ class Timed(networks.Network):
     """A network that tells how long it has computed, all patches together."""
 
     def __init__(self, network: networks.Network) -> None:
-        self.plan, self.device, self._network = network.plan, network.device, network
+        self.plan, self.device, self.runs, self._network = network.plan, network.device, network.runs, network
         self.seconds = 0.0
 
     def logits(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -15,11 +15,11 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 
 from openscans.networks.checkpoint import read_tensors
-from openscans.networks.openvino_network import build_graph
+from openscans.networks.openvino_graph import build_graph
+from openscans.networks.openvino_runtime import openvino
 from openscans.networks.plans import Plan, read_plan
 
 log = logging.getLogger(__name__)

@@ -38,6 +38,10 @@ WorkerState: TypeAlias = Literal["cold", "loading", "ready", "busy", "failed"]
 """Of the process that runs the networks; cold: none was started, or it gave its memory back."""
 
 
+Precision: TypeAlias = Literal["float32", "bfloat16", "float16", "int8"]
+"""In what numbers a network computes its convolutions."""
+
+
 class WarningCode(StrEnum):
     """What a warning is about. A code keeps its meaning for ever; there may be more."""
 
@@ -54,6 +58,7 @@ class WarningCode(StrEnum):
     OUT_OF_ORDER = "out_of_order"
     SFORM_QFORM_DIFFER = "sform_qform_differ"
     SLICES_LEFT_OUT = "slices_left_out"
+    SLOW_ENGINE = "slow_engine"
     TOUCHING_BORDER = "touching_border"
     UNEVEN_SPACING = "uneven_spacing"
     UNEXPECTED_DIGEST = "unexpected_digest"
@@ -208,6 +213,23 @@ class DetectionTask:
 
 
 @dataclass(frozen=True)
+class RunningNetwork:
+    """How one network is run."""
+
+    network: str = field(metadata=describe("The dataset that it was trained on."))
+    library: str = field(metadata=describe("What runs it, with its version."))
+    device: str = field(metadata=describe("Where: cpu, cuda or mps."))
+    precision: Precision = field(metadata=describe("In what numbers it computes."))
+    formulation: str = field(
+        metadata=describe("volumes: its convolutions are computed as they are; planes: as sums over planes.")
+    )
+    kernels: Mapping[str, int] = field(
+        metadata=describe("The kernels that compute its convolutions, and how many each; empty where nobody tells.")
+    )
+    slow: bool = field(metadata=describe("Whether any of them is a reference loop, a hundred times slower."))
+
+
+@dataclass(frozen=True)
 class InferenceOptions:
     """How networks are run: CPU threads (None: the cores that the process may use), "auto" (bfloat16 where the
     processor has it) or "float32", the folder for compiled networks, and which patches: "spine" (of nnU-Net's those
@@ -243,13 +265,17 @@ class Detection:
 
     ``uid_locations`` tells where the UIDs that it names, of the series and of the vertebrae's slices, stand in the
     image's files; it lacks those that stand there in another form, as in deflated ones.
+
+    ``networks`` are those that ran, the one that labels last; ``precision`` is that one's.
     """
 
     vertebrae: tuple[Vertebra, ...]
     image: ImageFacts
     task: DetectionTask
     device: str
+    precision: Precision
     warnings: tuple[ResultWarning, ...] = ()
+    networks: tuple[RunningNetwork, ...] = ()
     timings_ms: Mapping[str, int] = field(default_factory=dict)
     uid_locations: Mapping[str, UidLocation] = field(default_factory=dict)
     labels: PackedLabels | None = None

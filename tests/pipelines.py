@@ -151,7 +151,7 @@ def task(name: str = "fine") -> DetectionTask:
 def detection_of(task: DetectionTask) -> Detection:
     vertebra = replace(SAMPLE, center=Point(float(number_of(task.path)), 4.0, float(os.getpid())))
     facts = ImageFacts("CT", Voxel(10, 10, 10), Point(0.8, 0.8, 1.0), None)
-    return Detection((vertebra,), facts, task, "cpu", timings_ms={"read": 1})
+    return Detection((vertebra,), facts, task, "cpu", "float32", timings_ms={"read": 1})
 
 
 def number_of(path: Path) -> int:

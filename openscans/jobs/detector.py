@@ -130,7 +130,16 @@ class Detector:
             kept = kept.with_uids(uids)
         except (ModelError, IndexError, ValueError, WorkerCrashed):
             return None
-        return Detection(kept.vertebrae, kept.image, task, kept.device, kept.warnings, labels=kept.labels, cached=True)
+        return Detection(
+            kept.vertebrae,
+            kept.image,
+            task,
+            kept.device,
+            kept.precision,
+            kept.warnings,
+            labels=kept.labels,
+            cached=True,
+        )
 
     def _put(self, request: DetectionRequest, image: Fingerprint, found: Detection, report: StageReport) -> None:
         """Keep what was found, unless the image has changed meanwhile."""

@@ -13,13 +13,25 @@ from pydantic import TypeAdapter
 
 from openscans.jobs.fingerprint import UID, Fingerprint
 from openscans.system.disk_cache import DiskCache
-from openscans.types import Detection, ImageFacts, PackedLabels, ResultWarning, UidLocation, Vertebra, WarningCode
+from openscans.types import (
+    Detection,
+    ImageFacts,
+    PackedLabels,
+    Precision,
+    ResultWarning,
+    UidLocation,
+    Vertebra,
+    WarningCode,
+)
 
-RESULT_VERSION = "6"
+RESULT_VERSION = "7"
 """To be raised with every change that may make the same weights find something else in the same image."""
 
 FLEETING = frozenset({WarningCode.DEVICE_FALLBACK})
 """Warnings of how the machine was just then; what carries one is not kept."""
+
+OF_THE_MACHINE = frozenset({WarningCode.SLOW_ENGINE})
+"""Warnings of what it took to find an answer, which are not true of it when it is recalled; it is kept without them."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +54,7 @@ class CachedDetection:
     task: str
     weights: tuple[str, ...]
     device: str
+    precision: Precision
     vertebrae: tuple[Vertebra, ...]
     image: ImageFacts
     warnings: tuple[ResultWarning, ...]
@@ -99,9 +112,10 @@ def _without_uids(detection: Detection, image: Fingerprint) -> CachedDetection |
         task=task.key,
         weights=tuple(network.sha256 for network in task.networks),
         device=detection.device,
+        precision=detection.precision,
         vertebrae=detection.vertebrae,
         image=detection.image,
-        warnings=detection.warnings,
+        warnings=tuple(warning for warning in detection.warnings if warning.code not in OF_THE_MACHINE),
         labels=detection.labels,
     )
     uids = sorted(_uids(named))

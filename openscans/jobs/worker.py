@@ -27,7 +27,7 @@ from openscans.jobs.worker_messages import (
 )
 from openscans.jobs.worker_process import LogPlan, MakePipeline
 from openscans.progress import StageReport
-from openscans.types import Detection, DetectionTask, UidLocation, WorkerState
+from openscans.types import Detection, DetectionTask, RunningNetwork, UidLocation, WorkerState
 
 DETECTION_FOLLOWS_S = 5.0
 """Who asks what files tell wants a detection next: however soon an idle worker ends, it is kept for that."""
@@ -52,6 +52,7 @@ class Worker:
         self._child: Child | None = None
         self._idle: threading.Timer | None = None
         self._asking = 0
+        self._networks: tuple[RunningNetwork, ...] = ()
         self._closed = False
 
     @property
@@ -63,6 +64,11 @@ class Worker:
         if not child.alive:
             return "failed"
         return child.pipeline_state
+
+    @property
+    def networks(self) -> tuple[RunningNetwork, ...]:
+        """How the networks of the last detection ran; none before one. Takes no lock, either."""
+        return self._networks
 
     def look(self, request: LookRequest, report: StageReport) -> Located:
         """`readable_path` and `take_fingerprint`, in the child, beside whatever else it does.
@@ -93,6 +99,7 @@ class Worker:
         answer = self._ask(task, report)
         if not isinstance(answer, Detection):
             raise WorkerCrashed(NO_SENSE)
+        self._networks = answer.networks
         return answer
 
     def warm_up(self) -> None:

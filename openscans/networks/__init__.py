@@ -3,6 +3,7 @@
 It knows nothing of images on disk, of HTTP, or of where weights come from. Importing it loads neither library.
 """
 
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from openscans.networks.network import Load, Network
 from openscans.networks.plans import Plan, read_plan
 from openscans.networks.torch_engine import TORCH_ON_CPU
 from openscans.system import devices
-from openscans.types import InferenceOptions, ResultWarning, TrainedModel, WarningCode
+from openscans.types import InferenceOptions, ResultWarning, RunningNetwork, TrainedModel, WarningCode
 
 __all__ = [
     "TORCH_ON_CPU",
@@ -27,6 +28,7 @@ __all__ = [
     "load_folder",
     "patch_bytes",
     "read_plan",
+    "slow_engine_warnings",
     "tidy",
 ]
 
@@ -84,4 +86,18 @@ def device_full_warning(device: str) -> ResultWarning:
     """The warning where a detection had to leave ``device`` for the CPU."""
     return ResultWarning(
         WarningCode.DEVICE_FALLBACK, f"The memory of the device {device} did not suffice; the CPU was used."
+    )
+
+
+def slow_engine_warnings(ran: Iterable[RunningNetwork]) -> tuple[ResultWarning, ...]:
+    """A warning where any of the networks that ``ran`` is slow for want of kernels."""
+    slow = [network for network in ran if network.slow]
+    if not slow:
+        return ()
+    return (
+        ResultWarning(
+            WarningCode.SLOW_ENGINE,
+            f"{slow[0].library} has no fast kernels for this processor, so that the networks run up to a hundred times "
+            "slower than elsewhere. Use fast_mode, a machine with a graphics card, or another version of OpenVINO.",
+        ),
     )

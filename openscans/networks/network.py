@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openscans.networks.plans import Plan
-from openscans.types import InferenceOptions, TrainedModel
+from openscans.types import InferenceOptions, RunningNetwork, TrainedModel
 
 
 class Network(Protocol):
@@ -17,6 +17,8 @@ class Network(Protocol):
 
     plan: Plan
     device: str
+    runs: RunningNetwork
+    """How it is run; of a library that tells no kernels, without them."""
 
     def logits(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
         """(class, z, y, x), float32, for a normalised ``patch`` (z, y, x) of the plan's patch size.

@@ -4,11 +4,12 @@ Knows nothing of what they are run on. Rules for threads. One thread asks, and r
 does nothing but load, one network after another, and what it loads is seen only through its future.
 """
 
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from openscans import networks
 from openscans.networks.plans import Plan, plan_of
-from openscans.types import InferenceOptions, TrainedModel
+from openscans.types import InferenceOptions, RunningNetwork, TrainedModel
 
 
 class NetworkPool:
@@ -47,6 +48,11 @@ class NetworkPool:
         if loading.exception() is not None:
             del self._networks[key]
         return loading.result()
+
+    def running(self, models: Iterable[TrainedModel], device: str) -> tuple[RunningNetwork, ...]:
+        """How those of ``models`` are run that are loaded."""
+        loading = (self._networks.get((model.sha256, device)) for model in models)
+        return tuple(one.result().runs for one in loading if one is not None and one.done() and not _has_failed(one))
 
 
 def _has_failed(loading: Future[networks.Network]) -> bool:

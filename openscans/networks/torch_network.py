@@ -17,7 +17,7 @@ from openscans.networks.network import Network
 from openscans.networks.plans import Plan
 from openscans.networks.torch_engine import TORCH_ON_CPU
 from openscans.system import parallel
-from openscans.types import InferenceOptions, TrainedModel
+from openscans.types import InferenceOptions, RunningNetwork, TrainedModel
 
 MOST_AT_ONCE = 4
 """From two to four a patch gains 2 to 9 % on a large card (benchmarks/RESULTS.md); beyond that nothing was measured."""
@@ -46,6 +46,15 @@ class TorchNetwork(Network):
             self._module = module.to(self._device, memory_format=torch.channels_last_3d)
         self._half = self._on_cuda and options.precision == "auto"
         self._buffer = torch.empty(0)
+        self.runs = RunningNetwork(
+            plan.dataset_name,
+            f"PyTorch {torch.__version__}",
+            self.device,
+            "float16" if self._half else "float32",
+            formulation="volumes",
+            kernels={},
+            slow=False,
+        )
 
     def logits(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
         """(class, z, y, x), float32, for a normalised ``patch`` (z, y, x). Raises OutOfMemory."""

@@ -20,7 +20,9 @@ from openscans.types import (
     DownloadStatus,
     ImageFacts,
     JobStatus,
+    Precision,
     ResultWarning,
+    RunningNetwork,
     Vertebra,
     WorkerState,
 )
@@ -142,6 +144,7 @@ class DetectionAnswer(BaseModel):
     vertebrae: list[Vertebra] = Field(description="From head to foot; empty where none was found.")
     processing_time_ms: int = Field(description="From the detection's start to its end, without waiting in the queue.")
     device: str = Field(description="Where the networks ran.")
+    precision: Precision = Field(description="In what numbers the network that labels computed.")
     fast_mode: bool = Field(description="As it was asked for.")
     cached: bool = Field(description="Whether it was found some earlier time.")
     job_id: str = Field(description="The detection's job, for /api/jobs.")
@@ -158,6 +161,7 @@ class DetectionAnswer(BaseModel):
             vertebrae=[round_numbers(vertebra) for vertebra in detection.vertebrae],
             processing_time_ms=processing_time_ms,
             device=detection.device,
+            precision=detection.precision,
             fast_mode=detection.task.fast_mode,
             cached=detection.cached,
             job_id=job_id,
@@ -199,6 +203,7 @@ class HealthAnswer(BaseModel):
     uptime_s: float = Field(description="Seconds since its start.")
     worker: WorkerState = Field(description="The process that runs the networks; cold: it is started when needed.")
     jobs: JobCounts = Field(description="How many detections run and wait.")
+    engine: list[RunningNetwork] = Field(description="How the networks of the last detection ran; none before one.")
 
 
 class JobAnswer(BaseModel):

@@ -27,7 +27,8 @@ async def health(state: State) -> HealthAnswer:
         instance_id=state.instance_id,
         pid=os.getpid(),
         uptime_s=round(time.monotonic() - state.since_s, 1),
-        worker=state.worker_state(),
+        worker=state.worker.state,
+        engine=list(state.worker.networks),
         jobs=JobCounts(**state.jobs.counts()),
     )
 

@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Protocol, TypeAlias
@@ -13,7 +13,7 @@ from fastapi import Depends, Request
 from openscans.jobs.detector import DetectionRequest
 from openscans.jobs.queue import JobQueue
 from openscans.server.access import AccessRules
-from openscans.types import Detection, WorkerState
+from openscans.types import Detection, RunningNetwork, WorkerState
 from openscans.weights.download_task import DownloadTask
 from openscans.weights.status import CacheStats, Deletion, ModelStatus
 
@@ -35,6 +35,15 @@ class ModelStore(Protocol):
     def verify(self, key: str) -> None: ...
 
 
+class WorkerView(Protocol):
+    """What can be seen of the process that runs the networks, at once."""
+
+    @property
+    def state(self) -> WorkerState: ...
+    @property
+    def networks(self) -> tuple[RunningNetwork, ...]: ...
+
+
 @dataclass(frozen=True)
 class AppState:
     """The rooms behind the routes. ``device`` and ``cuda_available`` are found out before the first request.
@@ -45,7 +54,7 @@ class AppState:
     access: AccessRules
     models: ModelStore
     jobs: JobQueue[DetectionRequest, Detection]
-    worker_state: Callable[[], WorkerState]
+    worker: WorkerView
     device: str
     cuda_available: bool
     instance_id: str = field(default_factory=lambda: uuid.uuid4().hex)

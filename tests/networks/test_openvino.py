@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from openscans import networks
 from openscans.networks import compiled_cache
-from openscans.networks.openvino_network import openvino
+from openscans.networks.openvino_runtime import openvino
 from openscans.types import InferenceOptions
 from tests import small_networks
 
@@ -39,7 +39,7 @@ def logits(folder: Path, options: InferenceOptions) -> NDArray[np.float32]:
 
 
 def kept(options: InferenceOptions) -> list[Path]:
-    return sorted(options.cache_folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    return sorted(options.cache_folder.glob("*.blob"), key=lambda path: path.stat().st_mtime_ns)
 
 
 def test_a_second_start_takes_the_network_that_was_kept(

@@ -24,7 +24,7 @@ class Full(Network):
     """A network whose device has no memory left for a patch."""
 
     def __init__(self, network: Network) -> None:
-        self.plan, self.device = network.plan, network.device
+        self.plan, self.device, self.runs = network.plan, network.device, network.runs
 
     def logits(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
         raise OutOfMemory("There is not enough memory on the device.")

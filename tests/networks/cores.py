@@ -1,0 +1,54 @@
+"""OpenVINO as it is on processors that it has no kernels for: its own reference loops, asked for in a model's text."""
+
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from openscans.networks.openvino_runtime import openvino
+
+CONVOLUTION = re.compile(
+    r'(<layer id="\d+" name="[^"]*" type="Convolution(?:BackpropData)?" version="opset1">'
+    r'\s*<data strides="(.*?)"[^>]*/>)'
+    r"(?:\s*<rt_info>.*?</rt_info>)?",
+    re.DOTALL,
+)
+
+REFERENCE = '<rt_info><attribute name="primitives_priority" version="0" value="cpu:ref_any" /></rt_info>'
+
+
+class CoreWithoutVolumes(openvino.Core):
+    """As on ARM: whatever is convolved over volumes runs on reference loops."""
+
+    dimensions = (3,)
+
+    def compile_model(self, model: openvino.Model, device: str, config: Mapping[str, Any]) -> openvino.CompiledModel:
+        with tempfile.TemporaryDirectory() as folder:
+            text, weights = Path(folder) / "model.xml", Path(folder) / "model.bin"
+            openvino.serialize(model, text, weights)
+            text.write_text(CONVOLUTION.sub(self._slow, text.read_text()))
+            return super().compile_model(self.read_model(text, weights), device, dict(config))
+
+    def _slow(self, layer: "re.Match[str]") -> str:
+        over = len(layer[2].split(","))
+        return layer[1] + (REFERENCE if over in self.dimensions else "")
+
+
+class CoreWithoutKernels(CoreWithoutVolumes):
+    """As on a processor that nobody thought of: planes are no faster."""
+
+    dimensions = (2, 3)
+
+
+class CoreWithoutBfloat16(openvino.Core):
+    """As where a processor's bfloat16 is switched off: the runtime names it, and compiles nothing in it."""
+
+    def get_property(self, *names: str) -> Any:
+        found = super().get_property(*names)
+        return sorted({*found, "BF16"}) if names[-1] == "OPTIMIZATION_CAPABILITIES" else found
+
+    def compile_model(self, model: openvino.Model, device: str, config: Mapping[str, Any]) -> openvino.CompiledModel:
+        if config["INFERENCE_PRECISION_HINT"] == openvino.Type.bf16:
+            raise RuntimeError("could not create a primitive descriptor for the deconvolution primitive")
+        return super().compile_model(model, device, dict(config))
