@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def measure(folder: Path, options: InferenceOptions, repeats: int) -> tuple[str, bool]:
-    """A row of Markdown about the network in ``folder``, and whether any of its convolutions runs on reference loops."""
+    """A row of Markdown about the network in ``folder``, and whether any convolution runs on reference loops."""
     network = networks.load_folder(folder, device="cpu", options=options)
     patch = np.random.default_rng(0).standard_normal(network.plan.patch_zyx, np.float32)
     seconds = []

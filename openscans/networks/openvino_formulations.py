@@ -1,12 +1,14 @@
 """Two ways to say a network's layers to OpenVINO, with the same logits: over volumes, and over planes.
 
 Over volumes is how the network was trained. Where the runtime has no kernels for that, as on ARM, planes do: a
-convolution over a volume is the sum of as many convolutions over planes as its kernel has taps along z, each of planes
-that lie one tap further; a transposed one, whose kernel is its stride, is one to more channels, sorted into planes.
+convolution over a volume is one over planes, whose channels are those of all the planes that the kernel's taps along z
+meet; a transposed one, whose kernel is its stride, is one to more channels, sorted into planes.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,16 +16,27 @@ from numpy.typing import NDArray
 from openscans.networks.openvino_runtime import openvino, ops
 from openscans.networks.plans import Triple
 
-Weight = NDArray[np.float32]
-"""Of a convolution (out, in, z, y, x), of a transposed one (in, out, z, y, x)."""
+Values: TypeAlias = NDArray[np.float32]
 
-JOIN_BELOW = 64
-"""Channels below which the taps of a convolution are joined to one array and convolved at once. With fewer channels the
-sum of the taps gets reference loops on processors with SVE."""
+BATCH_BYTES = 2**26
+"""What the planes that are convolved together take, with the channels of all taps. All planes at once would be three
+times the largest array of the network."""
+
+KEEP: Triple = (1, 1, 1)
+"""The stride of a convolution that keeps the size."""
+
+
+@dataclass(frozen=True)
+class Transposed:
+    """A transposed convolution, whose kernel is its ``stride``: weight (in, out, z, y, x) and bias (out,)."""
+
+    weight: Values
+    bias: Values
+    stride: Triple
 
 
 class Formulation(Protocol):
-    """How arrays of the network lie in OpenVINO's, and what layers are there."""
+    """How arrays of the network lie in OpenVINO's, and what layers are there; weights are (out, in, z, y, x)."""
 
     name: str
     """As it is told, and as it is part of a compiled network's key."""
@@ -32,21 +45,19 @@ class Formulation(Protocol):
         """The first array, of a ``patch`` (1, 1, z, y, x)."""
         ...
 
-    def leave(self, node: openvino.Node) -> openvino.Node:
-        """The logits (1, class, z, y, x)."""
+    def leave(self, logits: Values) -> Values:
+        """The last array, as the runtime gives it, as (class, z, y, x); a view."""
         ...
 
-    def channels(self, node: openvino.Node) -> int: ...
-
-    def convolve(self, node: openvino.Node, weight: Weight, stride: Triple) -> openvino.Node:
+    def convolve(self, node: openvino.Node, weight: Values, stride: Triple) -> openvino.Node:
         """Padded, so that with a stride of 1 the size stays."""
         ...
 
-    def enlarge(self, node: openvino.Node, weight: Weight, stride: Triple) -> openvino.Node:
-        """Transposed convolution, whose kernel is its ``stride``."""
+    def join(self, node: openvino.Node, up: Transposed, skip: openvino.Node, weight: Values) -> openvino.Node:
+        """`convolve` over the channels that ``up`` makes of ``node``, and then those of ``skip``."""
         ...
 
-    def per_channel(self, values: Weight) -> openvino.Node:
+    def per_channel(self, values: Values) -> openvino.Node:
         """A constant that adds to, or multiplies, each channel's values."""
         ...
 
@@ -63,29 +74,34 @@ class Volumes:
     def enter(self, patch: openvino.Node) -> openvino.Node:
         return patch
 
-    def leave(self, node: openvino.Node) -> openvino.Node:
-        return node
+    def leave(self, logits: Values) -> Values:
+        view: Values = logits[0]
+        return view
 
-    def channels(self, node: openvino.Node) -> int:
-        return int(node.get_output_shape(0)[1])
-
-    def convolve(self, node: openvino.Node, weight: Weight, stride: Triple) -> openvino.Node:
+    def convolve(self, node: openvino.Node, weight: Values, stride: Triple) -> openvino.Node:
         pads = [(size - 1) // 2 for size in weight.shape[2:]]
         return ops.convolution(node, _constant(weight), list(stride), pads, pads, [1] * 3)
 
-    def enlarge(self, node: openvino.Node, weight: Weight, stride: Triple) -> openvino.Node:
+    def join(self, node: openvino.Node, up: Transposed, skip: openvino.Node, weight: Values) -> openvino.Node:
         none = [0] * 3
-        return ops.convolution_backprop_data(
-            node, _constant(weight), strides=list(stride), pads_begin=none, pads_end=none, dilations=[1] * 3
+        enlarged = ops.convolution_backprop_data(
+            node, _constant(up.weight), strides=list(up.stride), pads_begin=none, pads_end=none, dilations=[1] * 3
         )
+        enlarged = ops.add(enlarged, self.per_channel(up.bias))
+        # As the sum of two convolutions, which takes less time and memory than putting both inputs into one array.
+        first, second = np.split(weight, [len(up.bias)], axis=1)
+        return ops.add(self.convolve(enlarged, first, KEEP), self.convolve(skip, second, KEEP))
 
-    def per_channel(self, values: Weight) -> openvino.Node:
+    def per_channel(self, values: Values) -> openvino.Node:
         return _constant(values.reshape(1, -1, 1, 1, 1))
 
     def standardise(self, node: openvino.Node, epsilon: float, precision: openvino.Type) -> openvino.Node:
         if precision == openvino.Type.bf16:
             return ops.mvn(node, np.array([2, 3, 4]), True, epsilon, "inside_sqrt")
-        return _standardise(node, epsilon, self._mean)
+        # OpenVINO's own sums up a channel's millions of voxels in one float32, which is off by 6e-5 and after twenty
+        # layers by 0.02. That is nothing beside bfloat16, but in float32 it would decide labels.
+        centred = ops.subtract(node, self._mean(node))
+        return _divide_by_deviation(centred, self._mean(ops.multiply(centred, centred)), epsilon)
 
     def _mean(self, node: openvino.Node) -> openvino.Node:
         z, y, x = (int(size) for size in node.get_output_shape(0)[2:])
@@ -101,75 +117,102 @@ class Planes:
         _, _, z, y, x = patch.get_output_shape(0)
         return ops.reshape(patch, np.array([z, 1, y, x]), False)
 
-    def leave(self, node: openvino.Node) -> openvino.Node:
-        return ops.unsqueeze(ops.transpose(node, np.array([1, 0, 2, 3])), np.array(0))
+    def leave(self, logits: Values) -> Values:
+        return logits.transpose(1, 0, 2, 3)
 
-    def channels(self, node: openvino.Node) -> int:
-        return int(node.get_output_shape(0)[1])
+    def convolve(self, node: openvino.Node, weight: Values, stride: Triple) -> openvino.Node:
+        return _convolve([partial(_slice, node)], [weight], stride, node.get_output_shape(0))
 
-    def convolve(self, node: openvino.Node, weight: Weight, stride: Triple) -> openvino.Node:
-        step, *steps = stride
-        out, channels, taps, y, x = weight.shape
-        pads = [(y - 1) // 2, (x - 1) // 2]
-        along = self._taps(node, taps, step)
-        if taps > 1 and channels < JOIN_BELOW:
-            joined = _constant(weight.transpose(0, 2, 1, 3, 4).reshape(out, taps * channels, y, x))
-            return ops.convolution(ops.concat(list(along), 1), joined, steps, pads, pads, [1, 1])
-        parts = (
-            ops.convolution(planes, _constant(weight[:, :, tap]), steps, pads, pads, [1, 1])
-            for tap, planes in enumerate(along)
-        )
-        total = next(parts)
-        for part in parts:
-            total = ops.add(total, part)
-        return total
+    def join(self, node: openvino.Node, up: Transposed, skip: openvino.Node, weight: Values) -> openvino.Node:
+        # Enlarged planes are made when they are convolved, so that never all of them are there at once.
+        parts = np.split(weight, [len(up.bias)], axis=1)
+        sources = partial(_enlarge, node, up), partial(_slice, skip)
+        return _convolve(sources, parts, KEEP, skip.get_output_shape(0))
 
-    def enlarge(self, node: openvino.Node, weight: Weight, stride: Triple) -> openvino.Node:
-        channels, own, *_ = weight.shape
-        planes, _, rows, columns = node.get_output_shape(0)
-        z, y, x = stride
-        # The planes that one plane becomes are channels first; in memory they lie in the order of planes already.
-        flat = _constant(weight.transpose(0, 2, 1, 3, 4).reshape(channels, z * own, y, x))
-        node = ops.convolution_backprop_data(
-            node, flat, strides=[y, x], pads_begin=[0, 0], pads_end=[0, 0], dilations=[1, 1]
-        )
-        return ops.reshape(node, np.array([planes * z, own, rows * y, columns * x]), False)
-
-    def per_channel(self, values: Weight) -> openvino.Node:
+    def per_channel(self, values: Values) -> openvino.Node:
         return _constant(values.reshape(1, -1, 1, 1))
 
     def standardise(self, node: openvino.Node, epsilon: float, precision: openvino.Type) -> openvino.Node:
-        return _standardise(node, epsilon, self._mean)
+        centred = ops.subtract(node, self._mean(node))
+        return _divide_by_deviation(centred, self._mean(ops.multiply(centred, centred)), epsilon)
 
     def _mean(self, node: openvino.Node) -> openvino.Node:
         z, _, y, x = (int(size) for size in node.get_output_shape(0))
-        node = _pool(_pool(node, [1, x]), [y, 1])
         # Planes are the batch, over which nothing is pooled.
-        return _pool(ops.transpose(node, np.array([2, 1, 0, 3])), [z, 1])
-
-    def _taps(self, node: openvino.Node, taps: int, step: int) -> Iterator[openvino.Node]:
-        """For each tap of a kernel along z the planes that it meets, every ``step``-th; zeros beyond the ends."""
-        planes, *plane = node.get_output_shape(0)
-        if taps == step == 1:
-            yield node
-            return
-        pad = (taps - 1) // 2
-        if pad:
-            beyond = _constant(np.zeros((pad, *plane), np.float32))
-            node = ops.concat([beyond, node, beyond], 0)
-        for tap in range(taps):
-            first, last = np.array([tap]), np.array([tap + planes])
-            yield ops.slice(node, first, last, np.array([step]), np.array([0]))
+        return _pool(ops.transpose(_pool(_pool(node, [1, x]), [y, 1]), np.array([2, 1, 0, 3])), [z, 1])
 
 
-def _standardise(node: openvino.Node, epsilon: float, mean: Callable[[openvino.Node], openvino.Node]) -> openvino.Node:
-    """`Formulation.standardise` to float32's full precision; ``mean`` gives each channel's.
+TakePlanes: TypeAlias = Callable[[range], openvino.Node]
+"""The planes of an array at these indices, which lie in it."""
 
-    OpenVINO's own sums up a channel's millions of voxels in one float32, which is off by 6e-5 and after twenty layers
-    by 0.02. That is nothing beside bfloat16, but in float32 it would decide labels.
+
+def _convolve(
+    sources: Sequence[TakePlanes], weights: Sequence[Values], stride: Triple, shape: Sequence[int]
+) -> openvino.Node:
+    """A convolution over the channels of all ``sources``, arrays of ``shape`` (but for their channels), in turn.
+
+    ``weights`` has each source's part.
     """
-    centred = ops.subtract(node, mean(node))
-    variance = mean(ops.multiply(centred, centred))
+    depth, _, rows, columns = shape
+    step, *steps = stride
+    out, _, taps, y, x = weights[0].shape
+    pads = [(y - 1) // 2, (x - 1) // 2]
+    # Source by source, and of each the channels of a tap after those of the tap before.
+    kernel = np.concatenate([part.transpose(0, 2, 1, 3, 4).reshape(out, -1, y, x) for part in weights], 1)
+    constant, convolved = _constant(kernel), []
+    for some in _batches(range(0, depth, step), kernel.shape[1] * rows * columns * kernel.itemsize):
+        met = [plane for take in sources for plane in _meet(take, some, taps, depth)]
+        convolved.append(ops.convolution(_concat(met, 1), constant, steps, pads, pads, [1, 1]))
+    return _concat(convolved, 0)
+
+
+def _meet(take: TakePlanes, planes: range, taps: int, depth: int) -> Iterator[openvino.Node]:
+    """For each of a kernel's ``taps`` about every one of ``planes`` those that it meets; zeros beyond ``depth``."""
+    before = (taps - 1) // 2
+    around = range(planes[0] - before, planes[-1] - before + taps)
+    above, below = max(-around.start, 0), max(around.stop - depth, 0)
+    node = take(range(around.start + above, around.stop - below))
+    if above or below:
+        node = ops.pad(node, [above, 0, 0, 0], [below, 0, 0, 0], "constant", np.float32(0))
+    for tap in range(taps):
+        yield _slice(node, range(tap, tap + planes[-1] - planes[0] + 1, planes.step))
+
+
+def _enlarge(node: openvino.Node, up: Transposed, wanted: range) -> openvino.Node:
+    """The planes at the indices ``wanted`` of what ``up`` makes of ``node``."""
+    z, y, x = up.stride
+    channels, own = up.weight.shape[:2]
+    needed = range(wanted.start // z, -(-wanted.stop // z))
+    flat = up.weight.transpose(0, 2, 1, 3, 4).reshape(channels, z * own, y, x)
+    enlarged = ops.convolution_backprop_data(
+        _slice(node, needed), _constant(flat), strides=[y, x], pads_begin=[0, 0], pads_end=[0, 0], dilations=[1, 1]
+    )
+    # The planes that one plane becomes are its channels; in memory they lie in the order of planes already.
+    rows, columns = enlarged.get_output_shape(0)[2:]
+    planes = ops.reshape(enlarged, np.array([len(needed) * z, own, rows, columns]), False)
+    inside = _slice(planes, range(wanted.start - needed.start * z, wanted.stop - needed.start * z))
+    return ops.add(inside, _constant(up.bias.reshape(1, -1, 1, 1)))
+
+
+def _batches(planes: range, plane_bytes: int) -> Iterator[range]:
+    """``planes``, each of which takes ``plane_bytes``, in turn, as many at once as `BATCH_BYTES` has room for."""
+    at_once = max(BATCH_BYTES // plane_bytes, 1)
+    for first in range(0, len(planes), at_once):
+        yield planes[first : first + at_once]
+
+
+def _slice(node: openvino.Node, planes: range) -> openvino.Node:
+    if len(planes) == node.get_output_shape(0)[0]:
+        return node
+    ends = np.array([planes.start]), np.array([planes.stop])
+    return ops.slice(node, *ends, np.array([planes.step]), np.array([0]))
+
+
+def _concat(nodes: Sequence[openvino.Node], axis: int) -> openvino.Node:
+    return nodes[0] if len(nodes) == 1 else ops.concat(list(nodes), axis)
+
+
+def _divide_by_deviation(centred: openvino.Node, variance: openvino.Node, epsilon: float) -> openvino.Node:
     return ops.divide(centred, ops.sqrt(ops.add(variance, ops.constant(np.float32(epsilon)))))
 
 
@@ -179,5 +222,5 @@ def _pool(node: openvino.Node, kernel: list[int]) -> openvino.Node:
     return ops.avg_pool(node, kernel, none, none, kernel, exclude_pad=True)
 
 
-def _constant(values: Weight) -> openvino.Node:
+def _constant(values: Values) -> openvino.Node:
     return ops.constant(np.ascontiguousarray(values))

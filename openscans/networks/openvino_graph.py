@@ -6,29 +6,26 @@ import numpy as np
 
 from openscans.networks import fit
 from openscans.networks.checkpoint import Tensors
-from openscans.networks.openvino_formulations import Formulation, Volumes
+from openscans.networks.openvino_formulations import KEEP, Formulation, Transposed, Volumes
 from openscans.networks.openvino_runtime import openvino, ops
 from openscans.networks.plans import Architecture, Plan, Triple
 
 GRAPH_VERSION = "4"
 """To be raised whenever `build_graph` builds another graph from the same files: compiled ones outlive an update."""
 
-KEEP: Triple = (1, 1, 1)
-"""The stride of a convolution that keeps the size."""
-
 
 def build_graph(
     plan: Plan, tensors: Tensors, precision: openvino.Type, formulation: Formulation | None = None
 ) -> openvino.Model:
-    """The PlainConvUNet of ``plan`` with the weights in ``tensors``: a patch (1, 1, z, y, x) to logits of all classes.
+    """The PlainConvUNet of ``plan`` with the weights in ``tensors``, from a patch (1, 1, z, y, x) to its logits.
 
-    ``formulation`` None: over volumes. Raises DamagedWeights.
+    ``formulation``, whose `leave` sorts the logits; None: over volumes. Raises DamagedWeights.
     """
     fit.check_tensors(plan, tensors)
     form = Volumes() if formulation is None else formulation
     patch = ops.parameter([1, 1, *plan.patch_zyx], np.float32, name="patch")
     layers = _Layers(plan.architecture, tensors, precision, form)
-    logits = form.leave(layers.decode(layers.encode(form.enter(patch))))
+    logits = layers.decode(layers.encode(form.enter(patch)))
     return openvino.Model([logits], [patch], plan.dataset_name)
 
 
@@ -55,32 +52,23 @@ class _Layers:
         """The logits, from the outputs of the encoder's stages."""
         node = skips[-1]
         for stage, convolutions in enumerate(self.architecture.decoder_convolutions):
-            up = self._upsample(node, f"decoder.transpconvs.{stage}", self.architecture.strides[-1 - stage])
-            node = self._join(up, skips[-2 - stage], f"decoder.stages.{stage}.convs.0")
+            node = self._join(node, skips[-2 - stage], stage)
             for index in range(1, convolutions):
                 node = self._convolve(node, f"decoder.stages.{stage}.convs.{index}", KEEP)
         head = f"decoder.seg_layers.{len(self.architecture.decoder_convolutions) - 1}"
         logits = self.form.convolve(node, self.tensors[f"{head}.weight"], KEEP)
         return ops.add(logits, self.form.per_channel(self.tensors[f"{head}.bias"]))
 
-    def _upsample(self, node: openvino.Node, name: str, stride: Triple) -> openvino.Node:
-        """Transposed convolution."""
-        up = self.form.enlarge(node, self.tensors[f"{name}.weight"], stride)
-        return ops.add(up, self.form.per_channel(self.tensors[f"{name}.bias"]))
-
     def _convolve(self, node: openvino.Node, name: str, stride: Triple) -> openvino.Node:
         """Convolution, instance norm, leaky ReLU. The norm takes any bias in front of it away, so that is left out."""
         return self._activate(self.form.convolve(node, self.tensors[f"{name}.conv.weight"], stride), name)
 
-    def _join(self, up: openvino.Node, skip: openvino.Node, name: str) -> openvino.Node:
-        """`_convolve` over the channels of ``up`` and then those of ``skip``.
-
-        As the sum of two convolutions, which takes less time and memory than putting both inputs into one array.
-        """
-        weight = self.tensors[f"{name}.conv.weight"]
-        first = self.form.channels(up)
-        parts = (self.form.convolve(up, weight[:, :first], KEEP), self.form.convolve(skip, weight[:, first:], KEEP))
-        return self._activate(ops.add(*parts), name)
+    def _join(self, node: openvino.Node, skip: openvino.Node, stage: int) -> openvino.Node:
+        """The first convolution of a decoder's ``stage``, over its input, enlarged, and the encoder's output."""
+        up, name = f"decoder.transpconvs.{stage}", f"decoder.stages.{stage}.convs.0"
+        stride = self.architecture.strides[-1 - stage]
+        transposed = Transposed(self.tensors[f"{up}.weight"], self.tensors[f"{up}.bias"], stride)
+        return self._activate(self.form.join(node, transposed, skip, self.tensors[f"{name}.conv.weight"]), name)
 
     def _activate(self, node: openvino.Node, name: str) -> openvino.Node:
         """Instance norm, leaky ReLU."""

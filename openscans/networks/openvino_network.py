@@ -47,6 +47,7 @@ class OpenVinoNetwork(Network):
         self.device = device
         core = core or openvino.Core()
         way = choose_way(core, options)
+        self._formulation = way.formulation
         compiled = _compile(core, model, plan, way, options)
         self.runs = _tell(compiled, plan, device, way)
         self._request = compiled.create_infer_request()
@@ -54,8 +55,7 @@ class OpenVinoNetwork(Network):
     def logits(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
         """(class, z, y, x), float32, for a normalised ``patch`` (z, y, x); overwritten by the next call."""
         self._request.infer({0: np.ascontiguousarray(patch[None, None])}, share_inputs=True)
-        output: NDArray[np.float32] = self._request.get_output_tensor().data[0]
-        return output
+        return self._formulation.leave(self._request.get_output_tensor().data)
 
 
 @dataclass(frozen=True)
