@@ -23,9 +23,11 @@ ONCE = httpx.Limits(max_keepalive_connections=0)
 TOLD_BY_TYPE = {
     "downloaded_mb",
     "elapsed_ms",
+    "engine",
     "instance_id",
     "job_id",
     "pid",
+    "precision",
     "processing_time_ms",
     "python_version",
     "speed_mb_s",

@@ -55,6 +55,7 @@ def test_the_answer_has_the_keys_of_the_contract(server: LiveServer, images: Pat
         "success": True,
         "vertebrae": [SAMPLE_TOLD | {"center": {"x": 3.0, "y": 4.0, "z": worker}}],
         "device": "cpu",
+        "precision": "float32",
         "fast_mode": False,
         "cached": False,
         "warnings": [],

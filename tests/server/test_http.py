@@ -149,6 +149,7 @@ def test_health_has_the_keys_of_the_contract(server: LiveServer) -> None:
     assert body["pid"] == server.process.pid
     assert body["uptime_s"] >= 0
     assert (body["worker"], body["jobs"]) == ("cold", {"running": 0, "queued": 0})
+    assert body["engine"] == []
     assert body["instance_id"] == again["instance_id"] != ""
 
 

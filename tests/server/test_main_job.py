@@ -176,6 +176,15 @@ def test_the_slice_is_the_instance_nearest_to_the_centre_and_its_pixel(found: An
         assert (vertebra["slice"]["x"], vertebra["slice"]["y"]) == (round(x), round(y))
 
 
+def test_the_answer_and_health_say_how_the_networks_ran(server: LiveServer, reference: Answered) -> None:
+    assert reference.answer["precision"] == "float32"
+    engine = server.get("/api/health").json()["engine"]
+    assert {one["precision"] for one in engine} == {"float32"}
+    assert not any(one["slow"] for one in engine)
+    assert all(one["library"].startswith("OpenVINO 20") and sum(one["kernels"].values()) > 0 for one in engine)
+    assert [one["network"][:10] for one in engine] == ["Dataset298", "Dataset292"]
+
+
 def test_fast_mode_finds_the_same_vertebrae(server: LiveServer, reference: Answered) -> None:
     answer = server.detect(reference.written.path, fast_mode=True).json()
     assert answer["fast_mode"] is True
