@@ -1,21 +1,22 @@
 #!/usr/bin/env bash
 # Sets up and runs the OpenScans backend.
-#   ./setup.sh         make the virtual environment and install everything
+#   ./setup.sh         make the virtual environment and install what this machine can use
 #   ./setup.sh run     ... and start the server on port 8000
 #   ./setup.sh demo    ... and detect the vertebrae of a synthetic CT through HTTP
 #   ./setup.sh test    ... and run all tests
 #   ./setup.sh build   build the executable in dist/, in an environment of its own; --cuda: with PyTorch, from .venv
 # Before the task:
-#   --cpu      the lean set, for machines without an NVIDIA card: no PyTorch, 0.5 GB instead of 7
+#   --full     the full set, with PyTorch; without a flag so on macOS and where an NVIDIA driver is found
+#   --cpu      the lean set, without PyTorch, 0.5 GB instead of 7; without a flag so everywhere else
 #   --locked   exactly the versions of the lock file; best into no environment: what is there and not in it stays
-# An environment stays what it was made as, lean or locked; delete .venv to change it.
+# An environment stays what it was made as, full or lean, locked or not; delete .venv to change it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 say() { printf '%s\n' "$*" >&2; }
 
 usage() {
-    say "usage: ./setup.sh [--cpu] [--locked] [install | run | demo | test | build]"
+    say "usage: ./setup.sh [--full | --cpu] [--locked] [install | run | demo | test | build]"
     exit 2
 }
 
@@ -32,12 +33,36 @@ find_python() {
     return 1
 }
 
+# Whether OpenVINO has wheels for this Python; without the question pip would end with a list of old versions.
+check_platform() {
+    local system machine libc version
+    read -r system machine libc version < <(
+        "$1" -c 'import platform; print(platform.system(), platform.machine(), *platform.libc_ver())'
+    )
+    case "$system $machine $libc" in
+        "Darwin arm64 "*) return ;;
+        "Linux x86_64 glibc") if [ "${version#*.}" -ge 28 ]; then return; fi ;;
+        "Linux aarch64 glibc") if [ "${version#*.}" -ge 35 ]; then return; fi ;;
+    esac
+    say "OpenVINO, which runs the networks, has no wheels for this Python ($1 on $system $machine${libc:+, $libc $version})."
+    if [ "$system" = Darwin ]; then
+        say "On a Mac with Apple Silicon install a Python for arm64, such as that of https://www.python.org/downloads/, and"
+        say "run this again. For Intel Macs there are none: use another machine."
+    else
+        say "It has some for Linux on x86-64 with glibc 2.28 and on ARM64 with glibc 2.35, so in Debian 12, Ubuntu 22.04 and"
+        say "newer ones; there, or in a container of theirs (see Dockerfile), run this again."
+    fi
+    return 1
+}
+
 make_environment() {
     local folder="$1" python
     if "$folder/bin/python" -c '' 2>/dev/null; then
+        check_platform "$folder/bin/python"
         return
     fi
     python="$(find_python)"
+    check_platform "$python"
     say "Making $folder with $("$python" --version)."
     rm -rf "$folder"
     "$python" -m venv "$folder" || {
@@ -47,40 +72,82 @@ make_environment() {
     }
 }
 
-# The set that .venv was made with; "full" where it is not there yet.
+has_nvidia_driver() { nvidia-smi -L >/dev/null 2>&1 || [ -e /proc/driver/nvidia/version ] || [ -e /dev/nvidia0 ]; }
+
+# The set that .venv was made with, and nothing where none is installed there yet.
 kind_there() {
-    if [ -f .venv/lean ]; then echo cpu; else echo full; fi
+    if [ -f .venv/lean ]; then
+        echo lean
+    elif [ -f .venv/full ] || compgen -G '.venv/installed-*' >/dev/null; then
+        echo full
+    fi
+}
+
+# Says why, and how to get the other one.
+choose_kind() {
+    local full="./setup.sh --full takes the full one, with PyTorch: 7 GB on Linux."
+    local lean="./setup.sh --cpu takes the lean one, without PyTorch: 0.5 GB."
+    if [ "$kind" = full ]; then
+        say "Installing the full set into .venv; on Linux it is about 7 GB and takes some minutes."
+    elif [ "$kind" = lean ]; then
+        say "Installing the lean set into .venv, without PyTorch: about 0.5 GB."
+    elif [ "$(uname)" = Darwin ]; then
+        kind=full
+        say "Installing the full set into .venv, which is small on macOS: about 2 GB. $lean"
+    elif has_nvidia_driver; then
+        kind=full
+        say "An NVIDIA driver was found: installing the full set into .venv, about 7 GB, in some minutes. $lean"
+    else
+        kind=lean
+        say "No NVIDIA driver was found: installing the lean set into .venv, without PyTorch, about 0.5 GB. $full"
+    fi
 }
 
 pip_install() {
-    local folder="$1"
+    local folder="$1" line
     shift
-    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
+    set -- "$folder/bin/python" -m pip install --disable-pip-version-check "$@"
+    if [ -t 2 ]; then
+        "$@" >&2
+        return
+    fi
+    # Of what pip says without a terminal a word a package; what goes wrong comes on stderr.
+    "$@" --progress-bar off | while IFS= read -r line; do
+        case "$line" in
+            "Collecting "*) line="${line#Collecting }" && say "  ${line%%[!A-Za-z0-9._-]*}" ;;
+            "Building wheel"* | "Installing collected packages"*) say "${line%%:*} ..." ;;
+        esac
+    done
 }
 
 install() {
-    local stamp
-    if [ -n "$cpu" ] && [ -d .venv ] && [ "$(kind_there)" = full ] && compgen -G '.venv/installed-*' >/dev/null; then
-        say "The environment in .venv is the full one, which can do all that the lean one can. Delete .venv to change it."
+    local there stamp
+    there="$(kind_there)"
+    if [ -n "$there" ] && [ "${kind:-$there}" != "$there" ]; then
+        if [ "$there" = full ]; then
+            say "The environment in .venv is the full one, which can do all that the lean one can. Delete .venv to change it."
+        else
+            say "The environment in .venv is the lean one, without PyTorch. Delete .venv to change it, and run this again."
+        fi
         return 1
     fi
-    [ -n "$cpu" ] || [ "$(kind_there)" = full ] || cpu=yes
+    kind="${kind:-$there}"
     if [ -f .venv/locked ]; then locked=yes; fi
     stamp="$(cat requirements*.txt requirements*.lock | cksum | tr ' ' '-')${locked:+-locked}"
     if [ -f ".venv/installed-$stamp" ] && .venv/bin/python -c '' 2>/dev/null; then
         return
     fi
     make_environment .venv
-    if [ -n "$cpu" ]; then
-        say "Installing the lean set into .venv: about 0.5 GB."
-        touch .venv/lean
-    else
-        say "Installing the full set into .venv; on Linux this takes about 7 GB and some minutes."
-    fi
+    choose_kind
+    touch ".venv/$kind"
     if [ -n "$locked" ]; then
         touch .venv/locked
-        pip_install .venv --no-deps --require-hashes -r "requirements${cpu:+-cpu}.lock"
-    elif [ -n "$cpu" ]; then
+        if [ "$kind" = lean ]; then
+            pip_install .venv --no-deps --require-hashes -r requirements-cpu.lock
+        else
+            pip_install .venv --no-deps --require-hashes -r requirements.lock
+        fi
+    elif [ "$kind" = lean ]; then
         pip_install .venv -r requirements-cpu.txt -r requirements-test.txt
         # Last and alone: it asks for PyTorch, and pip would complain of every package that is not there.
         pip_install .venv --no-deps -r requirements-totalsegmentator.txt
@@ -96,10 +163,7 @@ install() {
 build() {
     local folder=build/venv made_of
     if [ "${1:-}" = --cuda ]; then
-        if [ "$(kind_there)" = cpu ]; then
-            say "The environment in .venv is the lean one, without PyTorch. Delete .venv, run ./setup.sh, and build again."
-            exit 1
-        fi
+        kind=full
         install
         folder=.venv
     else
@@ -114,10 +178,11 @@ build() {
     exec "$folder/bin/python" -m PyInstaller --noconfirm --workpath build/work build.spec -- "$@"
 }
 
-cpu="" locked=""
+kind="" locked=""
 while [[ "${1:-}" == --* ]]; do
     case "$1" in
-        --cpu) cpu=yes ;;
+        --full) kind=full ;;
+        --cpu) kind=lean ;;
         --locked) locked=yes ;;
         *) usage ;;
     esac
