@@ -16,7 +16,7 @@ import numpy as np
 try:
     import torch
 except ImportError as error:
-    raise SystemExit("Training needs PyTorch, which is not installed here; ./setup.sh without --cpu does.") from error
+    raise SystemExit("Training needs PyTorch, which is not installed here; ./setup.sh --full does.") from error
 
 from openscans.networks.checkpoint import read_tensors
 from phantom import spine
