@@ -6,7 +6,9 @@ into places of their own only, and share nothing else that changes; numpy comput
 frees the interpreter meanwhile.
 """
 
+import ctypes
 import os
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +22,13 @@ SYSTEM = Path("/")
 
 PARTS_PER_CORE = 2
 """So that a core that other programs slow down leaves some of its share to the others."""
+
+FAST = 0.75
+"""A core of less than this share of the fastest one's capacity is a slow one.
+
+In parts of equal size n cores and one of the speed s are done before the n alone only where s > n / (n + 1): 3/4 for
+three. Of the kernel's numbers ARM's small cores have half or less, large ones of a lower clock nine tenths.
+"""
 
 
 @dataclass
@@ -37,7 +46,7 @@ def set_thread_count(threads: int | None) -> None:
 
 def thread_count() -> int:
     """How many threads compute at once, in networks, decoders and work on arrays alike."""
-    return _usable_here() if _setting.threads is None else _setting.threads
+    return _fast_here() if _setting.threads is None else _setting.threads
 
 
 def thread_limit() -> int | None:
@@ -45,13 +54,13 @@ def thread_limit() -> int | None:
 
     Where fast cores stand beside slow ones a library's own choice is better than their number.
     """
-    count = thread_count()
-    return count if _setting.threads is not None or count < all_cores() else None
+    everything = _setting.threads is None and usable_cores() >= all_cores()
+    return None if everything else thread_count()
 
 
 @cache
-def _usable_here() -> int:
-    return usable_cores()
+def _fast_here() -> int:
+    return fast_cores()
 
 
 def usable_cores(root: Path = SYSTEM) -> int:
@@ -59,9 +68,24 @@ def usable_cores(root: Path = SYSTEM) -> int:
 
     ``root`` is where proc and sys are mounted. Elsewhere than on Linux all processors.
     """
+    return _within_quotas(_count_cores(_allowed(root), root), root)
+
+
+def fast_cores(root: Path = SYSTEM) -> int:
+    """`usable_cores` without the slow ones where the system tells of two kinds, all where it may use slow ones only.
+
+    Linux tells it of hybrid Intel processors and of ARM, and macOS does. Parts of equal size wait for the slowest core.
+    Whether slow cores help a product of matrices, which libraries share out more finely, has not been measured.
+    """
+    cores = _count_cores(_fast(_allowed(root), root), root)
+    if sys.platform == "darwin" and root == SYSTEM:
+        cores = min(cores, _sysctl("hw.perflevel0.physicalcpu") or cores)
+    return _within_quotas(cores, root)
+
+
+def _within_quotas(cores: int, root: Path) -> int:
     # Rounded up: two threads that share one and a half cores get more done than one.
-    limits = [_count_cores(_allowed(root), root), *(ceil(quota) for quota in _quotas(root))]
-    return max(min(limits), 1)
+    return max(min([cores, *(ceil(quota) for quota in _quotas(root))]), 1)
 
 
 def all_cores(root: Path = SYSTEM) -> int:
@@ -76,6 +100,26 @@ def _allowed(root: Path) -> set[int]:
         if line.startswith("Cpus_allowed_list:"):
             return _processors(line.partition(":")[2].strip())
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+
+
+def _fast(allowed: set[int], root: Path) -> set[int]:
+    """Those of ``allowed`` that are as fast as the fastest of them, or nearly."""
+    # Hybrid Intel processors have a device of their own for their performance cores.
+    performance = _processors(",".join(read_lines(root / "sys/devices/cpu_core/cpus"))) & allowed
+    if performance:
+        return performance
+    folder = root / "sys/devices/system/cpu"
+    capacities = {number: int(line) for number in allowed for line in read_lines(folder / f"cpu{number}/cpu_capacity")}
+    most = max(capacities.values(), default=0)
+    return {number for number in allowed if capacities.get(number, most) >= FAST * most}
+
+
+def _sysctl(name: str) -> int | None:
+    """The whole number that macOS has under ``name``, None where it has none."""
+    value = ctypes.c_int()
+    size = ctypes.c_size_t(ctypes.sizeof(value))
+    failed = ctypes.CDLL(None).sysctlbyname(name.encode(), ctypes.byref(value), ctypes.byref(size), None, 0)
+    return None if failed else value.value
 
 
 def _count_cores(processors: set[int], root: Path) -> int:

@@ -65,7 +65,7 @@ def test_the_setting_wins_and_no_setting_is_what_may_be_used() -> None:
     parallel.set_thread_count(7)
     assert (parallel.thread_count(), parallel.thread_limit()) == (7, 7)
     parallel.set_thread_count(None)
-    assert parallel.thread_count() == parallel.usable_cores()
+    assert parallel.thread_count() == parallel.fast_cores()
 
 
 STATUS = {"proc/self/status": "Name:\tpython\nCpus_allowed:\tff\nCpus_allowed_list:\t0-3,6-9\n"}
@@ -128,6 +128,53 @@ HYPERTHREADS = {
 )
 def test_the_cores_are_those_that_affinity_and_quotas_leave(tmp_path: Path, files: dict[str, str], cores: int) -> None:
     assert parallel.usable_cores(a_system(tmp_path, files)) == cores
+
+
+def capacities(*numbers: int) -> dict[str, str]:
+    """A machine of as many processors, which this process may all use."""
+    return {f"sys/devices/system/cpu/cpu{cpu}/cpu_capacity": f"{number}\n" for cpu, number in enumerate(numbers)} | {
+        "proc/self/status": f"Cpus_allowed_list:\t0-{len(numbers) - 1}\n"
+    }
+
+
+SMALL_ONES = {"proc/self/status": "Cpus_allowed_list:\t2-5\n"}
+HYBRID = STATUS | HYPERTHREADS | {"sys/devices/cpu_core/cpus": "0-3\n", "sys/devices/cpu_atom/cpus": "4-9\n"}
+
+
+@ONLY_LINUX
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        (STATUS, 8),
+        (capacities(1024, 1024), 2),
+        (capacities(1024, 1024, 446, 446, 446, 446), 2),
+        (capacities(1024, 991, 446, 446, 446, 446), 2),
+        (capacities(1024, 1024, 446, 446, 446, 446) | SMALL_ONES, 4),
+        (HYBRID, 2),
+        (HYBRID | {"proc/self/status": "Cpus_allowed_list:\t4-9\n"}, 3),
+        (HYBRID | {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "100000 100000\n"}, 1),
+    ],
+    ids=[
+        "nothing said",
+        "one kind",
+        "two large and four small",
+        "one of the large with a lower clock",
+        "held to the small ones",
+        "hybrid",
+        "hybrid, held to the small ones",
+        "hybrid, quota",
+    ],
+)
+def test_the_slow_cores_are_left_out_where_fast_ones_are_told(
+    tmp_path: Path, files: dict[str, str], cores: int
+) -> None:
+    assert parallel.fast_cores(a_system(tmp_path, files)) == cores
+
+
+@pytest.mark.skipif(sys.platform != "darwin", reason="only macOS has this call")
+def test_macos_tells_its_cores_and_has_no_other_names() -> None:
+    assert parallel._sysctl("hw.logicalcpu") == os.cpu_count()
+    assert parallel._sysctl("hw.no_such_name") is None
 
 
 @ONLY_LINUX
