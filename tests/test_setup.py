@@ -148,6 +148,19 @@ def test_asking_for_the_other_set_is_a_sentence(machine: Machine, made: str, ask
     assert machine.installed() == before
 
 
+def test_the_executable_with_pytorch_is_built_from_the_full_set(machine: Machine) -> None:
+    machine.setup("build", "--cuda")
+    assert machine.installed() == FULL
+
+
+def test_the_executable_with_pytorch_is_not_built_from_the_lean_set(machine: Machine) -> None:
+    machine.setup("--cpu")
+    said = machine.setup("build", "--cuda")
+    assert said.returncode == 1
+    assert said.stderr.startswith("The environment in .venv is the lean one")
+    assert machine.installed() == LEAN
+
+
 def test_what_is_installed_is_not_installed_again(machine: Machine) -> None:
     machine.setup("--full")
     said = machine.setup()
