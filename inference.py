@@ -24,6 +24,7 @@ from openscans.types import (
     DetectionTask,
     ImageFacts,
     InferenceOptions,
+    ResultWarning,
     TrainedModel,
     Vertebra,
 )
@@ -56,6 +57,7 @@ class Pipeline:
         self._tiles = options.tiles
         self._pool = NetworkPool(options, load)
         self._images = volumes.LastOpened()
+        self._unfit: dict[str, ResultWarning] = {}
         networks.tidy(options.cache_folder)
 
     def open(self, path: Path, series_uid: str | None, report: StageReport) -> str | None:
@@ -68,15 +70,18 @@ class Pipeline:
     def detect(self, task: DetectionTask, report: StageReport) -> Detection:
         """Read the image and find its vertebrae. Raises VolumeError, ModelError, OutOfMemory, and Cancelled."""
         watch = Stopwatch()
-        device, fallback = networks.choose_device(task.device)
+        device, fallback = self._choose_device(task.device)
         volume = self._read(task, device, partial(report, "reading"))
         watch.lap("read")
         try:
             label_map = self._label_map(volume, task, device=device, report=report, watch=watch)
-        except OutOfMemory:
+        except (OutOfMemory, networks.UnfitDevice) as reason:
             if device == "cpu":
                 raise
-            device, fallback = "cpu", networks.device_full_warning(device)
+            fallback = networks.fallback_warning(device, reason)
+            if isinstance(reason, networks.UnfitDevice):
+                self._unfit[device] = fallback
+            device = "cpu"
             label_map = self._label_map(volume, task, device=device, report=report, watch=watch)
         ran = self._pool.running(reversed(task.networks), device)
         warnings = [*volume.warnings, *([fallback] if fallback else []), *networks.slow_engine_warnings(ran)]
@@ -99,6 +104,11 @@ class Pipeline:
             labels=None if label_map is None else packing.pack_labels(label_map, volume),
             uid_locations=volume.locate_uids({one.slice.sop_instance_uid for one in found if one.slice is not None}),
         )
+
+    def _choose_device(self, wish: str) -> tuple[str, ResultWarning | None]:
+        """As `networks.choose_device`; one that was found unfit stays so as long as the process."""
+        device, fallback = networks.choose_device(wish)
+        return ("cpu", self._unfit[device]) if device in self._unfit else (device, fallback)
 
     def _read(self, task: DetectionTask, device: str, report: Report) -> volumes.Volume:
         image = self._images.take(task.path, task.series_uid, report)

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
-from openscans.errors import DamagedWeights, InvalidRequest
+from openscans.errors import DamagedWeights, InvalidRequest, OutOfMemory
 from openscans.networks.checkpoint import CHECKPOINT
 from openscans.networks.compiled_cache import digest_of, tidy
 from openscans.networks.engines import engine_of, is_available
-from openscans.networks.network import Load, Network
+from openscans.networks.network import Load, Network, UnfitDevice
 from openscans.networks.plans import Plan, read_plan
 from openscans.networks.torch_engine import TORCH_ON_CPU
 from openscans.system import devices
@@ -22,8 +22,9 @@ __all__ = [
     "Load",
     "Network",
     "Plan",
+    "UnfitDevice",
     "choose_device",
-    "device_full_warning",
+    "fallback_warning",
     "load",
     "load_folder",
     "patch_bytes",
@@ -39,7 +40,7 @@ NNUNET_STEP = 0.5
 def load(model: TrainedModel, plan: Plan, *, device: str, options: InferenceOptions) -> Network:
     """The network of ``model``, whose ``plan`` was read before, on a ``device`` that `choose_device` gave.
 
-    Raises DamagedWeights, and InvalidRequest where the device's library is not installed.
+    Raises DamagedWeights, InvalidRequest where the device's library is not installed, OutOfMemory, and UnfitDevice.
     """
     engine = engine_of(device)
     try:
@@ -82,11 +83,14 @@ def patch_bytes(plan: Plan, device: str) -> int:
     return engine_of(device).patch_bytes(plan, device)
 
 
-def device_full_warning(device: str) -> ResultWarning:
+def fallback_warning(device: str, reason: OutOfMemory | UnfitDevice) -> ResultWarning:
     """The warning where a detection had to leave ``device`` for the CPU."""
-    return ResultWarning(
-        WarningCode.DEVICE_FALLBACK, f"The memory of the device {device} did not suffice; the CPU was used."
+    what = (
+        f"The device {device} computes otherwise than the CPU, or not at all"
+        if isinstance(reason, UnfitDevice)
+        else f"The memory of the device {device} did not suffice"
     )
+    return ResultWarning(WarningCode.DEVICE_FALLBACK, f"{what}; the CPU was used.")
 
 
 def slow_engine_warnings(ran: Iterable[RunningNetwork]) -> tuple[ResultWarning, ...]:

@@ -1,6 +1,7 @@
 """The engines that there are, and which of them serves a device. Another one is another module and a line here."""
 
 from openscans.errors import InvalidRequest
+from openscans.networks.metal_engine import METAL
 from openscans.networks.network import Engine
 from openscans.networks.openvino_engine import OPENVINO
 from openscans.networks.torch_engine import TORCH
@@ -8,6 +9,7 @@ from openscans.networks.torch_engine import TORCH
 ENGINES: tuple[Engine, ...] = (
     OPENVINO,
     TORCH,
+    METAL,
 )
 
 

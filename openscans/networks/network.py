@@ -32,6 +32,10 @@ class Network(Protocol):
         return map(self.logits, patches)
 
 
+class UnfitDevice(Exception):
+    """A device computes a network otherwise than the CPU, or not at all."""
+
+
 class Load(Protocol):
     """What makes a network of a model's weights and the plan that was read with them, as `networks.load` does."""
 

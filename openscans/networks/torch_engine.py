@@ -1,4 +1,4 @@
-"""The entry of PyTorch, which runs networks on CUDA, on MPS, and on the CPU when asked for; loads nothing of it."""
+"""The entry of PyTorch, which runs networks on CUDA, and on the CPU when asked for; loads nothing of it."""
 
 import re
 
@@ -15,15 +15,13 @@ def _is_available(device: str) -> bool:
     if device == TORCH_ON_CPU:
         # Who asks for it by that name wants nothing else: without PyTorch it is an error, and no fallback.
         return True
-    kind, _, number = device.partition(":")
-    if kind == "cuda" and not devices.cuda_available():
+    if not devices.cuda_available():
         return False
     try:
         import torch
     except ImportError:
         return False
-    if kind == "mps":
-        return bool(torch.backends.mps.is_available())
+    _, _, number = device.partition(":")
     return bool(torch.cuda.is_available()) and int(number or "0") < torch.cuda.device_count()
 
 
@@ -41,7 +39,7 @@ def _patch_bytes(plan: Plan, device: str) -> int:
 TORCH = Engine(
     library="PyTorch",
     package="torch",
-    devices=re.compile(f"{devices.CUDA}|mps|{TORCH_ON_CPU}"),
+    devices=re.compile(f"{devices.CUDA}|{TORCH_ON_CPU}"),
     is_available=_is_available,
     import_network=_import_network,
     patch_bytes=_patch_bytes,

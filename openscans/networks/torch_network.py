@@ -1,4 +1,4 @@
-"""Runs a network with PyTorch: on CUDA in float16, on MPS, and on the CPU when asked for."""
+"""Runs a network with PyTorch: on CUDA in float16, elsewhere in float32."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,12 +30,27 @@ WIDE_ARRAYS = 6
 
 HALF_BYTES, WHOLE_BYTES = 2, 4
 
+METAL_SHORTAGE = ("MPS backend out of memory", "Invalid buffer size")
+"""How its errors begin where a Mac's GPU lacks memory; they are of no class of their own (`MPSAllocator.mm`)."""
+
 
 class TorchNetwork(Network):
-    """A network on a PyTorch device; see `network.Network`."""
+    """A network on a PyTorch device; see `network.Network`.
 
-    def __init__(self, model: TrainedModel, plan: Plan, *, device: str, options: InferenceOptions) -> None:
+    Patches of any size that the strides divide are computed. ``memory_format``: how arrays lie on the device.
+    """
+
+    def __init__(
+        self,
+        model: TrainedModel,
+        plan: Plan,
+        *,
+        device: str,
+        options: InferenceOptions,
+        memory_format: torch.memory_format = torch.channels_last_3d,
+    ) -> None:
         self.plan = plan
+        self._memory_format = memory_format
         self.device = "cpu" if device == TORCH_ON_CPU else device
         self._device = torch.device(self.device)
         self._on_cuda = self._device.type == "cuda"
@@ -43,7 +58,7 @@ class TorchNetwork(Network):
             torch.set_num_threads(options.threads or parallel.thread_count())
         module = _module(plan, read_tensors(model.folder / CHECKPOINT)).eval()
         with _translate_out_of_memory(self.device):
-            self._module = module.to(self._device, memory_format=torch.channels_last_3d)
+            self._module = module.to(self._device, memory_format=memory_format)
         self._half = self._on_cuda and options.precision == "auto"
         self._buffer = torch.empty(0)
         self.runs = RunningNetwork(
@@ -82,7 +97,7 @@ class TorchNetwork(Network):
         if self._on_cuda:
             batch = batch.pin_memory()
         with _translate_out_of_memory(self.device), torch.inference_mode():
-            batch = batch.to(self._device, memory_format=torch.channels_last_3d, non_blocking=True)
+            batch = batch.to(self._device, memory_format=self._memory_format, non_blocking=self._on_cuda)
             with self._autocast():
                 found = self._module(batch)
             buffer = self._logits_buffer(found.shape)
@@ -91,7 +106,7 @@ class TorchNetwork(Network):
 
     def _logits_buffer(self, shape: torch.Size) -> torch.Tensor:
         """Where logits arrive; pinned, because a card writes to such memory several times as fast."""
-        if len(self._buffer) < shape[0]:
+        if self._buffer.shape[1:] != shape[1:] or len(self._buffer) < shape[0]:
             self._buffer = torch.empty(shape, pin_memory=self._on_cuda)
         return self._buffer[: shape[0]]
 
@@ -103,7 +118,9 @@ class TorchNetwork(Network):
 def _translate_out_of_memory(device: str) -> Iterator[None]:
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and not str(error).startswith(METAL_SHORTAGE):
+            raise
         raise OutOfMemory(f"There is not enough memory on {device}.") from error
 
 

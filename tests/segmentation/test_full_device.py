@@ -1,6 +1,6 @@
-"""A device whose memory does not suffice leaves the detection to the CPU, with a warning; the image is read once."""
+"""A device that is full, or wrong, leaves the detection to the CPU, with a warning; the image is read once."""
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from benchmarks.scan import WEIGHTS
 from inference import Pipeline
 from openscans import networks
 from openscans.errors import OutOfMemory
-from openscans.networks import TORCH_ON_CPU, Network, Plan
+from openscans.networks import TORCH_ON_CPU, Network, Plan, UnfitDevice
 from openscans.types import Detection, DetectionTask, InferenceOptions, TrainedModel
 from phantom import drawing, grid, spine
 from phantom.files import write_nifti
@@ -43,6 +43,19 @@ def too_full_for_weights(model: TrainedModel, plan: Plan, *, device: str, option
 
 def always_full(model: TrainedModel, plan: Plan, *, device: str, options: InferenceOptions) -> Network:
     return Full(networks.load(model, plan, device=device, options=options))
+
+
+@dataclass
+class Unfit:
+    """Finds every device but the CPU unfit, and notes for which devices it was to load something."""
+
+    asked: list[str] = field(default_factory=list)
+
+    def __call__(self, model: TrainedModel, plan: Plan, *, device: str, options: InferenceOptions) -> Network:
+        self.asked.append(device)
+        if device != "cpu":
+            raise UnfitDevice
+        return networks.load(model, plan, device=device, options=options)
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +92,21 @@ def test_the_cpu_detects_what_a_full_device_cannot(asked: DetectionTask, load: n
 def test_what_does_not_fit_on_the_cpu_either_is_an_error(asked: DetectionTask, tmp_path: Path) -> None:
     with pytest.raises(OutOfMemory):
         detected(asked, always_full, tmp_path)
+
+
+def test_a_device_that_is_wrong_is_not_tried_again(asked: DetectionTask, tmp_path: Path) -> None:
+    unfit = Unfit()
+    pipeline = Pipeline(InferenceOptions(None, "float32", tmp_path), unfit)
+    first, second = (pipeline.detect(asked, lambda *_: None) for _ in range(2))
+    assert unfit.asked == [TORCH_ON_CPU, TORCH_ON_CPU, "cpu", "cpu"]
+    for found in (first, second):
+        assert found.device == "cpu"
+        assert [vertebra.label for vertebra in found.vertebrae] == ["L1", "L2", "L3", "L4"]
+        [warning] = [warning for warning in found.warnings if warning.code == "device_fallback"]
+        assert "computes otherwise than the CPU" in warning.message
+
+
+def test_a_card_that_was_full_is_tried_again(asked: DetectionTask, tmp_path: Path) -> None:
+    pipeline = Pipeline(InferenceOptions(None, "float32", tmp_path), too_full_for_weights)
+    for _ in range(2):
+        assert "memory" in pipeline.detect(asked, lambda *_: None).warnings[0].message
