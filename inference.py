@@ -78,9 +78,7 @@ class Pipeline:
         except (OutOfMemory, networks.UnfitDevice) as reason:
             if device == "cpu":
                 raise
-            fallback = networks.fallback_warning(device, reason)
-            if isinstance(reason, networks.UnfitDevice):
-                self._unfit[device] = fallback
+            fallback = self._leave(device, reason)
             device = "cpu"
             label_map = self._label_map(volume, task, device=device, report=report, watch=watch)
         ran = self._pool.running(reversed(task.networks), device)
@@ -104,6 +102,34 @@ class Pipeline:
             labels=None if label_map is None else packing.pack_labels(label_map, volume),
             uid_locations=volume.locate_uids({one.slice.sop_instance_uid for one in found if one.slice is not None}),
         )
+
+    def load(self, models: tuple[TrainedModel, ...], device: str) -> None:
+        """Load the networks of ``models`` for what ``device`` names, before any image is there, if there is room.
+
+        Raises ModelError, OutOfMemory.
+        """
+        device, _ = self._choose_device(device)
+        try:
+            self._load(models, device)
+        except (OutOfMemory, networks.UnfitDevice) as reason:
+            if device == "cpu":
+                raise
+            self._leave(device, reason)
+            self._load(models, "cpu")
+
+    def _load(self, models: tuple[TrainedModel, ...], device: str) -> None:
+        memory_check.check_networks([self._run(model, device) for model in models])
+        for model in models:
+            self._pool.prepare(model, device)
+        for model in models:
+            self._pool.take(model, device)
+
+    def _leave(self, device: str, reason: OutOfMemory | networks.UnfitDevice) -> ResultWarning:
+        """The warning that the CPU goes on; a device that is unfit is not asked again."""
+        warning = networks.fallback_warning(device, reason)
+        if isinstance(reason, networks.UnfitDevice):
+            self._unfit[device] = warning
+        return warning
 
     def _choose_device(self, wish: str) -> tuple[str, ResultWarning | None]:
         """As `networks.choose_device`; one that was found unfit stays so as long as the process."""

@@ -24,7 +24,7 @@ from openscans.version import version
 if TYPE_CHECKING:
     from inference import Pipeline
     from model_manager import Models
-    from openscans.jobs.detector import DetectionRequest
+    from openscans.jobs.detector import DetectionRequest, Detector
     from openscans.jobs.queue import JobQueue
     from openscans.jobs.worker import Worker
     from openscans.server import AppState
@@ -47,6 +47,7 @@ class Parts:
     """What lives as long as the server and must be ended with it."""
 
     models: "Models"
+    detector: "Detector"
     jobs: "JobQueue[DetectionRequest, Detection]"
     worker: "Worker"
 
@@ -178,7 +179,7 @@ def build_parts(settings: Settings) -> Parts:
         roots=settings.allowed_roots,
     )
     jobs = JobQueue(detector, weights=STAGE_WEIGHTS, most_waiting=settings.queue)
-    return Parts(models, jobs, worker)
+    return Parts(models, detector, jobs, worker)
 
 
 def make_pipeline(options: "InferenceOptions") -> "Pipeline":
@@ -209,7 +210,7 @@ def serve(settings: Settings, parts: Parts, listener: socket.socket) -> int:
     from openscans.system import processes
 
     app = create_app(build_state(settings, parts))
-    begin = partial(on_started, listener, parts.worker if settings.warm_up else None)
+    begin = partial(on_started, listener, parts.detector if settings.warm_up else None)
     server = Server(app, debug=settings.debug, on_start=begin, on_end=partial(shut_down, parts))
     if settings.parent_pid is not None:
         processes.when_ended(settings.parent_pid, server.end)
@@ -249,11 +250,11 @@ def keep_standard_descriptors() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
-def on_started(listener: socket.socket, early: "Worker | None") -> None:
-    """Connections are answered: say where, and start the worker that is wanted ``early``."""
+def on_started(listener: socket.socket, early: "Detector | None") -> None:
+    """Connections are answered: say where, and warm up what is wanted ``early``."""
     announce(listener)
     if early is not None:
-        # In a thread, because starting a process takes longer than an answer may.
+        # In a thread, because starting a process and loading networks take longer than an answer may.
         threading.Thread(target=early.warm_up, name="warm-up", daemon=True).start()
 
 

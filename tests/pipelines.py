@@ -7,10 +7,10 @@ import os
 import signal
 import threading
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from openscans.errors import TooFewSlices
+from openscans.errors import OutOfMemory, TooFewSlices
 from openscans.jobs import worker_process
 from openscans.jobs.fingerprint import Fingerprint, FingerprintCache
 from openscans.jobs.result_cache import ResultCache
@@ -47,6 +47,11 @@ class Scripted:
         report("measuring", 1, 1)
         return detection_of(task)
 
+    def load(self, models: tuple[TrainedModel, ...], device: str) -> None:
+        act = LOADS.get(models[0].dataset)
+        if act is not None:
+            act()
+
 
 def make() -> Scripted:
     return Scripted()
@@ -57,6 +62,22 @@ def make_when_told(sign: Path) -> Scripted:
     while not sign.exists():
         time.sleep(0.01)
     return Scripted()
+
+
+@dataclass
+class LoadingWhenTold(Scripted):
+    """Loads networks until ``sign`` is a file, and tells by another beside it that it has begun."""
+
+    sign: Path
+
+    def load(self, models: tuple[TrainedModel, ...], device: str) -> None:
+        self.sign.with_suffix(".asked").touch()
+        while not self.sign.exists():
+            time.sleep(0.01)
+
+
+def make_to_load_when_told(sign: Path) -> Scripted:
+    return LoadingWhenTold(sign)
 
 
 def make_over_a_bad_disk() -> Scripted:
@@ -130,6 +151,13 @@ def hang(report: StageReport) -> None:
     report("segmenting", 1, 100)
     time.sleep(LONG_S)
 
+
+def refuse_to_load() -> None:
+    raise OutOfMemory("There is not enough memory.")
+
+
+LOADS = {"full": refuse_to_load}
+"""What loading does where the first of its models is named so; all others are loaded."""
 
 ACTS = {
     "die": die,

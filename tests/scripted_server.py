@@ -64,7 +64,7 @@ def run() -> int:
         roots=settings.allowed_roots,
     )
     jobs = JobQueue(detector, weights=STAGE_WEIGHTS, most_waiting=settings.queue)
-    return serve(settings, Parts(models, jobs, worker), bind_socket(settings.host, settings.port))
+    return serve(settings, Parts(models, detector, jobs, worker), bind_socket(settings.host, settings.port))
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def run() -> int:
         worker, WeightsOnPaper(settings.home), pipelines.NO_RESULTS, auto_download=False, device=settings.device
     )
     jobs = JobQueue(detector, weights=STAGE_WEIGHTS, most_waiting=settings.queue)
-    return serve(settings, Parts(models, jobs, worker), bind_socket(settings.host, settings.port))
+    return serve(settings, Parts(models, detector, jobs, worker), bind_socket(settings.host, settings.port))
 
 
 if __name__ == "__main__":

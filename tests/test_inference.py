@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from inference import Pipeline
 from openscans import volumes
-from openscans.errors import DamagedWeights, InputNotFound
-from openscans.networks import Network, Plan
+from openscans.errors import DamagedWeights, InputNotFound, OutOfMemory
+from openscans.networks import TORCH_ON_CPU, Network, Plan, UnfitDevice
 from openscans.segmentation import grids, resampling
+from openscans.system import memory
 from openscans.types import Detection, DetectionTask, InferenceOptions, TrainedModel, Voxel
 from openscans.volumes import opening
 from phantom import layout
@@ -232,3 +233,34 @@ def test_a_detection_tells_where_the_uids_that_it_names_stand(tmp_path: Path, re
     [(uid, place)] = found.uid_locations.items()
     assert uid == found.image.series_instance_uid
     assert Path(place.file).read_bytes()[place.start :][: place.length].decode() == uid
+
+
+def test_networks_that_were_loaded_early_are_those_of_the_detection(tmp_path: Path, reading: Reading) -> None:
+    reading.pipeline.load((reading.segmenter,), "cpu")
+    [early] = reading.load.loaded
+    reading.detect(series(tmp_path / "a"))
+    assert reading.load.loaded == [early]
+    assert early.seen
+
+
+def test_networks_are_loaded_early_only_where_there_is_room(reading: Reading, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
+    with pytest.raises(OutOfMemory, match="Loading the networks early needs"):
+        reading.pipeline.load((reading.segmenter,), "cpu")
+    assert not reading.load.loaded
+
+
+def test_where_the_wished_device_is_unfit_networks_are_loaded_early_for_the_cpu(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def load(model: TrainedModel, plan: Plan, *, device: str, options: InferenceOptions) -> Network:
+        asked.append(device)
+        if device != "cpu":
+            raise UnfitDevice
+        return Onlooker(plan)
+
+    segmenter = model(tmp_path, small_networks.MR)
+    pipeline = Pipeline(InferenceOptions(1, "float32", tmp_path / "compiled"), load)
+    pipeline.load((segmenter,), TORCH_ON_CPU)
+    pipeline.load((segmenter,), TORCH_ON_CPU)
+    assert asked == [TORCH_ON_CPU, "cpu"]

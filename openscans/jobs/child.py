@@ -22,6 +22,7 @@ from openscans.errors import Cancelled, WorkerCrashed
 from openscans.jobs.worker_messages import (
     Call,
     Failure,
+    LoadRequest,
     Message,
     PipelineRequest,
     Progress,
@@ -84,6 +85,7 @@ class Child:
         self._inboxes: dict[int, queue.SimpleQueue[Message | None]] = {}
         self._unanswered: set[int] = set()
         self._for_pipeline: set[int] = set()
+        self._loading: set[int] = set()
         self._pipeline_wanted = self._pipeline_built = False
         self.retired = self._ended = False
         self._exit_code: int | None = None
@@ -107,7 +109,7 @@ class Child:
     @property
     def pipeline_state(self) -> WorkerState:
         """cold where nobody has wanted the pipeline yet, then loading, busy or ready."""
-        if not self._pipeline_built:
+        if not self._pipeline_built or self._loading:
             return "loading" if self._pipeline_wanted else "cold"
         return "busy" if self._for_pipeline else "ready"
 
@@ -176,6 +178,8 @@ class Child:
             if isinstance(request, get_args(PipelineRequest)):
                 self._for_pipeline.add(number)
                 self._pipeline_wanted = True
+            if isinstance(request, LoadRequest):
+                self._loading.add(number)
         try:
             self._send(Call(number, request))
             yield number, inbox
@@ -183,6 +187,7 @@ class Child:
             with self._lock:
                 del self._inboxes[number]
                 self._for_pipeline.discard(number)
+                self._loading.discard(number)
                 over = self.retired and not self._inboxes
             if over:
                 self.kill()

@@ -3,15 +3,24 @@
 Knows which networks each task opens; nothing of HTTP, queues, or how a network is run.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Protocol
+from typing import NoReturn, Protocol
 
-from openscans.errors import ModelError, WorkerCrashed
+from openscans.errors import (
+    Cancelled,
+    DamagedWeights,
+    ModelError,
+    ModelInUse,
+    ModelMissing,
+    OpenScansError,
+    WorkerCrashed,
+)
 from openscans.jobs.fingerprint import Fingerprint
 from openscans.jobs.job import Look
 from openscans.jobs.result_cache import ResultCache
@@ -29,6 +38,8 @@ STAGE_WEIGHTS: Mapping[str, float] = {
     "measuring": 0.5,
 }
 """About the seconds that each takes beside the others, for an abdomen of 220 slices on two cores and 100 Mbit/s."""
+
+log = logging.getLogger("openscans.jobs")
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,8 @@ class DetectionWorker(Protocol):
     def read_uids(self, locations: tuple[UidLocation, ...], report: StageReport) -> tuple[str, ...] | None: ...
     def open(self, path: Path, series_uid: str | None, report: StageReport) -> str | None: ...
     def detect(self, task: DetectionTask, report: StageReport) -> Detection: ...
+    def warm_up(self) -> None: ...
+    def load(self, models: tuple[TrainedModel, ...], device: str) -> None: ...
 
 
 class Weights(Protocol):
@@ -109,6 +122,27 @@ class Detector:
         if isinstance(look.image, Fingerprint) and look.request.use_cache:
             self._put(look.request, look.image, found, report)
         return found
+
+    def warm_up(self) -> None:
+        """Start the worker, and let it load the networks that are on disk; returns when that is done.
+
+        One task after another, so that a detection gets its turn between two. What cannot be loaded now is passed over.
+        """
+        self._worker.warm_up()
+        for task in catalogue.TASKS.values():
+            try:
+                self._load(task)
+            except Cancelled:
+                return
+            except OpenScansError as error:
+                # Most have not fetched every task's weights.
+                missing = isinstance(error, ModelMissing) and not isinstance(error, DamagedWeights)
+                log.log(logging.DEBUG if missing else logging.WARNING, "%s is not loaded: %s", task.key, error.message)
+
+    def _load(self, task: Task) -> None:
+        with self._weights.ready(task.key, _refuse_to_wait, download=False) as models:
+            opened = tuple(models[dataset.number] for dataset in task.opened)
+            self._worker.load(opened, self._device)
 
     def _locate(self, request: DetectionRequest, report: StageReport) -> Located:
         question = LookRequest(request.file_path, self._roots, request.series_uid)
@@ -184,3 +218,7 @@ class Detector:
             fast_mode=request.fast_mode,
             device=request.device or self._device,
         )
+
+
+def _refuse_to_wait(_done: int, _total: int) -> NoReturn:
+    raise ModelInUse("The model is being downloaded or changed.")

@@ -2,35 +2,35 @@
 
 Knows when a child is needed and when no more; nothing of HTTP, of weights, or of what the pipeline does.
 
-Rules for threads. Any number of threads ask at the same time, of which one at most asks for what the pipeline does
-(that of the queue). `Worker._lock` guards which child there is, how many ask, and the timer that ends one that idles;
-it is never held while an answer is awaited.
+Rules for threads. Any number of threads ask at the same time, of which one at most asks for detections (that of the
+queue), and one that networks are loaded. `Worker._lock` guards which child there is, how many ask, and the timer that
+ends one that idles; it is never held while an answer is awaited.
 """
 
 import logging
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import get_args
 
 from openscans.errors import Cancelled, OutOfMemory, WorkerCrashed
 from openscans.jobs.child import Child, ChildRetired
 from openscans.jobs.fingerprint import Fingerprint
 from openscans.jobs.worker_messages import (
+    LoadRequest,
     Located,
     LookRequest,
     OpenRequest,
-    PipelineRequest,
     Request,
     UidsRequest,
     UnchangedRequest,
 )
 from openscans.jobs.worker_process import LogPlan, MakePipeline
 from openscans.progress import StageReport
-from openscans.types import Detection, DetectionTask, RunningNetwork, UidLocation, WorkerState
+from openscans.types import Detection, DetectionTask, RunningNetwork, TrainedModel, UidLocation, WorkerState
 
 DETECTION_FOLLOWS_S = 5.0
-"""Who asks what files tell wants a detection next: however soon an idle worker ends, it is kept for that."""
+"""Who asks what files tell, or has networks loaded, wants more next: however soon an idle worker ends, it is kept for
+that."""
 
 NO_SENSE = "The worker process gave an answer that makes no sense."
 
@@ -112,6 +112,10 @@ class Worker:
                 self._child.warm_up()
             self._rest_later(self._keep_warm_s)
 
+    def load(self, models: tuple[TrainedModel, ...], device: str) -> None:
+        """`WorkerPipeline.load`, in the child. Raises what it raises, WorkerCrashed, and Cancelled."""
+        self._ask(LoadRequest(models, device), _tell_nobody, at_least_warm_s=DETECTION_FOLLOWS_S)
+
     def close(self) -> None:
         """Kill the child, whatever it does; nothing can be asked any more."""
         with self._lock:
@@ -141,7 +145,8 @@ class Worker:
             except ChildRetired:
                 continue
             except OutOfMemory:
-                if isinstance(request, get_args(PipelineRequest)):
+                # Networks that are not loaded for want of memory leave all as it was.
+                if isinstance(request, OpenRequest | DetectionTask):
                     # What it keeps warm, and what lies in pieces, may be what the next image lacks.
                     child.kill()
                 raise
@@ -174,3 +179,6 @@ class Worker:
         log.info("the worker was idle and gives its memory back")
         child.kill()
         child.release()
+
+
+def _tell_nobody(_stage: str, _done: int, _total: int) -> None: ...

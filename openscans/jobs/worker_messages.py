@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from openscans.errors import OpenScansError
 from openscans.jobs.fingerprint import Fingerprint
-from openscans.types import DetectionTask, UidLocation
+from openscans.types import DetectionTask, TrainedModel, UidLocation
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,14 @@ class OpenRequest:
 @dataclass(frozen=True)
 class WarmUp:
     """To build the pipeline and do nothing with it yet."""
+
+
+@dataclass(frozen=True)
+class LoadRequest:
+    """To load the networks of ``models`` for what ``device`` names, before any image is there."""
+
+    models: tuple[TrainedModel, ...]
+    device: str
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,7 @@ class UidsRequest:
     locations: tuple[UidLocation, ...]
 
 
-PipelineRequest: TypeAlias = OpenRequest | DetectionTask | WarmUp
+PipelineRequest: TypeAlias = OpenRequest | DetectionTask | LoadRequest | WarmUp
 """What the one pipeline does, one after another."""
 
 FileRequest: TypeAlias = LookRequest | UnchangedRequest | UidsRequest

@@ -29,6 +29,7 @@ from openscans.jobs.worker_messages import (
     Call,
     Failure,
     FileRequest,
+    LoadRequest,
     Located,
     LookRequest,
     Message,
@@ -43,7 +44,7 @@ from openscans.jobs.worker_messages import (
 )
 from openscans.progress import StageReport
 from openscans.system import logs
-from openscans.types import Detection, DetectionTask
+from openscans.types import Detection, DetectionTask, TrainedModel
 
 NOT_ENOUGH = "There is not enough memory for this image."
 
@@ -67,6 +68,7 @@ class WorkerPipeline(Protocol):
 
     def open(self, path: Path, series_uid: str | None, report: StageReport) -> str | None: ...
     def detect(self, task: DetectionTask, report: StageReport) -> Detection: ...
+    def load(self, models: tuple[TrainedModel, ...], device: str) -> None: ...
 
 
 MakePipeline: TypeAlias = Callable[[], WorkerPipeline]
@@ -162,7 +164,7 @@ class WorkerLoop:
             return Located(path, fingerprint)
         if isinstance(request, UidsRequest):
             return read_uids(request.locations)
-        if isinstance(request, OpenRequest | DetectionTask | WarmUp):
+        if isinstance(request, OpenRequest | DetectionTask | LoadRequest | WarmUp):
             return self._run(request, report)
         return request.fingerprint.is_still(partial(report, "measuring"))
 
@@ -170,7 +172,9 @@ class WorkerLoop:
         if self._pipeline is None:
             self._pipeline = self._make_pipeline()
             self._send(Ready())
-        if isinstance(request, WarmUp):
+        if isinstance(request, LoadRequest):
+            self._pipeline.load(request.models, request.device)
+        if isinstance(request, LoadRequest | WarmUp):
             return None
         if isinstance(request, OpenRequest):
             return self._pipeline.open(request.path, request.series_uid, report)

@@ -54,6 +54,11 @@ def check_detection(extent: Extent, localiser: NetworkRun | None, segmenter: Net
     memory.check_free(need_bytes, "The detection")
 
 
+def check_networks(runs: Sequence[NetworkRun]) -> None:
+    """Raises OutOfMemory where there is no room for networks that are wanted before any image is there."""
+    memory.check_free(sum(map(_network_bytes, runs)), "Loading the networks early")
+
+
 def check_run(run: NetworkRun, box: Bounds, affine_lps: Affine) -> None:
     """Raises OutOfMemory where a network cannot run over ``box`` of an image that has been read."""
     # The network's own memory was reckoned before it was loaded; since then some of it is taken, and nobody tells how

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from openscans.errors import ModelMissing, UnknownTask, UnsupportedModality
+from openscans.errors import (
+    Cancelled,
+    DamagedWeights,
+    ModelMissing,
+    OutOfMemory,
+    UnknownTask,
+    UnsupportedModality,
+    WorkerCrashed,
+)
 from openscans.jobs.detector import DetectionRequest, Detector
 from openscans.jobs.fingerprint import Fingerprint
 from openscans.jobs.job import Look
@@ -26,6 +34,7 @@ class Diary:
 
     found: str | None = "CT"
     missing: bool = False
+    refusals: list[Exception] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
 
     def look(self, request: LookRequest, report: StageReport) -> Located:
@@ -45,10 +54,19 @@ class Diary:
         self.asked.append(f"detect {task.key}")
         return pipelines.detection_of(task)
 
+    def warm_up(self) -> None:
+        self.asked.append("start")
+
+    def load(self, models: tuple[TrainedModel, ...], device: str) -> None:
+        self.asked.append(f"load {', '.join(model.dataset for model in models)} for {device}")
+        if self.refusals:
+            raise self.refusals.pop(0)
+
     @contextmanager
     def ready(self, key: str, report: Report, *, download: bool) -> Iterator[Mapping[int, TrainedModel]]:
         self.asked.append(f"fetch and keep {key}" if download else f"keep {key}")
-        report(1, 2)
+        if download:
+            report(1, 2)
         yield {dataset.number: self.trained_model(dataset.number) for dataset in TASKS[key].opened}
         self.asked.append("let go")
 
@@ -132,3 +150,36 @@ def test_a_request_for_an_unknown_model_cannot_be_made() -> None:
     with pytest.raises(UnknownTask) as refused:
         DetectionRequest(IMAGE, model="lungs")
     assert refused.value.hint.startswith("The tasks are vertebrae, total_body")
+
+
+VERTEBRAE = ["keep vertebrae", "load Dataset298, Dataset292 for cpu"]
+TOTAL_BODY = ["keep total_body", "load Dataset298, Dataset297 for cpu"]
+MR = ["keep vertebrae_mr", "load Dataset756 for cpu"]
+
+
+def warmed_up(diary: Diary) -> list[str]:
+    Detector(diary, diary, pipelines.NO_RESULTS, auto_download=True, device="cpu").warm_up()
+    return diary.asked
+
+
+def test_networks_are_loaded_early_as_they_are_needed_and_kept_from_deletion_meanwhile() -> None:
+    expected = ["start", *VERTEBRAE, "let go", *TOTAL_BODY, "let go", *MR, "let go"]
+    assert warmed_up(Diary()) == expected
+
+
+def test_models_that_are_not_on_disk_are_passed_over_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    assert warmed_up(Diary(missing=True)) == ["start", VERTEBRAE[0], TOTAL_BODY[0], MR[0]]
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("refusal", [OutOfMemory("Too little."), DamagedWeights("Broken."), WorkerCrashed("Gone.")])
+def test_what_cannot_be_loaded_early_is_a_line_in_the_log_and_the_rest_is_loaded(
+    refusal: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = warmed_up(Diary(refusals=[refusal]))
+    assert [line for line in asked if line.startswith("load")] == [VERTEBRAE[1], TOTAL_BODY[1], MR[1]]
+    assert caplog.messages == [f"vertebrae is not loaded: {refusal}"]
+
+
+def test_a_server_that_ends_loads_no_more() -> None:
+    assert warmed_up(Diary(refusals=[Cancelled()])) == ["start", *VERTEBRAE]

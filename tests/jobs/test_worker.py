@@ -24,7 +24,7 @@ from openscans.jobs.worker import Worker
 from openscans.jobs.worker_messages import LookRequest
 from openscans.jobs.worker_process import LogPlan
 from openscans.progress import StageReport
-from openscans.types import UidLocation
+from openscans.types import TrainedModel, UidLocation
 from tests import pipelines
 from tests.live_server import eventually, is_running
 
@@ -376,6 +376,30 @@ def test_what_went_wrong_in_warming_up_is_told_to_who_asks_first(make_worker: Ma
     with pytest.raises(OpenScansError) as caught:
         worker.detect(pipelines.task(), nobody)
     assert caught.value.code == "internal_error"
+
+
+def network(dataset: str = "Dataset298") -> TrainedModel:
+    return TrainedModel(dataset, Path("/weights"), "0" * 64, spacing_mm=6, step=0.8)
+
+
+def test_networks_that_find_no_room_early_leave_the_child_as_it_was(make_worker: MakeWorker) -> None:
+    worker = make_worker()
+    before = pipelines.process_of(worker.detect(pipelines.task(), nobody))
+    with pytest.raises(OutOfMemory):
+        worker.load((network("full"),), "cpu")
+    assert pipelines.process_of(worker.detect(pipelines.task(), nobody)) == before
+
+
+def test_it_is_not_ready_before_its_networks_are_loaded(make_worker: MakeWorker, tmp_path: Path) -> None:
+    sign = tmp_path / "sign"
+    worker = make_worker(partial(pipelines.make_to_load_when_told, sign))
+    loading = threading.Thread(target=worker.load, args=((network(),), "cpu"))
+    loading.start()
+    assert eventually(lambda: sign.with_suffix(".asked").exists(), within_s=10)
+    assert worker.state == "loading"
+    sign.touch()
+    loading.join()
+    assert worker.state == "ready"
 
 
 def test_warmed_up_for_nothing_it_gives_its_memory_back(make_worker: MakeWorker) -> None:
