@@ -21,7 +21,7 @@ from openscans.errors import DamagedWeights, InputNotFound, OutOfMemory
 from openscans.networks import TORCH_ON_CPU, Network, Plan, UnfitDevice
 from openscans.segmentation import grids, resampling
 from openscans.system import memory
-from openscans.types import Detection, DetectionTask, InferenceOptions, TrainedModel, Voxel
+from openscans.types import Detection, DetectionTask, InferenceOptions, RunningNetwork, TrainedModel, Voxel
 from openscans.volumes import opening
 from phantom import layout
 from phantom.files import DicomStyle, write_dicom_series, write_nifti
@@ -39,6 +39,7 @@ class Onlooker(Network):
 
     plan: Plan
     device: str = "cpu"
+    runs: RunningNetwork = RunningNetwork("onlooker", "none", "cpu", "float32", "volumes", {}, slow=False)
     seen: list[NDArray[np.float32]] = field(default_factory=list)
 
     def logits(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:

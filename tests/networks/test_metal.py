@@ -35,7 +35,8 @@ class Changed(Network):
     """A network on a device that changes what it computes."""
 
     def __init__(self, network: Network, change: Change) -> None:
-        self.plan, self.device, self._network, self._change = network.plan, network.device, network, change
+        self.plan, self.device, self.runs = network.plan, network.device, network.runs
+        self._network, self._change = network, change
 
     def logits(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
         return self._change(self._network.logits(patch))
