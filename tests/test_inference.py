@@ -33,13 +33,16 @@ COARSE_MM = np.diag([3.0, 3.0, 3.0, 1.0])
 FRACTIONS = np.random.default_rng(0).uniform(1, 40, (6, 20, 20)).astype(np.float32)
 
 
+ONLOOKS = RunningNetwork("onlooker", "none", "cpu", "float32", "volumes", kernels={}, slow=False)
+
+
 @dataclass
 class Onlooker(Network):
     """Finds nothing, and keeps every patch that it was shown."""
 
     plan: Plan
     device: str = "cpu"
-    runs: RunningNetwork = RunningNetwork("onlooker", "none", "cpu", "float32", "volumes", {}, slow=False)
+    runs: RunningNetwork = ONLOOKS
     seen: list[NDArray[np.float32]] = field(default_factory=list)
 
     def logits(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
