@@ -40,11 +40,11 @@ class DemonstrationFailed(Exception):
 
 
 @contextmanager
-def server(home: Path) -> Iterator[httpx.Client]:
+def server(home: Path, *, python: str = sys.executable, env: Mapping[str, str] = os.environ) -> Iterator[httpx.Client]:
     """The real server on a free port, with ``home`` as its OPENSCANS_HOME, for as long as the block lasts."""
-    env = {**os.environ, "PORT": "0", "OPENSCANS_HOME": str(home), "OPENSCANS_OFFLINE": "1"}
+    env = {**env, "PORT": "0", "OPENSCANS_HOME": str(home), "OPENSCANS_OFFLINE": "1"}
     # The executable is the server itself.
-    command = [sys.executable] if getattr(sys, "frozen", False) else [sys.executable, str(ROOT / "main.py")]
+    command = [python] if getattr(sys, "frozen", False) else [python, str(ROOT / "main.py")]
     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
         try:
             line = process.stdout.readline() if process.stdout else ""
