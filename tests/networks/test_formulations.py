@@ -9,6 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from openscans import networks
+from openscans.networks.checkpoint import CHECKPOINT, read_tensors
+from openscans.networks.openvino_formulations import Planes
+from openscans.networks.openvino_graph import build_graph
 from openscans.networks.openvino_network import OpenVinoNetwork
 from openscans.networks.openvino_runtime import openvino
 from openscans.types import InferenceOptions, TrainedModel, WarningCode
@@ -54,6 +57,13 @@ def test_where_volumes_have_no_kernels_no_convolution_runs_on_reference_loops(
     assert sum(found.kernels.values()) > 0
     assert not any(kernel.startswith("ref") for kernel in found.kernels)
     assert not found.slow
+
+
+def test_planes_have_no_transposed_convolutions_which_arm_rounds_to_bfloat16(tmp_path: Path) -> None:
+    folder = small_networks.write(tmp_path, small_networks.CT)
+    plan, tensors = networks.read_plan(folder), read_tensors(folder / CHECKPOINT)
+    graph = build_graph(plan, tensors, openvino.Type.f32, Planes())
+    assert "ConvolutionBackpropData" not in {node.get_type_name() for node in graph.get_ops()}
 
 
 def test_planes_are_computed_in_float32_whatever_the_processor_has(tmp_path: Path, options: InferenceOptions) -> None:
