@@ -7,6 +7,7 @@ hundred times slower than a real kernel. On ARM that is what every convolution o
 import json
 import logging
 import os
+import platform
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -89,7 +90,8 @@ def abilities_of(core: openvino.Core, precision: openvino.Type, cache: DiskCache
 def machine_facts(core: openvino.Core) -> tuple[str, ...]:
     """All that decides, beside the runtime's version, which kernels it has."""
     limits = (f"{name}={os.environ.get(name, '')}" for name in LIMITS)
-    return str(core.get_property("CPU", "FULL_DEVICE_NAME")), *limits
+    # An emulated ARM processor has the name of the one that emulates it.
+    return platform.machine(), str(core.get_property("CPU", "FULL_DEVICE_NAME")), *limits
 
 
 def _try(core: openvino.Core, precision: openvino.Type) -> Abilities:
