@@ -1,7 +1,11 @@
 """Seconds and memory of one detection, ours and TotalSegmentator's, on the same CT and weights, in turn.
 
-    python -m benchmarks.compare [--size 457 379 224] [--spacing 0.8 0.8 1.49] [--fast] [--precision float32]
-                                 [--tiles exact] [--runs 1] [--ours-only]
+    python -m benchmarks.compare [--size 457 379 224] [--spacing 0.8 0.8 1.49] [--fast]
+                                 [--precision float32 | int8] [--isa avx2] [--tiles exact] [--runs 1] [--ours-only]
+
+Each process is asked twice: its first answer is what people wait for who start a program for each image, the second one
+compares warm with warm. Memory is the most until the first answer, and the most after it. ``--isa`` holds both programs
+to an instruction set (`instruction_sets`); below bfloat16 ours then computes in float32, unless int8 is asked for.
 
 The CT is a phantom; the network that labels has full size and random weights, the localiser is the small trained one,
 so that the box is a spine's. Writes Markdown.
@@ -10,36 +14,47 @@ so that the box is a spine's. Writes Markdown.
 import argparse
 import json
 import logging
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
-from benchmarks import machine, scan, totalsegmentator
-from benchmarks.detect import training_folder
+from benchmarks import instruction_sets, machine, scan, totalsegmentator
+from benchmarks.detect import PRECISIONS, training_folder
 from benchmarks.weigh import Run, run
 from openscans import networks
+from openscans.system import parallel
 from openscans.types import Point, Voxel
 
 THEIRS = "TotalSegmentator, new process"
+THEIRS_WARM = "TotalSegmentator, second call in one process"
 FIRST = "ours, very first start (networks compiled)"
 COLD = "ours, new process"
 WARM = "ours, warm"
+
+RIVALS = (THEIRS, THEIRS_WARM)
+
+PACKAGES = ("openvino", "torch", "TotalSegmentator", "nnunetv2")
+"""Whose versions decide what was measured."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Measured:
-    """Seconds and bytes of every run, by name; and the warm detections' own words."""
+    """Seconds and bytes of every run, by name; and the second calls' own words."""
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
     processor_s: dict[str, list[float]] = field(default_factory=dict)
     peak_bytes: dict[str, list[int]] = field(default_factory=dict)
     warm: list[dict[str, Any]] = field(default_factory=list)
+    theirs_warm: list[dict[str, Any]] = field(default_factory=list)
     peak_gflops: list[float] = field(default_factory=list)
     """What a matrix product got, right after each pair of detections."""
 
@@ -49,13 +64,14 @@ class Measured:
         self.processor_s.setdefault(name, []).append(processor_s)
         self.peak_bytes.setdefault(name, []).append(peak_bytes)
 
-    def add_ours(self, name: str, ran: Run) -> None:
-        """A process that detected twice: the time until its first answer, and that of the second detection."""
+    def add_calls(self, cold: str, warm: str, ran: Run) -> dict[str, Any]:
+        """A process that was asked twice: the time until its first answer, and its second one, whose words are told."""
         first, second = (json.loads(line) for line in ran.output.splitlines() if line.startswith("{"))
-        until_first_s = first["finished_s"] - ran.started_s
-        self.add(name, until_first_s, processor_s=first["processor_so_far_s"], peak_bytes=ran.peak_bytes)
-        self.add(WARM, second["seconds"], processor_s=second["processor_s"], peak_bytes=ran.peak_bytes)
-        self.warm.append(second)
+        since_s = first["finished_s"]
+        until_first_s, used_s = since_s - ran.started_s, first["processor_so_far_s"]
+        self.add(cold, until_first_s, processor_s=used_s, peak_bytes=ran.peak_bytes(until_s=since_s))
+        self.add(warm, second["seconds"], processor_s=second["processor_s"], peak_bytes=ran.peak_bytes(since_s=since_s))
+        return cast("dict[str, Any]", second)
 
 
 def measure(folder: Path, arguments: argparse.Namespace) -> Measured:
@@ -66,16 +82,17 @@ def measure(folder: Path, arguments: argparse.Namespace) -> Measured:
     ours = [sys.executable, "-m", "benchmarks.detect", str(image), "--results", str(results), "--runs", "2"]
     ours += ["--precision", arguments.precision, "--tiles", arguments.tiles, "--cache", str(folder / "cache")]
     ours += ["--fast"] if arguments.fast else []
-    theirs = totalsegmentator.command(image, folder / "theirs.nii.gz", results, fast=arguments.fast)
+    theirs: list[str] = []
+    if not arguments.ours_only:
+        theirs = totalsegmentator.command(image, folder / "theirs.nii.gz", results, fast=arguments.fast, runs=2)
     measured = Measured()
-    measured.add_ours(FIRST, run(ours))
+    measured.warm.append(measured.add_calls(FIRST, WARM, run(ours)))
     measured.peak_gflops.append(machine.peak_gflops(arguments.precision))
     for _ in range(arguments.runs):
-        measured.add_ours(COLD, run(ours))
+        measured.warm.append(measured.add_calls(COLD, WARM, run(ours)))
         measured.peak_gflops.append(machine.peak_gflops(arguments.precision))
-        if not arguments.ours_only:
-            ran = run(theirs)
-            measured.add(THEIRS, ran.seconds, processor_s=ran.processor_s, peak_bytes=ran.peak_bytes)
+        if theirs:
+            measured.theirs_warm.append(measured.add_calls(THEIRS, THEIRS_WARM, run(theirs)))
     return measured
 
 
@@ -94,17 +111,17 @@ def efficiency(measured: Measured, segmenter: Path) -> str:
 
 
 def table(measured: Measured) -> list[str]:
-    """Lines of Markdown: seconds, memory, ratio; then where a warm detection's time goes."""
-    theirs = measured.seconds.get(THEIRS)
+    """Lines of Markdown: seconds, memory, ratios; then where a warm detection's time goes."""
     lines = [
-        "| | seconds (median) | processor seconds | peak memory of all processes | TotalSegmentator takes |",
-        "|---|---|---|---|---|",
+        "| | seconds (median) | processor seconds | peak memory of all processes "
+        "| TotalSegmentator, new process, takes | its second call takes |",
+        "|---|---|---|---|---|---|",
     ]
     for name, seconds in measured.seconds.items():
-        ratio = f"{median(theirs) / median(seconds):.1f} × as long" if theirs and name != THEIRS else ""
         peak_gb = median(measured.peak_bytes[name]) / 1e9
         used_s = median(measured.processor_s[name])
-        lines.append(f"| {name} | {median(seconds):.1f} | {used_s:.1f} | {peak_gb:.2f} GB | {ratio} |")
+        ratios = " | ".join("" if name in RIVALS else _ratio(measured.seconds.get(rival), seconds) for rival in RIVALS)
+        lines.append(f"| {name} | {median(seconds):.1f} | {used_s:.1f} | {peak_gb:.2f} GB | {ratios} |")
     fastest = min(measured.warm, key=lambda one: float(one["seconds"]))
     lines += [
         "",
@@ -118,25 +135,51 @@ def table(measured: Measured) -> list[str]:
     return lines
 
 
+def _ratio(theirs: Sequence[float] | None, ours: Sequence[float]) -> str:
+    return f"{median(theirs) / median(ours):.1f} × as long" if theirs else ""
+
+
+def conditions(measured: Measured, arguments: argparse.Namespace) -> str:
+    """A sentence or two: the processor, what both programs were held to, how it is seen, and their versions."""
+    isa, precision = arguments.isa, arguments.precision
+    limit = "not limited" if isa is None else instruction_sets.INSTRUCTION_SETS[isa].variables["ONEDNN_MAX_CPU_ISA"]
+    capabilities = sorted({str(one["capability"]) for one in measured.theirs_warm})
+    theirs = f", PyTorch's loops are for {', '.join(capabilities)}" if capabilities else ""
+    ran = sorted({str(one["precision"]) for one in measured.warm})
+    versions = [f"{package} {version(package)}" for package in PACKAGES if find_spec(package.lower())]
+    return (
+        f"{instruction_sets.processor_name()}, {parallel.usable_cores()} cores; instruction set {limit}: OpenVINO's "
+        f"convolution is {machine.convolution_primitive(precision)}{theirs}. "
+        f"Precision {', '.join(ran)} (asked: {precision}). {', '.join(versions)}."
+    )
+
+
 def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, nargs=3, default=(457, 379, 224), metavar=("X", "Y", "Z"))
     parser.add_argument("--spacing", type=float, nargs=3, default=(0.8, 0.8, 1.49), metavar=("X", "Y", "Z"))
     parser.add_argument("--fast", action="store_true")
-    parser.add_argument("--precision", default="auto", choices=["auto", "float32"])
+    parser.add_argument("--precision", default="auto", choices=PRECISIONS)
+    parser.add_argument("--isa", choices=instruction_sets.INSTRUCTION_SETS, help="hold both programs to it")
     parser.add_argument("--tiles", default="spine", choices=["spine", "course", "exact"])
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--ours-only", action="store_true")
-    return parser.parse_args(given)
+    arguments = parser.parse_args(given)
+    arguments.precision = instruction_sets.precision_under(arguments.isa, arguments.precision)
+    return arguments
 
 
 def main(given: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     arguments = parse_arguments(given)
+    if arguments.isa is not None:
+        instruction_sets.check_processor(arguments.isa)
+        # Before anything here loads what reads them; child processes inherit them.
+        os.environ.update(instruction_sets.INSTRUCTION_SETS[arguments.isa].variables)
     with tempfile.TemporaryDirectory() as folder:
         measured = measure(Path(folder), arguments)
         segmenter = training_folder(Path(folder) / "results", 297 if arguments.fast else 292)
-        for line in (*table(measured), "", efficiency(measured, segmenter)):
+        for line in (conditions(measured, arguments), "", *table(measured), "", efficiency(measured, segmenter)):
             log.info(line)
 
 

@@ -1,6 +1,6 @@
 """Detections in a new process, from import to answer, without HTTP: what `compare` times and weighs.
 
-    python -m benchmarks.detect IMAGE --results FOLDER [--fast] [--precision float32] [--runs 2] [--cache FOLDER]
+    python -m benchmarks.detect IMAGE --results FOLDER [--fast] [--precision float32 | int8] [--runs 2] [--cache FOLDER]
 
 Every run after the first is a warm one. Writes one line of JSON for each.
 """
@@ -19,6 +19,9 @@ from inference import Pipeline
 from openscans import networks
 from openscans.types import Detection, DetectionTask, InferenceOptions, TrainedModel
 from openscans.weights import catalogue
+
+PRECISIONS = ("auto", "float32", "int8")
+"""What can be asked for, as in `InferenceOptions`."""
 
 DATASETS = {dataset.number: dataset for task in catalogue.TASKS.values() for dataset in task.datasets}
 
@@ -85,8 +88,8 @@ def task(image: Path, results: Path, *, fast: bool) -> DetectionTask:
     )
 
 
-def run_detection(pipeline: Pipeline, timer: Timer, task: DetectionTask) -> str:
-    """Run one detection; what `compare` needs to know of it, as JSON."""
+def run_detection(pipeline: Pipeline, timer: Timer, task: DetectionTask, precision: str) -> str:
+    """Run one detection that was asked for in ``precision``; what `compare` needs to know of it, as JSON."""
     patches: dict[str, int] = {}
     began_s, used_s = time.perf_counter(), time.process_time()
     found: Detection = pipeline.detect(task, lambda stage, _, total: patches.update({stage: total}))
@@ -97,6 +100,7 @@ def run_detection(pipeline: Pipeline, timer: Timer, task: DetectionTask) -> str:
             "processor_so_far_s": time.process_time(),
             "finished_s": time.time(),
             "network_s": timer.seconds(),
+            "precision": getattr(found, "precision", precision),
             "vertebrae": len(found.vertebrae),
             "patches": {stage: patches[stage] for stage in ("localising", "segmenting") if stage in patches},
             "timings_ms": found.timings_ms,
@@ -110,7 +114,7 @@ def main() -> None:
     parser.add_argument("image", type=Path)
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--fast", action="store_true")
-    parser.add_argument("--precision", default="auto", choices=["auto", "float32"])
+    parser.add_argument("--precision", default="auto", choices=PRECISIONS)
     parser.add_argument("--tiles", default="spine", choices=["spine", "course", "exact"])
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--cache", type=Path, help="compiled networks are kept here (default: nowhere)")
@@ -122,7 +126,12 @@ def main() -> None:
         pipeline = Pipeline(options, timer)
         for _ in range(arguments.runs):
             logging.getLogger(__name__).info(
-                run_detection(pipeline, timer, task(arguments.image, arguments.results, fast=arguments.fast))
+                run_detection(
+                    pipeline,
+                    timer,
+                    task(arguments.image, arguments.results, fast=arguments.fast),
+                    arguments.precision,
+                )
             )
 
 

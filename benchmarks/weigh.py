@@ -1,6 +1,6 @@
-"""Runs a command and weighs it: wall time, what it said, and the most memory that all its processes held together."""
+"""Runs a command and weighs it: when it began, what it said, and the memory that all its processes held together."""
 
-import os
+import math
 import subprocess
 import tempfile
 import time
@@ -18,39 +18,32 @@ SAMPLE_S = 0.25
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a command; ``started_s`` is the clock's time, as in `time.time`.
-
-    ``processor_s``: summed over cores, which tells more than wall time where others work on the machine too.
-    """
+    """One run of a command. Times are the clock's, as in `time.time`; ``samples``: when, and what was held then."""
 
     started_s: float
-    seconds: float
-    processor_s: float
-    peak_bytes: int
+    samples: tuple[tuple[float, int], ...]
     output: str
+
+    def peak_bytes(self, since_s: float = -math.inf, until_s: float = math.inf) -> int:
+        """The most that was held between two times of the clock; 0 where nobody looked then."""
+        return max((held for time_s, held in self.samples if since_s <= time_s <= until_s), default=0)
 
 
 def run(command: Sequence[str]) -> Run:
     """Run ``command`` to its end. Raises CalledProcessError."""
-    started_s, began_s, used_s = time.time(), time.monotonic(), _children_s()
-    peak_bytes = 0
+    started_s = time.time()
+    samples = []
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
         root = psutil.Process(process.pid)
         while process.poll() is None:
-            peak_bytes = max(peak_bytes, tree_bytes(root))
+            samples.append((time.time(), tree_bytes(root)))
             time.sleep(SAMPLE_S)
         output.seek(0)
         text = output.read()
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command, text)
-    return Run(started_s, time.monotonic() - began_s, _children_s() - used_s, peak_bytes, text)
-
-
-def _children_s() -> float:
-    """Processor time of all processes that this one has started and that have ended."""
-    times = os.times()
-    return times.children_user + times.children_system
+    return Run(started_s, tuple(samples), text)
 
 
 def tree_bytes(root: psutil.Process) -> int:
