@@ -32,6 +32,9 @@ from openscans import networks
 from openscans.system import parallel
 from openscans.types import Point, Voxel
 
+SIZE, SPACING_MM = (457, 379, 224), (0.8, 0.8, 1.49)
+"""Of the CT: columns, rows and slices, and how far apart they lie; a trunk without the legs."""
+
 THEIRS = "TotalSegmentator, new process"
 THEIRS_WARM = "TotalSegmentator, second call in one process"
 FIRST = "ours, very first start (networks compiled)"
@@ -156,8 +159,8 @@ def conditions(measured: Measured, arguments: argparse.Namespace) -> str:
 
 def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, nargs=3, default=(457, 379, 224), metavar=("X", "Y", "Z"))
-    parser.add_argument("--spacing", type=float, nargs=3, default=(0.8, 0.8, 1.49), metavar=("X", "Y", "Z"))
+    parser.add_argument("--size", type=int, nargs=3, default=SIZE, metavar=("X", "Y", "Z"))
+    parser.add_argument("--spacing", type=float, nargs=3, default=SPACING_MM, metavar=("X", "Y", "Z"))
     parser.add_argument("--fast", action="store_true")
     parser.add_argument("--precision", default="auto", choices=PRECISIONS)
     parser.add_argument("--isa", choices=instruction_sets.INSTRUCTION_SETS, help="hold both programs to it")
