@@ -17,6 +17,7 @@ import logging
 import os
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -144,16 +145,17 @@ def _ratio(theirs: Sequence[float] | None, ours: Sequence[float]) -> str:
 
 def conditions(measured: Measured, arguments: argparse.Namespace) -> str:
     """A sentence or two: the processor, what both programs were held to, how it is seen, and their versions."""
-    isa, precision = arguments.isa, arguments.precision
+    isa = arguments.isa
     limit = "not limited" if isa is None else instruction_sets.INSTRUCTION_SETS[isa].variables["ONEDNN_MAX_CPU_ISA"]
+    kernels = Counter(measured.warm[-1]["kernels"]).most_common()
     capabilities = sorted({str(one["capability"]) for one in measured.theirs_warm})
-    theirs = f", PyTorch's loops are for {', '.join(capabilities)}" if capabilities else ""
+    theirs = f"; PyTorch's loops are for {', '.join(capabilities)}" if capabilities else ""
     ran = sorted({str(one["precision"]) for one in measured.warm})
     versions = [f"{package} {version(package)}" for package in PACKAGES if find_spec(package.lower())]
     return (
-        f"{instruction_sets.processor_name()}, {parallel.usable_cores()} cores; instruction set {limit}: OpenVINO's "
-        f"convolution is {machine.convolution_primitive(precision)}{theirs}. "
-        f"Precision {', '.join(ran)} (asked: {precision}). {', '.join(versions)}."
+        f"{instruction_sets.processor_name()}, {parallel.usable_cores()} cores. Instruction set {limit}: ours "
+        f"convolves by {', '.join(f'{count} × {kernel}' for kernel, count in kernels)}{theirs}. "
+        f"Precision {', '.join(ran)} (asked: {arguments.precision}). {', '.join(versions)}."
     )
 
 

@@ -88,8 +88,8 @@ def task(image: Path, results: Path, *, fast: bool) -> DetectionTask:
     )
 
 
-def run_detection(pipeline: Pipeline, timer: Timer, task: DetectionTask, precision: str) -> str:
-    """Run one detection that was asked for in ``precision``; what `compare` needs to know of it, as JSON."""
+def run_detection(pipeline: Pipeline, timer: Timer, task: DetectionTask) -> str:
+    """Run one detection; what `compare` needs to know of it, as JSON."""
     patches: dict[str, int] = {}
     began_s, used_s = time.perf_counter(), time.process_time()
     found: Detection = pipeline.detect(task, lambda stage, _, total: patches.update({stage: total}))
@@ -100,7 +100,8 @@ def run_detection(pipeline: Pipeline, timer: Timer, task: DetectionTask, precisi
             "processor_so_far_s": time.process_time(),
             "finished_s": time.time(),
             "network_s": timer.seconds(),
-            "precision": getattr(found, "precision", precision),
+            "precision": found.precision,
+            "kernels": dict(found.networks[-1].kernels),
             "vertebrae": len(found.vertebrae),
             "patches": {stage: patches[stage] for stage in ("localising", "segmenting") if stage in patches},
             "timings_ms": found.timings_ms,
@@ -126,12 +127,7 @@ def main() -> None:
         pipeline = Pipeline(options, timer)
         for _ in range(arguments.runs):
             logging.getLogger(__name__).info(
-                run_detection(
-                    pipeline,
-                    timer,
-                    task(arguments.image, arguments.results, fast=arguments.fast),
-                    arguments.precision,
-                )
+                run_detection(pipeline, timer, task(arguments.image, arguments.results, fast=arguments.fast))
             )
 
 

@@ -14,8 +14,8 @@ libdeflate and connected-components-3d obey nothing, and take no time that matte
 
 That both programs are really limited was seen so, and `compare` tells the first two in each of its runs:
 
-- OpenVINO's runtime model names the primitive of every node (``primitiveType``): where a convolution's was
-  `brgconv_avx512_f32` it is `brgconv_avx2_f32` (`machine.convolution_primitive`);
+- OpenVINO's runtime model names the kernel of every convolution (``primitiveType``, `Detection.networks`): where it was
+  `brgconv_avx512_f32` it is `brgconv_avx2_f32`;
 - ``torch.backends.cpu.get_cpu_capability()`` and ``torch.__config__.show()`` say AVX2 instead of AVX512;
 - with ``ONEDNN_VERBOSE=1`` PyTorch's copy of oneDNN says ``isa:Intel AVX2``, and each of its convolutions `jit:avx2`
   where it said `jit:avx512_core`.

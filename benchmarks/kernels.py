@@ -14,6 +14,7 @@ from statistics import median
 
 import numpy as np
 
+from benchmarks.detect import PRECISIONS
 from openscans import networks
 from openscans.types import InferenceOptions
 
@@ -40,7 +41,7 @@ def main(given: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--datasets", type=int, nargs="+", default=[292])
-    parser.add_argument("--precision", default="auto", choices=["auto", "float32"])
+    parser.add_argument("--precision", default="auto", choices=PRECISIONS)
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args(given)
     from phantom import layout

@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,16 +18,10 @@ from openscans import networks
 from openscans.networks.plans import Plan
 from openscans.types import InferenceOptions
 
-if TYPE_CHECKING:
-    import openvino
-
 MATRIX = 4096
 """Rows and columns: 137 GFLOP, beside which moving 64 MB in and out is nothing."""
 
 REPEATS = 5
-
-CHANNELS = 32
-"""As many as the networks' finest stage has."""
 
 
 def peak_gflops(precision: str) -> float:
@@ -36,36 +29,16 @@ def peak_gflops(precision: str) -> float:
     import openvino
     from openvino import opset13 as ops
 
+    core = openvino.Core()
+    narrow = precision == "auto" and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     values = np.random.default_rng(0).standard_normal((MATRIX, MATRIX), np.float32)
     left = ops.parameter([MATRIX, MATRIX], np.float32)
     model = openvino.Model([ops.matmul(left, ops.constant(values), False, False)], [left], "product")
-    request = _compile(model, precision).create_infer_request()
-    return 2 * MATRIX**3 / fastest_s(lambda: request.infer({0: values}, share_inputs=True)) / 1e9
-
-
-def convolution_primitive(precision: str) -> str:
-    """What OpenVINO calls the code that it chose here for a 3-D convolution such as the networks' first ones."""
-    import openvino
-    from openvino import opset13 as ops
-
-    patch = ops.parameter([1, CHANNELS, 16, 16, 16], np.float32)
-    weight = ops.constant(np.ones((CHANNELS, CHANNELS, 3, 3, 3), np.float32))
-    around = [1, 1, 1]
-    node = ops.convolution(patch, weight, around, pads_begin=around, pads_end=around, dilations=around)
-    compiled = _compile(openvino.Model([node], [patch], "convolution"), precision)
-    infos = [op.get_rt_info() for op in compiled.get_runtime_model().get_ops()]
-    [found] = [info["primitiveType"] for info in infos if info["layerType"].astype(str) == "Convolution"]
-    return str(found.astype(str))
-
-
-def _compile(model: "openvino.Model", precision: str) -> "openvino.CompiledModel":
-    """``model`` on the CPU, as the service would run a network of ``precision``."""
-    import openvino
-
-    core = openvino.Core()
-    narrow = precision == "auto" and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     hint = openvino.Type.bf16 if narrow else openvino.Type.f32
-    return core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"})
+    request = core.compile_model(
+        model, "CPU", {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
+    ).create_infer_request()
+    return 2 * MATRIX**3 / fastest_s(lambda: request.infer({0: values}, share_inputs=True)) / 1e9
 
 
 def network_s(folder: Path, precision: str) -> float:

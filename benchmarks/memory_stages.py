@@ -113,9 +113,7 @@ def measure(image: Path, results: Path, cache: Path, *, fast: bool, precision: s
 
 def table(most: dict[str, Held], precision: str) -> list[str]:
     lines = [f"| {precision}, step | most MB | of it libraries and files |", "|---|---|---|"]
-    lines += [
-        f"| {step} | {held.total_bytes / MB:.0f} | {held.file_bytes / MB:.0f} |" for step, held in most.items()
-    ]
+    lines += [f"| {step} | {held.total_bytes / MB:.0f} | {held.file_bytes / MB:.0f} |" for step, held in most.items()]
     return lines
 
 
