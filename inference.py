@@ -168,6 +168,8 @@ class Pipeline:
                 report=partial(report, "localising"),
                 body_only=self._tiles != "exact",
             )
+            # The next network takes several times as much, and need not find this one's arrays beside its own.
+            localiser.release()
             watch.lap("localise")
             if roi is None:
                 return None

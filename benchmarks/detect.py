@@ -39,6 +39,9 @@ class Timed(networks.Network):
         self.seconds += time.perf_counter() - began_s
         return found
 
+    def release(self) -> None:
+        self._network.release()
+
 
 class Timer:
     """Loads networks that are timed, and keeps them in sight."""

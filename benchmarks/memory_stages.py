@@ -93,6 +93,9 @@ class Watched(networks.Network):
         self._watch.step = stage
         return found
 
+    def release(self) -> None:
+        self._network.release()
+
 
 def measure(image: Path, results: Path, cache: Path, *, fast: bool, precision: str) -> dict[str, Held]:
     """The most that this process held in each step of one detection, in their order."""

@@ -118,6 +118,41 @@ def test_a_spacing_that_was_rounded_where_it_was_written_is_the_task_s(tmp_path:
     assert load.loaded[0].seen
 
 
+@dataclass
+class Finder(Network):
+    """Finds a vertebra everywhere, and says what is done with it."""
+
+    plan: Plan
+    said: list[str]
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        self.runs = RUNS
+
+    def logits(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
+        self.said.append(f"{self.plan.dataset_name} computes")
+        found = np.zeros((self.plan.architecture.heads, *patch.shape), np.float32)
+        found[min(vertebra_names(self.plan.labels))] = 1
+        return found
+
+    def release(self) -> None:
+        self.said.append(f"{self.plan.dataset_name} lets go")
+
+
+def test_the_localiser_lets_go_of_its_memory_before_the_segmenter_takes_its_own(tmp_path: Path) -> None:
+    write_nifti(tmp_path / "image.nii.gz", FRACTIONS, COARSE_MM)
+    localiser, segmenter = (model(tmp_path, spec) for spec in (small_networks.CT, small_networks.VERTEBRAE))
+    task = DetectionTask(tmp_path / "image.nii.gz", "vertebrae", segmenter, localiser, device="cpu")
+    said: list[str] = []
+
+    def load(model: TrainedModel, plan: Plan, *, device: str, options: InferenceOptions) -> Network:
+        return Finder(plan, said)
+
+    Pipeline(InferenceOptions(1, "float32", tmp_path / "compiled"), load).detect(task, ignore)
+    first, second = localiser.dataset, segmenter.dataset
+    assert [*dict.fromkeys(said)] == [f"{first} computes", f"{first} lets go", f"{second} computes"]
+
+
 def ignore(_stage: str, _done: int, _total: int) -> None: ...
 
 

@@ -31,6 +31,9 @@ class Network(Protocol):
         """`logits` of ``patches`` in turn; a device with room for several may compute them at once."""
         return map(self.logits, patches)
 
+    def release(self) -> None:
+        """Let go of the memory that computing took, the logits' too, until it computes again; weights stay."""
+
 
 class UnfitDevice(Exception):
     """A device computes a network otherwise than the CPU, or not at all."""

@@ -48,14 +48,20 @@ class OpenVinoNetwork(Network):
         core = core or openvino.Core()
         way = choose_way(core, options)
         self._formulation = way.formulation
-        compiled = _compile(core, model, plan, way, options)
-        self.runs = _tell(compiled, plan, device, way)
-        self._request = compiled.create_infer_request()
+        self._compiled = _compile(core, model, plan, way, options)
+        self.runs = _tell(self._compiled, plan, device, way)
+        self._request = self._compiled.create_infer_request()
 
     def logits(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
         """(class, z, y, x), float32, for a normalised ``patch`` (z, y, x); overwritten by the next call."""
-        self._request.infer({0: np.ascontiguousarray(patch[None, None])}, share_inputs=True)
+        # What `infer` returns is a copy of all logits, unless it is told to share them.
+        self._request.infer({0: np.ascontiguousarray(patch[None, None])}, share_inputs=True, share_outputs=True)
         return self._formulation.leave(self._request.get_output_tensor().data)
+
+    def release(self) -> None:
+        # The last logits go with the request that computed them.
+        self._request = self._compiled.create_infer_request()
+        self._compiled.release_memory()
 
 
 @dataclass(frozen=True)

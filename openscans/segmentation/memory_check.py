@@ -48,9 +48,10 @@ def check_detection(extent: Extent, localiser: NetworkRun | None, segmenter: Net
     """
     z, y, x = extent.shape_zyx
     whole = grids.whole_box(Voxel(x, y, z))
-    need_bytes = math.prod(extent.shape_zyx) * VOXEL_BYTES
-    need_bytes += _arrays_bytes(localiser or segmenter, whole, extent.affine_lps)
-    need_bytes += sum(_network_bytes(run) for run in (localiser, segmenter) if run is not None)
+    first = localiser or segmenter
+    first_bytes = _network_bytes(first) + _arrays_bytes(first, whole, extent.affine_lps)
+    # What the localiser takes it lets go before the segmenter computes.
+    need_bytes = math.prod(extent.shape_zyx) * VOXEL_BYTES + max(first_bytes, _network_bytes(segmenter))
     memory.check_free(need_bytes, "The detection")
 
 
