@@ -22,6 +22,7 @@ from openscans.networks.openvino_runtime import (
 )
 from openscans.networks.plans import Plan
 from openscans.system import parallel
+from openscans.system.disk_cache import let_go
 from openscans.types import InferenceOptions, Precision, RunningNetwork, TrainedModel
 
 log = logging.getLogger("openscans.networks")
@@ -48,7 +49,7 @@ class OpenVinoNetwork(Network):
         core = core or openvino.Core()
         way = choose_way(core, options)
         self._formulation = way.formulation
-        self._compiled = _compile(core, model, plan, way, options)
+        self._compiled, self._kept = _compile(core, model, plan, way, options)
         self.runs = _tell(self._compiled, plan, device, way)
         self._request = self._compiled.create_infer_request()
 
@@ -90,8 +91,11 @@ def _wished(core: openvino.Core, wish: str) -> Iterator[Precision]:
 
 def _compile(
     core: openvino.Core, model: TrainedModel, plan: Plan, way: Way, options: InferenceOptions
-) -> openvino.CompiledModel:
-    """The network of ``model``: as it was compiled before where that was kept, else compiled, and kept.
+) -> tuple[openvino.CompiledModel, openvino.Tensor | None]:
+    """The network of ``model``, as it was compiled before where that was kept, else compiled, and kept.
+
+    With what it was imported from, which must live as long. OpenVINO packs weights for its kernels and holds on to what
+    it was given: of an imported network that is a part of the file, which takes no memory once it is let go.
 
     OpenVINO's own cache is keyed by node names too, which count on through the process: it finds a network only where
     as many were built before it as last time, and only after the checkpoint was read and the graph was built.
@@ -99,16 +103,29 @@ def _compile(
     settings = _settings(way, options)
     key = _key(core, model, way)
     cache = compiled_cache.open_cache(options.cache_folder)
-    known = cache.get(key)
+    known = _import(core, cache.map(key), settings)
     if known is not None:
-        try:
-            return core.import_model(known, "CPU", settings)
-        except RuntimeError:
-            log.warning("A compiled network was kept, but OpenVINO refuses it; it is compiled again.")
+        return known
     graph = build_graph(plan, read_tensors(model.folder / CHECKPOINT), PRECISIONS[way.precision], way.formulation)
     compiled = core.compile_model(graph, "CPU", settings)
     cache.put(key, compiled.export_model().getbuffer())
-    return compiled
+    return _import(core, cache.map(key), settings) or (compiled, None)
+
+
+def _import(
+    core: openvino.Core, kept: memoryview | None, settings: dict[str, object]
+) -> tuple[openvino.CompiledModel, openvino.Tensor] | None:
+    """The compiled network that was ``kept``, and what it refers to; None where OpenVINO refuses it."""
+    if kept is None:
+        return None
+    content = openvino.Tensor(np.frombuffer(kept, np.uint8), shared_memory=True)
+    try:
+        compiled = core.import_model(content, "CPU", settings)
+    except RuntimeError:
+        log.warning("A compiled network was kept, but OpenVINO refuses it; it is compiled again.")
+        return None
+    let_go(kept)
+    return compiled, content
 
 
 def _key(core: openvino.Core, model: TrainedModel, way: Way) -> str:

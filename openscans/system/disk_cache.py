@@ -6,7 +6,9 @@ digest, and may be given up by any of them at any time: what is missing or damag
 
 import hashlib
 import logging
+import mmap
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -23,6 +25,9 @@ LEFT_BEHIND_S = 600.0
 
 DIGEST_BYTES = 2 * hashlib.sha256().digest_size
 """In hexadecimal, so that text stays text."""
+
+TAKES_BACK = sys.platform != "win32"
+"""Whether the system takes back memory that stands for a file. Windows does not, and lets no such file be removed."""
 
 log = logging.getLogger("openscans.cache")
 
@@ -47,6 +52,26 @@ class DiskCache:
         except OSError:
             return None
         return content
+
+    def map(self, key: str) -> memoryview | None:
+        """`get` as a part of memory that stands for the file, where the system can take such a part back.
+
+        Who has read it calls `let_go`: what is read again then comes from the file again. It may be written to, which
+        changes no file. Elsewhere the content, read.
+        """
+        if not TAKES_BACK:
+            read = self.get(key)
+            return None if read is None else memoryview(bytearray(read))
+        path = self._path(key)
+        try:
+            with path.open("rb") as file:
+                mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+            os.utime(path)
+        except (OSError, ValueError):
+            # ValueError: an empty file.
+            return None
+        content = mapped[DIGEST_BYTES + 1 :]
+        return content if mapped[: DIGEST_BYTES + 1] == _digest_line(content) else None
 
     def put(self, key: str, content: bytes | memoryview) -> None:
         """Keep ``content`` for `get`. A full or locked disk is no error, but a line in the log."""
@@ -75,6 +100,12 @@ class DiskCache:
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}{self.suffix}"
+
+
+def let_go(mapped: memoryview) -> None:
+    """Give the memory of what `DiskCache.map` returned back to the system."""
+    if sys.platform != "win32" and isinstance(mapped.obj, mmap.mmap):
+        mapped.obj.madvise(mmap.MADV_DONTNEED)
 
 
 def _digest_line(content: bytes | memoryview) -> bytes:

@@ -103,6 +103,14 @@ def test_a_network_computes_the_same_after_it_has_let_go_of_its_memory(
     np.testing.assert_array_equal(network.logits(PATCH), first)
 
 
+def test_a_network_computes_on_when_what_was_kept_of_it_is_given_up(folder: Path, options: InferenceOptions) -> None:
+    expected = logits(folder, options)
+    network = networks.load_folder(folder, device="cpu", options=options)
+    (own,) = kept(options)
+    own.unlink()
+    np.testing.assert_array_equal(network.logits(PATCH), expected)
+
+
 @pytest.mark.skipif(
     "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"), reason="no bfloat16 here"
 )

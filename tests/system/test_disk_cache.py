@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from openscans.system.disk_cache import DIGEST_BYTES, DiskCache
+from openscans.system.disk_cache import DIGEST_BYTES, DiskCache, let_go
 from tests.live_server import ROOT
 
 MOST, USERS, ROUNDS = 4, 4, 50
@@ -38,6 +38,41 @@ def keep(folder: Path, key: str = KEY, content: bytes = CONTENT) -> Path:
 def test_what_was_kept_comes_back(tmp_path: Path) -> None:
     keep(tmp_path / "not" / "made" / "yet")
     assert cache(tmp_path / "not" / "made" / "yet").get(KEY) == CONTENT
+
+
+def test_what_is_mapped_is_what_was_kept(tmp_path: Path) -> None:
+    keep(tmp_path)
+    mapped = cache(tmp_path).map(KEY)
+    assert mapped is not None
+    assert bytes(mapped) == CONTENT
+
+
+def test_what_was_let_go_is_there_again_when_it_is_read_even_if_the_file_was_given_up(tmp_path: Path) -> None:
+    path = keep(tmp_path)
+    mapped = cache(tmp_path).map(KEY)
+    assert mapped is not None
+    path.unlink()
+    let_go(mapped)
+    assert bytes(mapped) == CONTENT
+
+
+def test_what_is_written_to_a_mapping_changes_no_file(tmp_path: Path) -> None:
+    keep(tmp_path)
+    mapped = cache(tmp_path).map(KEY)
+    assert mapped is not None
+    mapped[:] = bytes(len(mapped))
+    assert cache(tmp_path).get(KEY) == CONTENT
+
+
+@pytest.mark.parametrize("size_bytes", [0, DIGEST_BYTES, DIGEST_BYTES + 1, DIGEST_BYTES + 100])
+def test_a_blob_that_was_cut_short_is_not_mapped(tmp_path: Path, size_bytes: int) -> None:
+    path = keep(tmp_path)
+    path.write_bytes(path.read_bytes()[:size_bytes])
+    assert cache(tmp_path).map(KEY) is None
+
+
+def test_what_was_never_kept_is_not_mapped(tmp_path: Path) -> None:
+    assert cache(tmp_path / "none").map(KEY) is None
 
 
 def test_only_the_blob_is_left_in_the_folder(tmp_path: Path) -> None:
