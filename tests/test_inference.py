@@ -20,6 +20,7 @@ from openscans import volumes
 from openscans.errors import DamagedWeights, InputNotFound, OutOfMemory
 from openscans.networks import TORCH_ON_CPU, Network, Plan, UnfitDevice
 from openscans.segmentation import grids, resampling
+from openscans.segmentation.vertebrae import vertebra_names
 from openscans.system import memory
 from openscans.types import Detection, DetectionTask, InferenceOptions, RunningNetwork, TrainedModel, Voxel
 from openscans.volumes import opening
@@ -125,9 +126,7 @@ class Finder(Network):
     plan: Plan
     said: list[str]
     device: str = "cpu"
-
-    def __post_init__(self) -> None:
-        self.runs = RUNS
+    runs: RunningNetwork = ONLOOKS
 
     def logits(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
         self.said.append(f"{self.plan.dataset_name} computes")

@@ -33,6 +33,7 @@ class Network(Protocol):
 
     def release(self) -> None:
         """Let go of the memory that computing took, the logits' too, until it computes again; weights stay."""
+        return
 
 
 class UnfitDevice(Exception):

@@ -94,9 +94,7 @@ def test_changed_plans_do_not_use_the_network_kept_before(folder: Path, options:
     assert len(kept(options)) == 2
 
 
-def test_a_network_computes_the_same_after_it_has_let_go_of_its_memory(
-    folder: Path, options: InferenceOptions
-) -> None:
+def test_a_network_computes_the_same_after_it_has_let_go_of_its_memory(folder: Path, options: InferenceOptions) -> None:
     network = networks.load_folder(folder, device="cpu", options=options)
     first = network.logits(PATCH).copy()
     network.release()
