@@ -5,7 +5,6 @@ python -m benchmarks.machine --network TRAINING_FOLDER [--precision float32]
 
 import argparse
 import logging
-import math
 import tempfile
 import time
 from collections.abc import Callable
@@ -61,23 +60,7 @@ def fastest_s(work: Callable[[], object]) -> float:
 
 def patch_gflop(plan: Plan) -> float:
     """Multiplications and additions of all convolutions over one patch."""
-    architecture = plan.architecture
-    sizes = [math.prod(plan.patch_zyx)]
-    for stride in architecture.strides[1:]:
-        sizes.append(sizes[-1] // math.prod(stride))
-    total, channels = 0, 1
-    for stage, own in enumerate(architecture.features):
-        for _ in range(architecture.encoder_convolutions[stage]):
-            total += channels * own * math.prod(architecture.kernels[stage]) * sizes[stage]
-            channels = own
-    for stage, count in reversed([*enumerate(reversed(architecture.decoder_convolutions))]):
-        own = architecture.features[stage]
-        total += channels * own * sizes[stage]
-        channels = 2 * own
-        for _ in range(count):
-            total += channels * own * math.prod(architecture.kernels[stage]) * sizes[stage]
-            channels = own
-    return 2 * (total + channels * architecture.heads * sizes[0]) / 1e9
+    return 2 * plan.patch_multiply_adds / 1e9
 
 
 def main() -> None:

@@ -41,6 +41,23 @@ class Architecture:
         if stages < 2 or any(len(one) != stages for one in lists) or len(self.decoder_convolutions) != stages - 1:
             raise DamagedWeights("plans.json describes a network whose stages do not fit together.")
 
+    def multiply_adds(self, voxels: int) -> int:
+        """Multiplications with their additions in all convolutions over a patch of so many ``voxels``."""
+        sizes = [voxels]
+        for stride in self.strides[1:]:
+            sizes.append(sizes[-1] // math.prod(stride))
+        cubes = [math.prod(kernel) * size for kernel, size in zip(self.kernels, sizes, strict=True)]
+        total, channels = 0, 1
+        for own, cube, count in zip(self.features, cubes, self.encoder_convolutions, strict=True):
+            total += (channels + (count - 1) * own) * own * cube
+            channels = own
+        for stage, count in enumerate(self.decoder_convolutions, start=2):
+            own, cube = self.features[-stage], cubes[-stage]
+            # Enlarged, joined with the skip, and convolved.
+            total += channels * own * sizes[-stage] + (2 * own + (count - 1) * own) * own * cube
+            channels = own
+        return total + channels * self.heads * sizes[0]
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -57,6 +74,11 @@ class Plan:
         steps = (math.prod(along) for along in zip(*self.architecture.strides, strict=True))
         if any(size < 1 or size % step for size, step in zip(self.patch_zyx, steps, strict=True)):
             raise DamagedWeights("plans.json describes a patch that its network cannot halve so often.")
+
+    @property
+    def patch_multiply_adds(self) -> int:
+        """Multiplications with their additions in all convolutions over a patch: half its float operations."""
+        return self.architecture.multiply_adds(math.prod(self.patch_zyx))
 
 
 def read_plan(folder: Path) -> Plan:
