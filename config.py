@@ -43,9 +43,9 @@ class Settings:
     """Everything that can be set from outside, already checked.
 
     ``threads`` None: the cores that the process may use. ``keep_warm_s`` None: the worker keeps its memory for ever.
-    ``hang_s``: five minutes are some patches of the largest network on one slow core, or a packed image from a slow
-    network drive. ``allowed_roots`` empty: any file that the user may read. ``totalsegmentator_results``: weights to
-    import. ``results``: how many answers are kept; one is some tens of kilobytes.
+    ``hang_s``: five minutes are a packed image from a slow network drive; for a patch that takes longer the worker asks
+    for more. ``allowed_roots`` empty: any file that the user may read. ``totalsegmentator_results``: weights to import.
+    ``results``: how many answers are kept; one is some tens of kilobytes.
     """
 
     home: Path

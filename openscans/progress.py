@@ -7,16 +7,41 @@ called or while the work does anything. The first last state wins; what comes af
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from openscans.errors import Cancelled
+from openscans.types import ResultWarning
 
 Report: TypeAlias = Callable[[int, int], None]
 """``report(done, total)`` in units of real work (bytes, slices, patches); raises `errors.Cancelled` to stop it."""
 
-StageReport: TypeAlias = Callable[[str, int, int], None]
-"""``report(stage, done, total)``, the stage being a status of the HTTP contract ("reading", "segmenting", …)."""
+
+@dataclass(frozen=True)
+class Forecast:
+    """What work that knows its pace expects of itself, and what who waits should know of that.
+
+    ``unit_s``: the seconds that one more unit of its stage takes. ``later_s``: those of all stages after it, as far as
+    they are worth telling. None: nobody can say yet.
+    """
+
+    unit_s: float | None = None
+    later_s: float | None = None
+    warnings: tuple[ResultWarning, ...] = ()
+
+    def left_s(self, units: int) -> float | None:
+        """The seconds that remain with so many ``units`` of the stage, at least; None where nobody can say."""
+        return None if self.later_s is None else units * (self.unit_s or 0.0) + self.later_s
+
+
+class StageReport(Protocol):
+    """``report(stage, done, total)``, the stage being a status of the HTTP contract ("reading", "segmenting", …).
+
+    Work that can says with it what is still to come. Raises `errors.Cancelled` to stop it.
+    """
+
+    def __call__(self, stage: str, done: int, total: int, forecast: Forecast | None = None, /) -> None: ...
+
 
 TICK_S = 0.5
 """How often somebody who waits in a thread is given the same state again, so that it can stop waiting."""

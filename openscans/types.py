@@ -58,6 +58,7 @@ class WarningCode(StrEnum):
     OUT_OF_ORDER = "out_of_order"
     SFORM_QFORM_DIFFER = "sform_qform_differ"
     SLICES_LEFT_OUT = "slices_left_out"
+    SLOW_DETECTION = "slow_detection"
     SLOW_ENGINE = "slow_engine"
     TOUCHING_BORDER = "touching_border"
     UNEVEN_SPACING = "uneven_spacing"

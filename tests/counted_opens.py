@@ -35,7 +35,7 @@ def detect(path: Path, series_uid: str | None, results: Path) -> None:
 ACTS: dict[str, Callable[[Path, str | None, Path], None]] = {"read": read, "detect": detect}
 
 
-def _ignore(stage: str, done: int, total: int) -> None: ...
+def _ignore(*_progress: object) -> None: ...
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from openscans.errors import OutOfMemory, TooFewSlices
 from openscans.jobs import worker_process
 from openscans.jobs.fingerprint import Fingerprint, FingerprintCache
 from openscans.jobs.result_cache import ResultCache
-from openscans.progress import Report, StageReport
+from openscans.progress import Forecast, Report, StageReport
 from openscans.types import Detection, DetectionTask, ImageFacts, Point, TrainedModel, Voxel
 from tests.sample_vertebra import SAMPLE
 
@@ -146,6 +146,34 @@ def go_slowly(report: StageReport) -> None:
         time.sleep(0.3)
 
 
+def go_as_slowly_as_said(report: StageReport) -> None:
+    """Two patches that each take longer than some call a hang, and several times what was said."""
+    for done in range(3):
+        report("segmenting", done, 2, Forecast(unit_s=0.3, later_s=0.0))
+        if done < 2:
+            time.sleep(1.6)
+
+
+def hang_after_a_promise(report: StageReport) -> None:
+    """Says how long a patch takes, and never ends one."""
+    report("segmenting", 1, 100, Forecast(unit_s=0.2, later_s=0.0))
+    time.sleep(LONG_S)
+
+
+def take_minutes(report: StageReport) -> None:
+    """Says, before a patch is computed, that all of them take long, and works until it is stopped."""
+    report("reading", 0, 10, Forecast(later_s=600.0))
+    end_s = time.monotonic() + LONG_S
+    while time.monotonic() < end_s:
+        report("localising", 0, 10, Forecast(unit_s=30.0, later_s=300.0))
+        time.sleep(0.01)
+
+
+def seem_slow(report: StageReport) -> None:
+    """Ends at once what was to take ten minutes."""
+    report("localising", 0, 1, Forecast(unit_s=300.0, later_s=300.0))
+
+
 def hang(report: StageReport) -> None:
     """Works without a word, like a network whose one patch never ends."""
     report("segmenting", 1, 100)
@@ -167,6 +195,10 @@ ACTS = {
     "bug": have_a_bug,
     "long": go_on,
     "hang": hang,
+    "minutes": take_minutes,
+    "patient": go_as_slowly_as_said,
+    "promise": hang_after_a_promise,
+    "seemingly": seem_slow,
     "slow": go_slowly,
 }
 

@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "types": set(),
     "version": set(),
-    "progress": {"errors"},
+    "progress": {"errors", "types"},
     "system": {"errors"},
     "weights": PLAIN | {"system"},
     "volumes": PLAIN | {"system"},

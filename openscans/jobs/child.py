@@ -40,7 +40,12 @@ TICK_S = 0.1
 """How often a call that hears nothing asks whether it is still wanted."""
 
 CANCEL_S = 5.0
-"""A patch of the largest network takes 2 to 3 s on two cores; what has not reacted by then hangs."""
+"""A patch of the largest network takes 2 to 3 s on two cores; what has not reacted by then hangs, or is so slow that a
+new process serves the next one better."""
+
+PATIENCE = 10.0
+"""Times what one unit of work should take, after which it hangs: the first patch's time is reckoned from a small run,
+which is off by a few times (`networks.pace`), and other programs may take the cores meanwhile."""
 
 MOST_LEFT = 20
 """Answers that nobody waits for any more, before the process is given up: each may be a thread on a disk that hangs."""
@@ -121,8 +126,8 @@ class Child:
     def ask(self, request: Request, report: StageReport, *, hang_s: float) -> object:
         """The reply; its progress goes to ``report``, which may raise Cancelled.
 
-        Raises WorkerCrashed when the process ends, or says nothing for ``hang_s``; then no more is asked of it. Raises
-        ChildRetired where that is so already.
+        Raises WorkerCrashed when the process ends, or says nothing for ``hang_s`` and for `PATIENCE` times what it said
+        that a unit of its work takes; then no more is asked of it. Raises ChildRetired where that is so already.
         """
         with self._call(request) as (number, inbox):
             known = Progress(number, "reading", 0, 1)
@@ -133,15 +138,16 @@ class Child:
                     return _value(message)
                 # Counted in waits, because a clock may run on while the whole machine sleeps.
                 silent_s = silent_s + TICK_S if message is None else 0.0
-                if silent_s > hang_s:
+                patience_s = max(hang_s, PATIENCE * _unit_s(known))
+                if silent_s > patience_s:
                     log.warning("the worker said nothing for %.0f s", silent_s)
                     self._give_up(number)
-                    raise WorkerCrashed(f"The worker process made no progress for {hang_s:.0f} s and was ended.")
+                    raise WorkerCrashed(f"The worker process made no progress for {patience_s:.0f} s and was ended.")
                 if message is not None:
                     known = message
                 try:
                     # With nothing new too, because this is how it is heard that nobody wants the answer any more.
-                    report(known.stage, known.done, known.total)
+                    report(known.stage, known.done, known.total, known.forecast)
                 except Cancelled:
                     self._send(Stop(number))
                     if isinstance(request, get_args(PipelineRequest)):
@@ -277,6 +283,11 @@ class Child:
                 hint="Close other programs, or use fast_mode, and send the request again.",
             )
         return WorkerCrashed("The worker process ended unexpectedly.")
+
+
+def _unit_s(known: Progress) -> float:
+    """What a unit of the work takes that it is at, as far as it said so."""
+    return 0.0 if known.forecast is None else known.forecast.unit_s or 0.0
 
 
 def _value(outcome: Reply | Failure) -> object:

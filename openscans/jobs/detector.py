@@ -25,7 +25,7 @@ from openscans.jobs.fingerprint import Fingerprint
 from openscans.jobs.job import Look
 from openscans.jobs.result_cache import ResultCache
 from openscans.jobs.worker_messages import Located, LookRequest
-from openscans.progress import Report, StageReport
+from openscans.progress import Forecast, Report, StageReport
 from openscans.types import Detection, DetectionTask, TrainedModel, UidLocation
 from openscans.weights import catalogue
 from openscans.weights.catalogue import Task
@@ -178,7 +178,7 @@ class Detector:
     def _put(self, request: DetectionRequest, image: Fingerprint, found: Detection, report: StageReport) -> None:
         """Keep what was found, unless the image has changed meanwhile."""
 
-        def still_measuring(_stage: str, _done: int, _total: int) -> None:
+        def still_measuring(_stage: str, _done: int, _total: int, _forecast: Forecast | None = None, /) -> None:
             report("measuring", 1, 1)
 
         try:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from openscans.errors import Cancelled, OpenScansError
-from openscans.progress import LongTask
-from openscans.types import LAST_STATUSES, JobStatus
+from openscans.progress import Forecast, LongTask
+from openscans.types import LAST_STATUSES, JobStatus, ResultWarning
 
 RequestT = TypeVar("RequestT", bound=Hashable)
 ResultT = TypeVar("ResultT")
@@ -28,6 +28,7 @@ class JobSnapshot(Generic[ResultT]):
     """A job as it stands. ``status`` is queued, a stage's name, complete, error or cancelled.
 
     ``placed``: its image was looked at, and it has its place in the line, or has joined another job there.
+    ``warnings``: what is known before there is a result.
     """
 
     job_id: str
@@ -36,6 +37,7 @@ class JobSnapshot(Generic[ResultT]):
     eta_s: float | None = None
     elapsed_ms: int = 0
     placed: bool = False
+    warnings: tuple[ResultWarning, ...] = ()
     result: ResultT | None = None
     error: OpenScansError | None = None
 
@@ -61,7 +63,7 @@ class ProgressTracker:
     """Turns stages and units of work into one share of the whole that never falls.
 
     ``weights`` are the seconds that each stage takes on a usual machine, in their order. A stage that is left out
-    leaves its share to those that come.
+    leaves its share to those that come. What the work forecasts itself takes the place of their seconds.
     """
 
     def __init__(self, weights: Mapping[str, float]) -> None:
@@ -70,8 +72,13 @@ class ProgressTracker:
         self._start = self._span = self._progress = 0.0
         self._since_s = 0.0
 
-    def advance(self, stage: str, done: int, total: int) -> tuple[float, float | None]:
-        """The progress of the whole, and the seconds that remain; None before a unit of the stage was measured."""
+    def advance(
+        self, stage: str, done: int, total: int, forecast: Forecast | None = None
+    ) -> tuple[float, float | None]:
+        """The progress of the whole, and the seconds that remain; None where nothing tells them yet.
+
+        Without a ``forecast`` the first unit of a stage tells its pace, and until then there is none.
+        """
         now_s = time.monotonic()
         if stage != self._stage:
             self._start, self._span = self._progress, (1 - self._progress) * self._share(stage)
@@ -80,9 +87,17 @@ class ProgressTracker:
             self._stage, self._total, self._since_s = stage, total, now_s
         within = min(max(done / total, 0.0), 1.0) if total > 0 else 0.0
         self._progress = max(self._progress, self._start + self._span * within)
-        if within <= 0:
-            return self._progress, None
-        return self._progress, (now_s - self._since_s) * (1 - within) / within + sum(self._later(stage))
+        own_s, later_s = self._foreseen(stage, total - done, forecast)
+        if within > 0:
+            own_s = (now_s - self._since_s) * (1 - within) / within
+        return self._progress, None if own_s is None or later_s is None else own_s + later_s
+
+    def _foreseen(self, stage: str, units: int, forecast: Forecast | None) -> tuple[float | None, float | None]:
+        """The seconds of so many ``units`` of ``stage`` that are still to do, and of all that follows them."""
+        if forecast is None:
+            return None, sum(self._later(stage))
+        own_s = self._weights.get(stage, 0.0) if forecast.unit_s is None else units * forecast.unit_s
+        return own_s, forecast.later_s
 
     def _share(self, stage: str) -> float:
         if stage not in self._weights:
@@ -112,14 +127,17 @@ class Job(LongTask[JobSnapshot[ResultT]], Generic[RequestT, ResultT]):
         """The time that it takes counts from now."""
         self._began_s = time.monotonic()
 
-    def report(self, stage: str, done: int, total: int) -> None:
+    def report(self, stage: str, done: int, total: int, forecast: Forecast | None = None, /) -> None:
         """The `StageReport` that the work is given. Raises Cancelled."""
         self.raise_if_stopped()
-        progress, eta_s = self._tracker.advance(stage, done, total)
+        progress, eta_s = self._tracker.advance(stage, done, total, forecast)
         progress = round(progress, PROGRESS_DIGITS)
         known = self.snapshot()
-        if (stage, progress) != (known.status, known.progress):
-            self._tell(status=stage, progress=progress, eta_s=None if eta_s is None else round(eta_s, 1))
+        warnings = known.warnings if forecast is None else forecast.warnings or known.warnings
+        first_eta = known.eta_s is None and eta_s is not None
+        if first_eta or (stage, progress, warnings) != (known.status, known.progress, known.warnings):
+            eta_s = None if eta_s is None else round(eta_s, 1)
+            self._tell(status=stage, progress=progress, eta_s=eta_s, warnings=warnings)
 
     def take_place(self) -> None:
         """Its image was looked at, and it waits in the line."""

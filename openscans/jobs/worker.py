@@ -25,7 +25,7 @@ from openscans.jobs.worker_messages import (
     UnchangedRequest,
 )
 from openscans.jobs.worker_process import LogPlan, MakePipeline
-from openscans.progress import StageReport
+from openscans.progress import Forecast, StageReport
 from openscans.types import Detection, DetectionTask, RunningNetwork, TrainedModel, UidLocation, WorkerState
 
 DETECTION_FOLLOWS_S = 5.0
@@ -181,4 +181,4 @@ class Worker:
         child.release()
 
 
-def _tell_nobody(_stage: str, _done: int, _total: int) -> None: ...
+def _tell_nobody(_stage: str, _done: int, _total: int, _forecast: Forecast | None = None, /) -> None: ...

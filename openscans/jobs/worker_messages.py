@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from openscans.errors import OpenScansError
 from openscans.jobs.fingerprint import Fingerprint
+from openscans.progress import Forecast
 from openscans.types import DetectionTask, TrainedModel, UidLocation
 
 
@@ -94,6 +95,7 @@ class Progress:
     stage: str
     done: int
     total: int
+    forecast: Forecast | None = None
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ from openscans.jobs.worker_messages import (
     UidsRequest,
     WarmUp,
 )
-from openscans.progress import StageReport
+from openscans.progress import Forecast, StageReport
 from openscans.system import logs
 from openscans.types import Detection, DetectionTask, TrainedModel
 
@@ -103,7 +103,7 @@ class WorkerLoop:
         self._calls: queue.SimpleQueue[Call] = queue.SimpleQueue()
         self._fingerprints = FingerprintCache()
         self._stopped: set[int] = set()
-        self._told: dict[int, tuple[tuple[str, int, int], int]] = {}
+        self._told: dict[int, tuple[Progress, int]] = {}
         self._sending = threading.Lock()
 
     def serve(self) -> None:
@@ -180,12 +180,12 @@ class WorkerLoop:
             return self._pipeline.open(request.path, request.series_uid, report)
         return self._pipeline.detect(request, report)
 
-    def _report(self, number: int, stage: str, done: int, total: int) -> None:
+    def _report(self, number: int, stage: str, done: int, total: int, forecast: Forecast | None = None, /) -> None:
         if number in self._stopped:
             raise Cancelled
-        told = stage, done, total
+        progress = Progress(number, stage, done, total, forecast)
         last, times = self._told.get(number, (None, 0))
-        times = times + 1 if told == last else 0
-        self._told[number] = told, times
+        times = times + 1 if progress == last else 0
+        self._told[number] = progress, times
         if times % STILL_TIMES == 0:
-            self._send(Progress(number, stage, done, total))
+            self._send(progress)

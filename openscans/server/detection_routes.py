@@ -106,7 +106,7 @@ def _result(snapshot: DetectionSnapshot) -> DetectionAnswer:
 
 def _job_answer(snapshot: DetectionSnapshot, *, with_result: bool = True) -> JobAnswer:
     """``snapshot`` with only those keys set that it has come to."""
-    keys: dict[str, Any] = {}
+    keys: dict[str, Any] = {"warnings": list(snapshot.warnings)} if snapshot.warnings else {}
     if snapshot.error is not None:
         keys |= error_responses.error_keys(snapshot.error)
     elif snapshot.over and with_result:

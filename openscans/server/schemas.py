@@ -214,6 +214,9 @@ class JobAnswer(BaseModel):
     progress: float = Field(description="The share that is done, from 0 to 1; it never falls.")
     eta_s: float | None = Field(description="Seconds that it will still take, about; null where nothing can be said.")
     elapsed_ms: int = Field(description="Since its start, without waiting in the queue.")
+    warnings: list[ResultWarning] = Field(
+        default=[], description="What is known before there is a result; absent where nothing is."
+    )
     result: DetectionAnswer | None = Field(default=None, description="What was found; absent until it is complete.")
     error: str | None = Field(default=None, description="Why it ended, for a person; absent without an error.")
     code: ErrorCode | None = Field(default=None, description="What the error is about; absent without one.")

@@ -15,9 +15,11 @@ import pytest
 from openscans.errors import Busy, Cancelled, InputNotFound, OpenScansError, TooFewSlices, UnknownJob
 from openscans.jobs.job import Job, JobSnapshot, Look, ProgressTracker
 from openscans.jobs.queue import JOBS_REMEMBERED, JobQueue
-from openscans.progress import StageReport
+from openscans.progress import Forecast, StageReport
+from openscans.types import ResultWarning, WarningCode
 
 WEIGHTS = {"downloading": 4.0, "reading": 1.0, "segmenting": 3.0}
+SLOW = ResultWarning(WarningCode.SLOW_DETECTION, "It takes long.")
 SOON_S = 5.0
 
 
@@ -398,3 +400,45 @@ def test_the_time_that_remains_counts_later_stages_but_not_what_came_before_the_
     track.advance("reading", 0, 10)
     eta_s = track.advance("reading", 5, 10)[1]
     assert eta_s == pytest.approx(WEIGHTS["segmenting"], abs=0.1)
+
+
+def test_what_the_work_forecasts_is_the_time_that_remains_before_a_unit_is_done() -> None:
+    track = ProgressTracker(WEIGHTS)
+    assert track.advance("segmenting", 0, 4, Forecast(unit_s=600.0, later_s=30.0))[1] == 2430.0
+
+
+def test_of_a_stage_whose_pace_nobody_knows_the_usual_time_is_added_to_what_is_forecast_of_the_others() -> None:
+    track = ProgressTracker(WEIGHTS)
+    assert track.advance("reading", 0, 10, Forecast(later_s=600.0))[1] == 600.0 + WEIGHTS["reading"]
+
+
+def test_work_that_cannot_say_what_comes_later_leaves_the_time_that_remains_open() -> None:
+    track = ProgressTracker(WEIGHTS)
+    track.advance("reading", 0, 10, Forecast())
+    assert track.advance("reading", 5, 10, Forecast())[1] is None
+
+
+def test_once_a_unit_is_done_its_pace_takes_the_place_of_the_forecast() -> None:
+    track = ProgressTracker(WEIGHTS)
+    track.advance("segmenting", 0, 4, Forecast(unit_s=600.0, later_s=30.0))
+    eta_s = track.advance("segmenting", 1, 4, Forecast(unit_s=600.0, later_s=30.0))[1]
+    assert eta_s == pytest.approx(30.0, abs=5.0)
+
+
+def test_a_forecast_that_comes_while_nothing_moves_is_told_once() -> None:
+    job: Job[str, str] = Job("a", WEIGHTS)
+    told: list[JobSnapshot[str]] = []
+    with job.subscribe(lambda: told.append(job.snapshot())):
+        job.report("reading", 0, 10)
+        for _ in range(3):
+            job.report("reading", 0, 10, Forecast(later_s=600.0, warnings=(SLOW,)))
+    assert [(one.eta_s, one.warnings) for one in told] == [(None, ()), (600.0 + WEIGHTS["reading"], (SLOW,))]
+
+
+def test_a_warning_stays_through_stages_that_forecast_nothing_and_to_the_end() -> None:
+    job: Job[str, str] = Job("a", WEIGHTS)
+    job.report("reading", 0, 10, Forecast(later_s=600.0, warnings=(SLOW,)))
+    job.report("segmenting", 1, 2)
+    assert job.snapshot().warnings == (SLOW,)
+    job.finish("found", None)
+    assert job.snapshot().warnings == (SLOW,)

@@ -23,7 +23,7 @@ from openscans.jobs.fingerprint import LARGEST_WHOLE_BYTES, Fingerprint, Listing
 from openscans.jobs.worker import Worker
 from openscans.jobs.worker_messages import LookRequest
 from openscans.jobs.worker_process import LogPlan
-from openscans.progress import StageReport
+from openscans.progress import Forecast, StageReport
 from openscans.types import TrainedModel, UidLocation
 from tests import pipelines
 from tests.live_server import eventually, is_running
@@ -37,12 +37,12 @@ def look(path: Path) -> LookRequest:
     return LookRequest(str(path), (), None)
 
 
-def nobody(stage: str, done: int, total: int) -> None:
+def nobody(stage: str, done: int, total: int, forecast: Forecast | None = None, /) -> None:
     """A report that nobody listens to."""
 
 
 def stopped_when(wanted: Callable[[str, int], bool]) -> StageReport:
-    def report(stage: str, done: int, total: int) -> None:
+    def report(stage: str, done: int, total: int, forecast: Forecast | None = None, /) -> None:
         if wanted(stage, done):
             raise Cancelled
 
@@ -94,7 +94,7 @@ def test_what_files_tell_is_answered_while_a_detection_runs(make_worker: MakeWor
     worker = make_worker()
     begun, told = threading.Event(), threading.Event()
 
-    def go_on_until_told(stage: str, done: int, total: int) -> None:
+    def go_on_until_told(stage: str, done: int, total: int, forecast: Forecast | None = None, /) -> None:
         begun.set()
         if told.is_set():
             raise Cancelled
@@ -197,10 +197,10 @@ def test_a_process_that_reads_nothing_holds_nobody_longer_than_one_that_hangs(ma
 def test_progress_comes_out_in_order_with_every_patch(make_worker: MakeWorker) -> None:
     heard = []
     make_worker().detect(pipelines.task(), lambda *units: heard.append(units))
-    patches = [done for stage, done, _ in heard if stage == "segmenting"]
+    patches = [done for stage, done, *_ in heard if stage == "segmenting"]
     assert sorted(set(patches)) == list(range(pipelines.PATCHES + 1))
     assert patches == sorted(patches)
-    assert heard[-1] == ("measuring", 1, 1)
+    assert heard[-1] == ("measuring", 1, 1, None)
 
 
 def test_state_goes_from_cold_through_loading_and_busy_to_ready(make_worker: MakeWorker, tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_state_goes_from_cold_through_loading_and_busy_to_ready(make_worker: Mak
     worker = make_worker(partial(pipelines.make_when_told, sign))
     states = [worker.state]
 
-    def watch(stage: str, done: int, total: int) -> None:
+    def watch(stage: str, done: int, total: int, forecast: Forecast | None = None, /) -> None:
         states.append(worker.state)
         sign.touch()
 
@@ -354,6 +354,18 @@ def test_a_call_that_says_nothing_for_too_long_is_a_crash_and_the_child_is_ended
         worker.detect(pipelines.task("hang"), nobody)
     assert not is_running(before)
     assert pipelines.process_of(worker.detect(pipelines.task(), nobody)) != before
+
+
+def test_a_call_that_said_how_long_its_units_take_has_ten_times_that(make_worker: MakeWorker) -> None:
+    heard = []
+    make_worker(hang_s=1).detect(pipelines.task("patient"), lambda *units: heard.append(units))
+    assert ("segmenting", 0, 2, Forecast(unit_s=0.3, later_s=0.0)) in heard
+    assert heard[-1][:3] == ("measuring", 1, 1)
+
+
+def test_a_call_that_said_how_long_its_units_take_is_ended_when_it_hangs_all_the_same(make_worker: MakeWorker) -> None:
+    with pytest.raises(WorkerCrashed, match="no progress for 2 s"):
+        make_worker(hang_s=1).detect(pipelines.task("promise"), nobody)
 
 
 def test_a_slow_call_that_goes_on_is_no_hang(make_worker: MakeWorker) -> None:
