@@ -3,6 +3,7 @@
 Knows the order of the steps; nothing of HTTP, processes, or where weights come from.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,8 +15,17 @@ from numpy.typing import NDArray
 from openscans import networks, volumes
 from openscans.errors import DamagedWeights, OutOfMemory
 from openscans.networks.pool import NetworkPool
-from openscans.progress import Report, StageReport
-from openscans.segmentation import grids, memory_check, packing, plausibility, resampling, sliding_window, vertebrae
+from openscans.progress import Forecast, Report, StageReport
+from openscans.segmentation import (
+    grids,
+    memory_check,
+    packing,
+    patch_count,
+    plausibility,
+    resampling,
+    sliding_window,
+    vertebrae,
+)
 from openscans.segmentation.roi import SpineRoi, spine_roi
 from openscans.system import parallel
 from openscans.types import (
@@ -71,7 +81,7 @@ class Pipeline:
         """Read the image and find its vertebrae. Raises VolumeError, ModelError, OutOfMemory, and Cancelled."""
         watch = Stopwatch()
         device, fallback = self._choose_device(task.device)
-        volume = self._read(task, device, partial(report, "reading"))
+        volume = self._read(task, device, report)
         watch.lap("read")
         try:
             label_map = self._label_map(volume, task, device=device, report=report, watch=watch)
@@ -136,10 +146,11 @@ class Pipeline:
         device, fallback = networks.choose_device(wish)
         return ("cpu", self._unfit[device]) if device in self._unfit else (device, fallback)
 
-    def _read(self, task: DetectionTask, device: str, report: Report) -> volumes.Volume:
-        image = self._images.take(task.path, task.series_uid, report)
+    def _read(self, task: DetectionTask, device: str, report: StageReport) -> volumes.Volume:
+        image = self._images.take(task.path, task.series_uid, partial(report, "reading"))
         self._prepare(task, device, image.extent)
-        return image.read(report)
+        patches = self._patches(task, image.extent)
+        return image.read(_with_forecast(report, "reading", lambda: Forecast(later_s=self._seconds(patches, device))))
 
     def _prepare(self, task: DetectionTask, device: str, extent: volumes.Extent) -> None:
         """Begin to load the networks, if there is room for the whole detection. Raises OutOfMemory."""
@@ -149,6 +160,26 @@ class Pipeline:
         for model in (task.localiser, task.segmenter):
             if model is not None:
                 self._pool.prepare(model, device)
+
+    def _patches(self, task: DetectionTask, extent: volumes.Extent) -> list[tuple[TrainedModel, int]]:
+        """The networks in their order, each with about how many patches it will compute."""
+        segmenter, localiser = task.segmenter, task.localiser
+        if localiser is None:
+            return [(segmenter, patch_count.count_patches(self._pool.plan(segmenter), extent, step=segmenter.step))]
+        return [
+            (localiser, patch_count.count_patches(self._pool.plan(localiser), extent, step=localiser.step)),
+            (segmenter, patch_count.count_spine_patches(self._pool.plan(segmenter), extent, step=segmenter.step)),
+        ]
+
+    def _seconds(self, patches: list[tuple[TrainedModel, int]], device: str) -> float | None:
+        """What so many ``patches`` of each network take; None where the pace of one is not known yet."""
+        seconds = 0.0
+        for model, count in patches:
+            patch_s = self._pool.patch_s(model, device)
+            if patch_s is None:
+                return None
+            seconds += count * patch_s
+        return seconds
 
     def _run(self, model: TrainedModel, device: str) -> memory_check.NetworkRun:
         return memory_check.NetworkRun(self._pool.plan(model), device, model.step, held=self._pool.holds(model, device))
@@ -161,15 +192,20 @@ class Pipeline:
         if task.localiser is not None:
             localiser = self._pool.take(task.localiser, device)
             watch.lap("load")
+            z, y, x = volume.voxels.shape
+            later = self._patches(task, volumes.Extent((z, y, x), volume.affine_lps))[1:]
             roi = localise(
                 volume,
                 localiser,
                 step=task.localiser.step,
-                report=partial(report, "localising"),
+                report=_with_forecast(
+                    report, "localising", lambda: Forecast(localiser.patch_s, self._seconds(later, device))
+                ),
                 body_only=self._tiles != "exact",
             )
             # The next network takes several times as much, and need not find this one's arrays beside its own.
             localiser.release()
+            self._pool.keep_pace(task.localiser, device)
             watch.lap("localise")
             if roi is None:
                 return None
@@ -183,9 +219,10 @@ class Pipeline:
             box,
             segmenter,
             step=task.segmenter.step,
-            report=partial(report, "segmenting"),
+            report=_with_forecast(report, "segmenting", lambda: Forecast(segmenter.patch_s, 0.0)),
             roi=self._narrow(roi),
         )
+        self._pool.keep_pace(task.segmenter, device)
         watch.lap("segment")
         return label_map
 
@@ -194,6 +231,15 @@ class Pipeline:
         if roi is None or self._tiles == "exact":
             return None
         return replace(roi, follow_spine=self._tiles == "course")
+
+
+def _with_forecast(report: StageReport, stage: str, forecast: Callable[[], Forecast]) -> Report:
+    """A `Report` of ``stage`` that tells each time what is expected then."""
+
+    def tell(done: int, total: int) -> None:
+        report(stage, done, total, forecast())
+
+    return tell
 
 
 def localise(

@@ -31,12 +31,13 @@ class Timed(networks.Network):
 
     def __init__(self, network: networks.Network) -> None:
         self.plan, self.device, self.runs, self._network = network.plan, network.device, network.runs, network
-        self.seconds = 0.0
+        self.patch_s, self.seconds = network.patch_s, 0.0
 
     def logits(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
         began_s = time.perf_counter()
         found = self._network.logits(patch)
-        self.seconds += time.perf_counter() - began_s
+        self.patch_s = time.perf_counter() - began_s
+        self.seconds += self.patch_s
         return found
 
     def release(self) -> None:
@@ -95,7 +96,7 @@ def run_detection(pipeline: Pipeline, timer: Timer, task: DetectionTask) -> str:
     """Run one detection; what `compare` needs to know of it, as JSON."""
     patches: dict[str, int] = {}
     began_s, used_s = time.perf_counter(), time.process_time()
-    found: Detection = pipeline.detect(task, lambda stage, _, total: patches.update({stage: total}))
+    found: Detection = pipeline.detect(task, lambda stage, _, total, *_more: patches.update({stage: total}))
     return json.dumps(
         {
             "seconds": time.perf_counter() - began_s,

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from benchmarks import compare, detect, scan
 from inference import Pipeline
 from openscans import networks
+from openscans.progress import Forecast
 from openscans.types import InferenceOptions, Point, TrainedModel, Voxel
 
 SAMPLE_S = 0.002
@@ -85,12 +86,12 @@ class Watched(networks.Network):
 
     def __init__(self, network: networks.Network, watch: Watch) -> None:
         self.plan, self.device, self.runs, self._network = network.plan, network.device, network.runs, network
-        self._watch = watch
+        self.patch_s, self._watch = network.patch_s, watch
 
     def logits(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
         stage, self._watch.step = self._watch.step, f"{self.plan.dataset_name[7:10]} computes"
         found = self._network.logits(patch)
-        self._watch.step = stage
+        self.patch_s, self._watch.step = self._network.patch_s, stage
         return found
 
     def release(self) -> None:
@@ -104,7 +105,7 @@ def measure(image: Path, results: Path, cache: Path, *, fast: bool, precision: s
         def load(model: TrainedModel, plan: networks.Plan, *, device: str, options: InferenceOptions) -> Watched:
             return Watched(networks.load(model, plan, device=device, options=options), watch)
 
-        def told(stage: str, _done: int, _total: int) -> None:
+        def told(stage: str, _done: int, _total: int, _forecast: Forecast | None = None, /) -> None:
             watch.step = stage
 
         pipeline = Pipeline(InferenceOptions(None, precision, cache), load)

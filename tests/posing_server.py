@@ -27,7 +27,8 @@ class LastPlaneLacks(Network):
     """A network on a device that computes all but the last plane."""
 
     def __init__(self, network: Network) -> None:
-        self.plan, self.device, self.runs, self._network = network.plan, network.device, network.runs, network
+        self.plan, self.device, self.runs = network.plan, network.device, network.runs
+        self.patch_s, self._network = network.patch_s, network
 
     def logits(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
         found = self._network.logits(patch)

@@ -19,6 +19,7 @@ from inference import Pipeline
 from openscans import volumes
 from openscans.errors import DamagedWeights, InputNotFound, OutOfMemory
 from openscans.networks import TORCH_ON_CPU, Network, Plan, UnfitDevice
+from openscans.progress import Forecast
 from openscans.segmentation import grids, resampling
 from openscans.segmentation.vertebrae import vertebra_names
 from openscans.system import memory
@@ -43,6 +44,7 @@ class Onlooker(Network):
 
     plan: Plan
     device: str = "cpu"
+    patch_s: float = 0.1
     runs: RunningNetwork = ONLOOKS
     seen: list[NDArray[np.float32]] = field(default_factory=list)
 
@@ -79,7 +81,7 @@ def detect(folder: Path, load: Onlookers, segmenter: TrainedModel, localiser: Tr
     write_nifti(folder / "image.nii.gz", FRACTIONS, COARSE_MM)
     task = DetectionTask(folder / "image.nii.gz", "vertebrae", segmenter, localiser, device="cpu")
     options = InferenceOptions(1, "float32", folder / "compiled")
-    Pipeline(options, load).detect(task, lambda _stage, _done, _total: None)
+    Pipeline(options, load).detect(task, lambda *_: None)
 
 
 def test_an_image_without_a_localiser_keeps_its_fractions_until_it_is_resampled(tmp_path: Path) -> None:
@@ -127,6 +129,7 @@ class Finder(Network):
     said: list[str]
     device: str = "cpu"
     runs: RunningNetwork = ONLOOKS
+    patch_s: float = 0.1
 
     def logits(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
         self.said.append(f"{self.plan.dataset_name} computes")
@@ -152,7 +155,7 @@ def test_the_localiser_lets_go_of_its_memory_before_the_segmenter_takes_its_own(
     assert [*dict.fromkeys(said)] == [f"{first} computes", f"{first} lets go", f"{second} computes"]
 
 
-def ignore(_stage: str, _done: int, _total: int) -> None: ...
+def ignore(stage: str, done: int, total: int, forecast: Forecast | None = None, /) -> None: ...
 
 
 @dataclass

@@ -13,12 +13,17 @@ from openscans.types import InferenceOptions, RunningNetwork, TrainedModel
 
 
 class Network(Protocol):
-    """A network that is ready to run."""
+    """A network that is ready to run.
+
+    ``patch_s``: the seconds that a patch should take, reckoned from a small timed run before any was computed; then
+    what the last one took.
+    """
 
     plan: Plan
     device: str
     runs: RunningNetwork
     """How it is run; of a library that tells no kernels, without them."""
+    patch_s: float
 
     def logits(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
         """(class, z, y, x), float32, for a normalised ``patch`` (z, y, x) of the plan's patch size.

@@ -1,5 +1,6 @@
 """A network's graph in OpenVINO, built from its plan and its checkpoint's arrays, in whichever formulation."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,15 @@ def build_graph(
     layers = _Layers(plan.architecture, tensors, precision, form)
     logits = layers.decode(layers.encode(form.enter(patch)))
     return openvino.Model([logits], [patch], plan.dataset_name)
+
+
+def build_small_graph(edge: int, weights: Iterable[tuple[int, ...]], formulation: Formulation) -> openvino.Model:
+    """Convolutions alone, of ``weights`` of these shapes, over a cube (1, 1, z, y, x) of ``edge`` voxels a side."""
+    patch = ops.parameter([1, 1, *[edge] * 3], np.float32)
+    node = formulation.enter(patch)
+    for shape in weights:
+        node = formulation.convolve(node, np.ones(shape, np.float32), KEEP)
+    return openvino.Model([node], [patch], "small")
 
 
 @dataclass(frozen=True)

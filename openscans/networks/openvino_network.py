@@ -1,17 +1,18 @@
 """Runs a network on the CPU with OpenVINO, without PyTorch: compiled once, and kept on disk from then on."""
 
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from openscans.networks import compiled_cache
+from openscans.networks import compiled_cache, pace
 from openscans.networks.checkpoint import CHECKPOINT, read_tensors
 from openscans.networks.network import Network
 from openscans.networks.openvino_formulations import Formulation, Planes, Volumes
-from openscans.networks.openvino_graph import GRAPH_VERSION, build_graph
+from openscans.networks.openvino_graph import GRAPH_VERSION, build_graph, build_small_graph
 from openscans.networks.openvino_runtime import (
     abilities_of,
     convolution_kernels,
@@ -52,11 +53,14 @@ class OpenVinoNetwork(Network):
         self._compiled, self._kept = _compile(core, model, plan, way, options)
         self.runs = _tell(self._compiled, plan, device, way)
         self._request = self._compiled.create_infer_request()
+        self.patch_s = plan.patch_multiply_adds * _multiply_add_s(core, way, options)
 
     def logits(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
         """(class, z, y, x), float32, for a normalised ``patch`` (z, y, x); overwritten by the next call."""
+        began_s = time.perf_counter()
         # What `infer` returns is a copy of all logits, unless it is told to share them.
         self._request.infer({0: np.ascontiguousarray(patch[None, None])}, share_inputs=True, share_outputs=True)
+        self.patch_s = time.perf_counter() - began_s
         return self._formulation.leave(self._request.get_output_tensor().data)
 
     def release(self) -> None:
@@ -134,8 +138,36 @@ def _key(core: openvino.Core, model: TrainedModel, way: Way) -> str:
     The weights' digest is the one that was made when they were installed: another look at hundreds of megabytes would
     take longer than all the rest of loading what was kept.
     """
-    facts = GRAPH_VERSION, openvino.get_version(), *machine_facts(core), way.precision, way.formulation.name
-    return compiled_cache.key_of(model.sha256, *facts)
+    return compiled_cache.key_of(model.sha256, *_facts(core, way))
+
+
+def _facts(core: openvino.Core, way: Way) -> tuple[str, ...]:
+    """All that decides, beside the weights, what is compiled and what computes it."""
+    return GRAPH_VERSION, openvino.get_version(), *machine_facts(core), way.precision, way.formulation.name
+
+
+def _multiply_add_s(core: openvino.Core, way: Way, options: InferenceOptions) -> float:
+    """`pace.time_multiply_add`, timed once for a machine and a version, and kept."""
+    book = pace.PaceBook(options.cache_folder)
+    facts = "small run", *_facts(core, way), str(options.threads or parallel.thread_count())
+    kept_s = book.get(*facts)
+    if kept_s is not None:
+        return kept_s
+    found_s = pace.time_multiply_add(small_runs(core, way, options))
+    book.put(found_s, *facts)
+    return found_s
+
+
+def small_runs(core: openvino.Core, way: Way, options: InferenceOptions) -> Callable[[int], Callable[[], object]]:
+    """See `pace.time_multiply_add`."""
+
+    def make_run(edge: int) -> Callable[[], object]:
+        graph = build_small_graph(edge, pace.SMALL_WEIGHTS, way.formulation)
+        request = core.compile_model(graph, "CPU", _settings(way, options)).create_infer_request()
+        values = np.ones((1, 1, edge, edge, edge), np.float32)
+        return lambda: request.infer({0: values}, share_inputs=True)
+
+    return make_run
 
 
 def _settings(way: Way, options: InferenceOptions) -> dict[str, object]:

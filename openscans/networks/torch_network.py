@@ -1,7 +1,8 @@
 """Runs a network with PyTorch: on CUDA in float16, elsewhere in float32."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
 
@@ -11,7 +12,7 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from numpy.typing import NDArray
 
 from openscans.errors import OutOfMemory
-from openscans.networks import fit
+from openscans.networks import fit, pace
 from openscans.networks.checkpoint import CHECKPOINT, Tensors, read_tensors
 from openscans.networks.network import Network
 from openscans.networks.plans import Plan
@@ -70,6 +71,8 @@ class TorchNetwork(Network):
             kernels={},
             slow=False,
         )
+        with _translate_out_of_memory(self.device), torch.inference_mode():
+            self.patch_s = plan.patch_multiply_adds * pace.time_multiply_add(self._make_small_run)
 
     def logits(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
         """(class, z, y, x), float32, for a normalised ``patch`` (z, y, x). Raises OutOfMemory."""
@@ -93,6 +96,7 @@ class TorchNetwork(Network):
         return min(max(fits, 1), MOST_AT_ONCE)
 
     def _together(self, patches: Sequence[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+        began_s = time.perf_counter()
         batch = torch.from_numpy(np.stack(patches)[:, None])
         if self._on_cuda:
             batch = batch.pin_memory()
@@ -102,7 +106,20 @@ class TorchNetwork(Network):
                 found = self._module(batch)
             buffer = self._logits_buffer(found.shape)
             buffer.copy_(found.to(torch.float32, memory_format=torch.contiguous_format))
+        self.patch_s = (time.perf_counter() - began_s) / len(patches)
         yield from buffer.numpy()
+
+    def _make_small_run(self, edge: int) -> Callable[[], object]:
+        """See `pace.time_multiply_add`; a sum that is fetched tells that the device has done it."""
+        first, second = (torch.ones(shape, device=self._device) for shape in pace.SMALL_WEIGHTS)
+        patch = torch.ones((1, 1, edge, edge, edge), device=self._device).to(memory_format=self._memory_format)
+
+        def run() -> float:
+            with self._autocast():
+                node = torch.nn.functional.conv3d(patch, first, padding=1)
+                return float(torch.nn.functional.conv3d(node, second, padding=1).sum())
+
+        return run
 
     def _logits_buffer(self, shape: torch.Size) -> torch.Tensor:
         """Where logits arrive; pinned, because a card writes to such memory several times as fast."""

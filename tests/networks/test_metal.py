@@ -36,7 +36,7 @@ class Changed(Network):
 
     def __init__(self, network: Network, change: Change) -> None:
         self.plan, self.device, self.runs = network.plan, network.device, network.runs
-        self._network, self._change = network, change
+        self.patch_s, self._network, self._change = network.patch_s, network, change
 
     def logits(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
         return self._change(self._network.logits(patch))

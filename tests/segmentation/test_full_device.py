@@ -13,6 +13,7 @@ from inference import Pipeline
 from openscans import networks
 from openscans.errors import OutOfMemory
 from openscans.networks import TORCH_ON_CPU, Network, Plan, UnfitDevice
+from openscans.progress import Forecast
 from openscans.types import Detection, DetectionTask, InferenceOptions, TrainedModel
 from phantom import drawing, grid, spine
 from phantom.files import write_nifti
@@ -24,6 +25,7 @@ class Full(Network):
     """A network whose device has no memory left for a patch."""
 
     def __init__(self, network: Network) -> None:
+        self.patch_s = network.patch_s
         self.plan, self.device, self.runs = network.plan, network.device, network.runs
 
     def logits(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -72,7 +74,7 @@ def detected(asked: DetectionTask, load: networks.Load, cache: Path) -> tuple[De
     """What is found, and every stage each time that it begins."""
     begun: list[str] = []
 
-    def report(stage: str, done: int, total: int) -> None:
+    def report(stage: str, done: int, total: int, forecast: Forecast | None = None, /) -> None:
         if done == 0:
             begun.append(stage)
 

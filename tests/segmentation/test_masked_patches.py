@@ -24,6 +24,7 @@ class Ramps(Network):
 
     plan: Plan
     device: str = "cpu"
+    patch_s: float = 0.1
 
     def logits(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
         _, y, x = np.indices(patch.shape, np.float32)

@@ -58,6 +58,7 @@ class Silent(Network):
 
     plan: Plan
     device: str = "cpu"
+    patch_s: float = 0.1
 
     def __post_init__(self) -> None:
         self._logits = np.zeros((self.plan.architecture.heads, *self.plan.patch_zyx), np.float32)

@@ -35,6 +35,7 @@ class Ramps(Network):
 
     plan: Plan
     device: str = "cpu"
+    patch_s: float = 0.1
 
     def logits(self, patch: Float32) -> Float32:
         z, y, x = np.indices(patch.shape, np.float32)

@@ -25,6 +25,7 @@ class Bands(Network):
 
     plan: Plan
     device: str = "cpu"
+    patch_s: float = 0.1
 
     def logits(self, patch: Float32) -> Float32:
         middles = np.linspace(-2, 2, self.plan.architecture.heads, dtype=np.float32)

@@ -163,6 +163,20 @@ def test_progress_and_time_come_from_units_of_work(server: LiveServer, images: I
     assert detection.last["eta_s"] == 0
 
 
+def test_how_long_it_takes_is_known_from_the_first_event_of_a_stage_once_the_networks_have_run_here(
+    place: Place, server: LiveServer, images: Images
+) -> None:
+    found_in(server, images.short)
+    with live_server(place.home) as another:
+        detection = followed(another, images.long)
+        assert detection.last["status"] == "complete"
+    first = {event["status"]: event for event in reversed(detection.events)}
+    assert [first[stage]["eta_s"] is not None for stage in ("localising", "segmenting")] == [True, True]
+    # Until the image was opened nobody knows how much there is to do.
+    reading = [event["eta_s"] for event in detection.events if event["status"] == "reading"]
+    assert reading[-1] is not None
+
+
 @LIMITABLE
 def test_an_image_that_needs_more_memory_than_the_worker_may_take_is_refused_and_a_smaller_one_is_not(
     place: Place, images: Images, reference: list[dict[str, Any]]

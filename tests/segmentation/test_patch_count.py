@@ -1,0 +1,41 @@
+"""How many patches a detection will compute, told from its extent: what the sliding window does, and a fair guess."""
+
+import numpy as np
+import pytest
+
+from openscans import networks
+from openscans.networks.plans import Plan
+from openscans.segmentation import patch_count, sliding_window
+from openscans.volumes import Extent
+from phantom import specs
+from tests.test_inference import model
+
+STEP = 0.8
+MM = np.diag([1.0, 1.0, 1.0, 1.0])
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    """292's: patches of 128³ samples, 192 mm."""
+    return networks.read_plan(model(tmp_path_factory.mktemp("plans"), specs.SPECS[292]).folder)
+
+
+@pytest.mark.parametrize("shape_zyx", [(60, 100, 100), (300, 400, 350), (900, 512, 512)])
+def test_over_a_whole_image_it_is_the_number_of_the_sliding_window(plan: Plan, shape_zyx: tuple[int, int, int]) -> None:
+    samples = [max(round(size / 1.5), patch) for size, patch in zip(shape_zyx, plan.patch_zyx, strict=True)]
+    rows = sliding_window.patch_layout(np.ones(samples, np.bool_), plan.patch_zyx, step=STEP, follow_spine=False)
+    expected = sum(len(row.corners) for row in rows)
+    assert patch_count.count_patches(plan, Extent(shape_zyx, MM), step=STEP) == expected
+
+
+@pytest.mark.parametrize(("length_mm", "patches"), [(100, 1), (300, 2), (600, 4), (1800, 5)])
+def test_around_the_spine_there_is_a_row_of_patches_as_long_as_it(plan: Plan, length_mm: int, patches: int) -> None:
+    assert patch_count.count_spine_patches(plan, Extent((length_mm, 500, 500), MM), step=STEP) == patches
+
+
+def test_which_axis_runs_along_the_spine_is_told_by_the_affine(plan: Plan) -> None:
+    # Sagittal slices: columns to the back, rows to the feet, slices to the left.
+    sagittal = np.array([[0, 0, 1.0, 0], [1.0, 0, 0, 0], [0, -1.0, 0, 0], [0, 0, 0, 1.0]])
+    axial, turned = Extent((600, 500, 400), MM), Extent((400, 600, 500), sagittal)
+    counts = {patch_count.count_spine_patches(plan, extent, step=STEP) for extent in (axial, turned)}
+    assert counts == {4}
