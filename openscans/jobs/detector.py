@@ -24,9 +24,10 @@ from openscans.errors import (
 from openscans.jobs.fingerprint import Fingerprint
 from openscans.jobs.job import Look
 from openscans.jobs.result_cache import ResultCache
+from openscans.jobs.slow_detection import SlowDetectionWatch
 from openscans.jobs.worker_messages import Located, LookRequest
 from openscans.progress import Forecast, Report, StageReport
-from openscans.types import Detection, DetectionTask, TrainedModel, UidLocation
+from openscans.types import Detection, DetectionTask, ResultWarning, TrainedModel, UidLocation
 from openscans.weights import catalogue
 from openscans.weights.catalogue import Task
 
@@ -118,10 +119,14 @@ class Detector:
     def perform(self, look: Look[DetectionRequest, Detection], report: StageReport) -> Detection:
         """Find it anew, and keep it. Raises VolumeError, ModelError, WorkerCrashed, OutOfMemory, and Cancelled."""
         report("reading", 0, 1)
-        found = self._detect(look.request, report)
+        task, warnings = self._choose(look.request, report)
+        watch = SlowDetectionWatch(report, faster=task.fast not in {None, task.key})
+        found = self._run(look.request, task, watch.report)
+        found = replace(found, warnings=(*found.warnings, *warnings))
         if isinstance(look.image, Fingerprint) and look.request.use_cache:
             self._put(look.request, look.image, found, report)
-        return found
+        # After it was kept: who gets the answer from there waits for nothing.
+        return replace(found, warnings=(*found.warnings, *watch.warnings))
 
     def warm_up(self) -> None:
         """Start the worker, and let it load the networks that are on disk; returns when that is done.
@@ -192,11 +197,10 @@ class Detector:
         """All that decides what is found in an image, but the settings that stay."""
         return request.series_uid or "", request.model or "", str(request.fast_mode), request.device or self._device
 
-    def _detect(self, request: DetectionRequest, report: StageReport) -> Detection:
+    def _choose(self, request: DetectionRequest, report: StageReport) -> tuple[Task, tuple[ResultWarning, ...]]:
+        """The task to run, and a warning where it is not quite the one that was asked for."""
         task = catalogue.task_of(request.model) if request.model else self._task_by_modality(request, report)
-        task, warnings = catalogue.fast_form(task) if request.fast_mode else (task, ())
-        found = self._run(request, task, report)
-        return replace(found, warnings=(*found.warnings, *warnings))
+        return catalogue.fast_form(task) if request.fast_mode else (task, ())
 
     def _run(self, request: DetectionRequest, task: Task, report: StageReport) -> Detection:
         waiting = partial(report, "downloading")

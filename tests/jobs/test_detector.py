@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -17,11 +17,12 @@ from openscans.errors import (
     WorkerCrashed,
 )
 from openscans.jobs.detector import DetectionRequest, Detector
-from openscans.jobs.fingerprint import Fingerprint
+from openscans.jobs.fingerprint import Fingerprint, Listing
 from openscans.jobs.job import Look
+from openscans.jobs.result_cache import ResultCache
 from openscans.jobs.worker_messages import Located, LookRequest
-from openscans.progress import Report, StageReport
-from openscans.types import Detection, DetectionTask, TrainedModel, UidLocation
+from openscans.progress import Forecast, Report, StageReport
+from openscans.types import Detection, DetectionTask, ResultWarning, TrainedModel, UidLocation, WarningCode
 from openscans.weights.catalogue import TASKS
 from tests import pipelines
 
@@ -35,6 +36,7 @@ class Diary:
     found: str | None = "CT"
     missing: bool = False
     refusals: list[Exception] = field(default_factory=list)
+    forecasts: tuple[Forecast, ...] = ()
     asked: list[str] = field(default_factory=list)
 
     def look(self, request: LookRequest, report: StageReport) -> Located:
@@ -52,6 +54,8 @@ class Diary:
 
     def detect(self, task: DetectionTask, report: StageReport) -> Detection:
         self.asked.append(f"detect {task.key}")
+        for forecast in self.forecasts:
+            report("segmenting", 0, 10, forecast)
         return pipelines.detection_of(task)
 
     def warm_up(self) -> None:
@@ -79,7 +83,7 @@ class Diary:
 def performed(diary: Diary, request: DetectionRequest, *, auto_download: bool = True) -> tuple[Detection, list[str]]:
     stages: list[str] = []
     detector = Detector(diary, diary, pipelines.NO_RESULTS, auto_download=auto_download, device="cpu")
-    return detector.perform(Look(request), lambda stage, done, total: stages.append(stage)), stages
+    return detector.perform(Look(request), lambda stage, *_: stages.append(stage)), stages
 
 
 def test_the_image_is_looked_at_before_anything_is_downloaded() -> None:
@@ -183,3 +187,60 @@ def test_what_cannot_be_loaded_early_is_a_line_in_the_log_and_the_rest_is_loaded
 
 def test_a_server_that_ends_loads_no_more() -> None:
     assert warmed_up(Diary(refusals=[Cancelled()])) == ["start", *VERTEBRAE]
+
+
+IN_TEN_MINUTES = Forecast(unit_s=60.0, later_s=0.0)
+
+
+@pytest.mark.parametrize(
+    ("request_", "modality", "advice"),
+    [
+        (DetectionRequest(IMAGE), "CT", "; fast_mode takes less."),
+        (DetectionRequest(IMAGE, fast_mode=True), "CT", "."),
+        (DetectionRequest(IMAGE, model="total_body"), "CT", "."),
+        (DetectionRequest(IMAGE), "MR", "."),
+    ],
+)
+def test_a_detection_of_minutes_is_warned_of_once_with_what_would_help(
+    request_: DetectionRequest, modality: str, advice: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    diary = Diary(modality, forecasts=(IN_TEN_MINUTES, replace(IN_TEN_MINUTES, unit_s=90.0)))
+    heard: list[Forecast | None] = []
+    detector = Detector(diary, diary, pipelines.NO_RESULTS, auto_download=True, device="cpu")
+    with caplog.at_level("WARNING", "openscans"):
+        found = detector.perform(Look(request_), lambda *told: heard.append(told[3] if len(told) > 3 else None))
+    message = f"A detection in this image takes about 10 minutes on this machine{advice}"
+    warning = ResultWarning(WarningCode.SLOW_DETECTION, message)
+    assert found.warnings == (warning,)
+    assert [told.warnings for told in heard if told is not None] == [(warning,), (warning,)]
+    assert [record.getMessage() for record in caplog.records] == [message]
+
+
+@pytest.mark.parametrize("forecast", [Forecast(11.0, 5.0), Forecast(60.0, None), Forecast()], ids=str)
+def test_nobody_is_warned_of_a_detection_of_two_minutes_or_of_one_that_nobody_can_foresee(forecast: Forecast) -> None:
+    assert performed(Diary(forecasts=(forecast,)), DetectionRequest(IMAGE))[0].warnings == ()
+
+
+class UnchangedDiary(Diary):
+    def is_unchanged(self, fingerprint: Fingerprint, report: StageReport) -> bool:
+        return True
+
+
+class Shelf(ResultCache):
+    """Keeps what it is given where a test can see it."""
+
+    def __init__(self) -> None:
+        super().__init__(Path(), settings=(), most=0)
+        self.kept: list[Detection] = []
+
+    def put(self, key: str, detection: Detection, image: Fingerprint) -> None:
+        self.kept.append(detection)
+
+
+def test_an_answer_that_took_minutes_is_kept_without_the_warning_of_them() -> None:
+    diary, shelf = UnchangedDiary(forecasts=(IN_TEN_MINUTES,)), Shelf()
+    image = Fingerprint("0" * 64, (), Listing(Path("/images"), deep=False, stats=()))
+    detector = Detector(diary, diary, shelf, auto_download=True, device="cpu")
+    found = detector.perform(Look(DetectionRequest(IMAGE), image), lambda *_: None)
+    assert [warning.code for warning in found.warnings] == ["slow_detection"]
+    assert [kept.warnings for kept in shelf.kept] == [()]

@@ -25,7 +25,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    for act in ("fine", "die", "bad", "memory", "bug", "long", "hang"):
+    for act in ("fine", "die", "bad", "memory", "bug", "long", "hang", "minutes", "seemingly"):
         (tmp_path / act).touch()
     for number in (1, 2):
         (tmp_path / f"fine-{number}").touch()
@@ -249,3 +249,30 @@ def test_the_worker_starts_at_the_first_detection_and_goes_when_it_idles(images:
         assert server.get("/api/health").json()["worker"] == "cold"
         assert server.detect(images / "fine").status_code == 200
         assert eventually(lambda: server.get("/api/health").json()["worker"] == "cold")
+
+
+SLOW = {
+    "code": "slow_detection",
+    "message": "A detection in this image takes about 10 minutes on this machine; fast_mode takes less.",
+}
+
+
+def test_a_stream_tells_the_time_that_remains_and_warns_before_the_first_patch(
+    server: LiveServer, images: Path
+) -> None:
+    with server.detection_events(images / "minutes") as events:
+        event = next(event for event in events if event["status"] == "localising")
+        assert event["eta_s"] == 600.0
+        assert event["warnings"] == [SLOW]
+        job = server.get(f"/api/jobs/{event['job_id']}").json()
+        assert (job["eta_s"], job["warnings"]) == (600.0, [SLOW])
+
+
+def test_the_answer_holds_the_warning_too(server: LiveServer, images: Path) -> None:
+    answer = server.detect(images / "seemingly", fast_mode=False).json()
+    assert answer["warnings"] == [SLOW]
+
+
+def test_where_nothing_is_to_be_warned_of_no_event_has_warnings(server: LiveServer, images: Path) -> None:
+    with server.detection_events(images / "fine") as events:
+        assert [event for event in events if "warnings" in event] == []
