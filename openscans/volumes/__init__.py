@@ -7,6 +7,7 @@ NIfTI's array indices. *volume*: the upright, evenly spaced array in memory; the
 tilted or its slices lie unevenly. *LPS mm*: the patient (PS3.3 C.7.6.2.1.1). `Volume` has the one way between any two.
 """
 
+from openscans.volumes import lean_pydicom  # noqa: F401 - before the modules that import pydicom
 from openscans.volumes.image import Image
 from openscans.volumes.opening import LastOpened
 from openscans.volumes.opening import open_image as open  # noqa: A004 - what the rooms above write is `volumes.open`
