@@ -68,6 +68,8 @@ class Pipeline:
         self._pool = NetworkPool(options, load)
         self._images = volumes.LastOpened()
         self._unfit: dict[str, ResultWarning] = {}
+        self._ran: set[tuple[str, str]] = set()
+        """Digest and device of the networks that keep the memory that a patch took; a localiser lets go of its own."""
         networks.tidy(options.cache_folder)
 
     def open(self, path: Path, series_uid: str | None, report: StageReport) -> str | None:
@@ -182,7 +184,9 @@ class Pipeline:
         return seconds
 
     def _run(self, model: TrainedModel, device: str) -> memory_check.NetworkRun:
-        return memory_check.NetworkRun(self._pool.plan(model), device, model.step, held=self._pool.holds(model, device))
+        return memory_check.NetworkRun(
+            self._pool.plan(model), device, model.step, held=(model.sha256, device) in self._ran
+        )
 
     def _label_map(
         self, volume: volumes.Volume, task: DetectionTask, *, device: str, report: StageReport, watch: Stopwatch
@@ -223,6 +227,7 @@ class Pipeline:
             roi=self._narrow(roi),
         )
         self._pool.keep_pace(task.segmenter, device)
+        self._ran.add((task.segmenter.sha256, device))
         watch.lap("segment")
         return label_map
 

@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -289,6 +290,22 @@ def test_networks_are_loaded_early_only_where_there_is_room(reading: Reading, mo
     with pytest.raises(OutOfMemory, match="Loading the networks early needs"):
         reading.pipeline.load((reading.segmenter,), "cpu")
     assert not reading.load.loaded
+
+
+def test_a_network_that_was_loaded_and_never_ran_still_needs_room_for_a_patch(
+    tmp_path: Path, reading: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = series(tmp_path / "a")
+    reading.pipeline.load((reading.segmenter,), "cpu")
+    # Enough for the image, its samples and their sums, and less than the logits of one patch.
+    free = partial(monkeypatch.setattr, memory, "available_bytes")
+    free(lambda: 5_000_000)
+    with pytest.raises(OutOfMemory, match="The detection needs"):
+        reading.detect(path)
+    free(lambda: 50_000_000)
+    reading.detect(path)
+    free(lambda: 5_000_000)
+    reading.detect(path)
 
 
 def test_where_the_wished_device_is_unfit_networks_are_loaded_early_for_the_cpu(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ SAMPLE_BYTES = FLOAT_BYTES + FLOAT_BYTES + FOUND_BYTES
 
 @dataclass(frozen=True)
 class NetworkRun:
-    """One network's part in a detection. ``held``: it is loaded, or being loaded, and takes memory already."""
+    """One network's part in a detection. ``held``: it has run before, and keeps what a patch takes."""
 
     plan: networks.Plan
     device: str
