@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,36 +42,54 @@ INSTRUCTIONS_A_CYCLE = (2.0, 4.0)
 log = logging.getLogger(__name__)
 
 
+Kernels: TypeAlias = Mapping[str, int]
+"""How many convolutions each computes."""
+
+
 @dataclass(frozen=True)
 class Ran:
-    """One patch through a network: logits (class, z, y, x), and how many convolutions each kernel computed.
+    """One patch through a network: the logits (class, z, y, x), and what computed its convolutions.
 
     ``instructions``: of the inference alone, in one thread; 0 where nothing is emulated.
     """
 
     logits: NDArray[np.float32]
-    kernels: Mapping[str, int]
+    kernels: Kernels
     references: int
     instructions: int
 
 
-def run_patch(command: Sequence[str], network: Path, patch: NDArray[np.float32], env: Mapping[str, str] | None) -> Ran:
-    """Run `inside` by ``command``. Raises CalledProcessError."""
-    with tempfile.TemporaryDirectory() as folder:
-        sent, logits = Path(folder) / "patch.npy", Path(folder) / "logits.npy"
-        np.save(sent, patch)
-        ran = subprocess.run(
-            [*command, str(network), str(sent), str(logits)],
-            cwd=ROOT,
-            env=env,
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-        told = json.loads(ran.stderr.splitlines()[-1])
-        counts = [int(line.split()[1]) for line in ran.stderr.splitlines() if line.startswith("instructions ")]
-        instructions = counts[1] - counts[0] if counts else 0
-        return Ran(np.load(logits), told["kernels"], told["references"], instructions)
+@dataclass(frozen=True)
+class Machine:
+    """What runs `inside`: an interpreter and its environment."""
+
+    python: str = sys.executable
+    env: Mapping[str, str] | None = None
+
+    def run(self, network: Path, patch: NDArray[np.float32], formulation: str) -> Ran:
+        """Raises CalledProcessError."""
+        with tempfile.TemporaryDirectory() as folder:
+            logits = Path(folder) / "logits.npy"
+            words = self._inside(network, patch, Path(folder), ["--formulation", formulation, "--logits", str(logits)])
+            counts = [int(line.split()[1]) for line in words if line.startswith("instructions ")]
+            told = json.loads(words[-1])
+            instructions = counts[1] - counts[0] if counts else 0
+            return Ran(np.load(logits), told["kernels"], told["references"], instructions)
+
+    def kernels(self, network: Path, plan: Plan, formulation: str) -> Kernels:
+        """Of a patch as large as the plan's, for which the network is only compiled. Raises CalledProcessError."""
+        with tempfile.TemporaryDirectory() as folder:
+            patch = np.zeros(plan.patch_zyx, np.float32)
+            words = self._inside(network, patch, Path(folder), ["--formulation", formulation])
+            found: Kernels = json.loads(words[-1])["kernels"]
+            return found
+
+    def _inside(self, network: Path, patch: NDArray[np.float32], folder: Path, options: Sequence[str]) -> list[str]:
+        """The lines that it wrote."""
+        np.save(folder / "patch.npy", patch)
+        command = [self.python, "-m", "benchmarks.arm64.inside", str(network), str(folder / "patch.npy"), *options]
+        ran = subprocess.run(command, cwd=ROOT, env=self.env, check=True, capture_output=True, text=True)
+        return ran.stderr.splitlines()
 
 
 def phantom_patch(plan: Plan, patch_zyx: Triple) -> NDArray[np.float32]:
@@ -80,13 +99,18 @@ def phantom_patch(plan: Plan, patch_zyx: Triple) -> NDArray[np.float32]:
     return plan.normalise(np.ascontiguousarray(voxels[:, ::-1, ::-1], np.float32))
 
 
+def listed(kernels: Kernels) -> str:
+    return ", ".join(f"{count} × {kernel}" for kernel, count in sorted(kernels.items()))
+
+
 def row(name: str, ran: Ran, here: Ran, volumes: Ran | None) -> str:
-    kernels = ", ".join(f"{count} × {kernel}" for kernel, count in sorted(ran.kernels.items()))
-    fewer = f"{volumes.instructions / ran.instructions:.0f} ×" if volumes and ran.instructions else ""
+    fewer = f"{volumes.instructions / ran.instructions:.0f} ×" if volumes and ran is not volumes else ""
     instructions = f"{ran.instructions:.2e}" if ran.instructions else ""
     error = np.abs(ran.logits - here.logits).max()
     differ = np.mean(ran.logits.argmax(0) != here.logits.argmax(0))
-    return f"| {name} | {kernels} | {ran.references} | {instructions} | {fewer} | {error:.1e} | {differ:.4%} |"
+    return (
+        f"| {name} | {listed(ran.kernels)} | {ran.references} | {instructions} | {fewer} | {error:.1e} | {differ:.4%} |"
+    )
 
 
 def estimate(name: str, ran: Ran, plan: Plan) -> str:
@@ -103,8 +127,7 @@ def measure(dataset: int, results: Path, arguments: argparse.Namespace) -> list[
     plan = read_plan(network)
     patch_zyx: Triple = tuple(arguments.patch or plan.patch_zyx)
     patch = phantom_patch(plan, patch_zyx)
-    inside = ("-m", "benchmarks.arm64.inside")
-    here = run_patch([sys.executable, *inside], network, patch, None)
+    here = Machine().run(network, patch, "volumes")
     labels = here.logits.argmax(0)
     lines = [
         f"{plan.dataset_name}, a patch of {' × '.join(map(str, patch_zyx))}, one thread; logits up to "
@@ -114,18 +137,19 @@ def measure(dataset: int, results: Path, arguments: argparse.Namespace) -> list[
         "|---|---|---|---|---|---|---|",
         row(HERE, here, here, None),
     ]
-    estimates = []
+    sentences = []
     python = make_root(arguments.root.resolve())
     for cpu in arguments.cpu:
-        volumes = None
+        machine, volumes = Machine(str(python), environment(cpu, counter=plugin(python))), None
         for formulation in arguments.formulations:
-            command = [str(python), *inside, "--formulation", formulation]
-            ran = run_patch(command, network, patch, environment(cpu, counter=plugin(python)))
+            ran = machine.run(network, patch, formulation)
             volumes = ran if formulation == "volumes" else volumes
-            lines.append(row(f"{formulation}, {cpu}", ran, here, volumes))
-            estimates.append(estimate(f"{formulation}, {cpu}", ran, plan))
-            log.info("%s", lines[-1])
-    return [*lines, "", *estimates, ""]
+            name = f"{formulation}, {cpu}"
+            lines.append(row(name, ran, here, volumes))
+            sentences.append(estimate(name, ran, plan))
+            sentences.append(f"Kernels of such a patch: {listed(machine.kernels(network, plan, formulation))}.")
+            log.info("%s ...", lines[-1])
+    return [*lines, "", *sentences, ""]
 
 
 def main() -> None:
