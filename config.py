@@ -93,7 +93,7 @@ class Settings:
             debug=_switch(env, "DEBUG", default=cls.debug),
             weights_urls=_urls(env, "OPENSCANS_WEIGHTS_URL"),
             device=_device(env, "OPENSCANS_DEVICE"),
-            precision=_choice(env, "OPENSCANS_PRECISION", ("auto", "float32")),
+            precision=_choice(env, "OPENSCANS_PRECISION", ("auto", "float32", "int8")),
             tiles=_choice(env, "OPENSCANS_TILES", ("spine", "course", "exact")),
             threads=_number_or_none(env, "OPENSCANS_THREADS", low=1, high=1024),
             auto_download=_switch(env, "OPENSCANS_AUTO_DOWNLOAD", default=cls.auto_download),

@@ -95,6 +95,7 @@ class Pipeline:
             label_map = self._label_map(volume, task, device=device, report=report, watch=watch)
         ran = self._pool.running(reversed(task.networks), device)
         warnings = [*volume.warnings, *([fallback] if fallback else []), *networks.slow_engine_warnings(ran)]
+        warnings += self._pool.warnings(task.networks, device)
         found: list[Vertebra] = []
         if label_map is not None:
             report("measuring", 0, 1)

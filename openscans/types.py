@@ -51,6 +51,7 @@ class WarningCode(StrEnum):
     FEW_SLICES = "few_slices"
     FRAGMENTS_IGNORED = "fragments_ignored"
     GANTRY_TILT_CORRECTED = "gantry_tilt_corrected"
+    INT8_REFUSED = "int8_refused"
     MISSING_SLICES = "missing_slices"
     NO_VERTEBRAE = "no_vertebrae"
     NUMBERING_GAP = "numbering_gap"
@@ -233,8 +234,9 @@ class RunningNetwork:
 @dataclass(frozen=True)
 class InferenceOptions:
     """How networks are run: CPU threads (None: the cores that the process may use), "auto" (bfloat16 where the
-    processor has it) or "float32", the folder for compiled networks, and which patches: "spine" (of nnU-Net's those
-    that hold a part of it), "course" (laid along it) or "exact" (all that nnU-Net computes)."""
+    processor has it), "float32" or "int8" (where it labels as float32 does), the folder for compiled networks, and
+    which patches: "spine" (of nnU-Net's those that hold a part of it), "course" (laid along it) or "exact" (all that
+    nnU-Net computes)."""
 
     threads: int | None
     precision: str

@@ -8,8 +8,8 @@ from openscans.system.disk_cache import DiskCache
 
 SUFFIX = ".blob"
 
-MOST_BLOBS = 8
-"""Four networks in two precisions; what an older version of a library left goes when it is pushed out."""
+MOST_BLOBS = 12
+"""Four networks in three precisions; what an older version of a library left goes when it is pushed out."""
 
 
 def open_cache(folder: Path) -> DiskCache:

@@ -11,6 +11,9 @@ Shape = tuple[int, ...]
 NEEDLESS = ".conv.bias"
 """Biases in front of an instance norm, which change nothing; a network may be built without them."""
 
+UP, SKIP = ".up", ".skip"
+"""Behind the name of a convolution over two inputs: its part over what was enlarged, and over what the encoder left."""
+
 
 def check_tensors(plan: Plan, tensors: Tensors) -> None:
     """Raise DamagedWeights unless ``tensors`` are those of the network of ``plan``, neither more nor less."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openscans.networks.plans import Plan
-from openscans.types import InferenceOptions, RunningNetwork, TrainedModel
+from openscans.types import InferenceOptions, ResultWarning, RunningNetwork, TrainedModel
 
 
 class Network(Protocol):
@@ -22,8 +22,11 @@ class Network(Protocol):
     plan: Plan
     device: str
     runs: RunningNetwork
-    """How it is run; of a library that tells no kernels, without them."""
+    """How it is run; of a library that tells no kernels, without them. May change with a patch that is run."""
+
     patch_s: float
+    warnings: tuple[ResultWarning, ...] = ()
+    """What the reader of its labels should know of how it is run."""
 
     def logits(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
         """(class, z, y, x), float32, for a normalised ``patch`` (z, y, x) of the plan's patch size.

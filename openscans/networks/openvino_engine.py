@@ -12,9 +12,9 @@ def _is_available(_device: str) -> bool:
 
 
 def _import_network() -> Load:
-    from openscans.networks.openvino_network import OpenVinoNetwork
+    from openscans.networks.openvino_int8 import load_network
 
-    return OpenVinoNetwork
+    return load_network
 
 
 def _patch_bytes(plan: Plan, _device: str) -> int:

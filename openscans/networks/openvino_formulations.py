@@ -13,6 +13,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from openscans.networks.fit import SKIP, UP
 from openscans.networks.openvino_runtime import openvino, ops
 from openscans.networks.plans import Triple
 
@@ -53,8 +54,13 @@ class Formulation(Protocol):
         """Padded, so that with a stride of 1 the size stays."""
         ...
 
-    def join(self, node: openvino.Node, up: Transposed, skip: openvino.Node, weight: Values) -> openvino.Node:
-        """`convolve` over the channels that ``up`` makes of ``node``, and then those of ``skip``."""
+    def join(
+        self, node: openvino.Node, up: Transposed, skip: openvino.Node, weight: Values, name: str
+    ) -> openvino.Node:
+        """`convolve` over the channels that ``up`` makes of ``node``, and then those of ``skip``.
+
+        ``name``: of the convolution; where it is the sum of two, they are called so, with `UP` and `SKIP` behind.
+        """
         ...
 
     def per_channel(self, values: Values) -> openvino.Node:
@@ -82,7 +88,9 @@ class Volumes:
         pads = [(size - 1) // 2 for size in weight.shape[2:]]
         return ops.convolution(node, _constant(weight), list(stride), pads, pads, [1] * 3)
 
-    def join(self, node: openvino.Node, up: Transposed, skip: openvino.Node, weight: Values) -> openvino.Node:
+    def join(
+        self, node: openvino.Node, up: Transposed, skip: openvino.Node, weight: Values, name: str
+    ) -> openvino.Node:
         none = [0] * 3
         enlarged = ops.convolution_backprop_data(
             node, _constant(up.weight), strides=list(up.stride), pads_begin=none, pads_end=none, dilations=[1] * 3
@@ -90,13 +98,16 @@ class Volumes:
         enlarged = ops.add(enlarged, self.per_channel(up.bias))
         # As the sum of two convolutions, which takes less time and memory than putting both inputs into one array.
         first, second = np.split(weight, [len(up.bias)], axis=1)
-        return ops.add(self.convolve(enlarged, first, KEEP), self.convolve(skip, second, KEEP))
+        summands = self.convolve(enlarged, first, KEEP), self.convolve(skip, second, KEEP)
+        for summand, behind in zip(summands, (UP, SKIP), strict=True):
+            summand.set_friendly_name(name + behind)
+        return ops.add(*summands)
 
     def per_channel(self, values: Values) -> openvino.Node:
         return _constant(values.reshape(1, -1, 1, 1, 1))
 
     def standardise(self, node: openvino.Node, epsilon: float, precision: openvino.Type) -> openvino.Node:
-        if precision == openvino.Type.bf16:
+        if precision != openvino.Type.f32:
             return ops.mvn(node, np.array([2, 3, 4]), True, epsilon, "inside_sqrt")
         # OpenVINO's own sums up a channel's millions of voxels in one float32, which is off by 6e-5 and after twenty
         # layers by 0.02. That is nothing beside bfloat16, but in float32 it would decide labels.
@@ -123,7 +134,9 @@ class Planes:
     def convolve(self, node: openvino.Node, weight: Values, stride: Triple) -> openvino.Node:
         return _convolve([partial(_slice, node)], [weight], stride, node.get_output_shape(0))
 
-    def join(self, node: openvino.Node, up: Transposed, skip: openvino.Node, weight: Values) -> openvino.Node:
+    def join(
+        self, node: openvino.Node, up: Transposed, skip: openvino.Node, weight: Values, name: str
+    ) -> openvino.Node:
         # Enlarged planes are made when they are convolved, so that never all of them are there at once.
         parts = np.split(weight, [len(up.bias)], axis=1)
         sources = partial(_enlarge, node, up), partial(_slice, skip)

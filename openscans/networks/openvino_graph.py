@@ -66,19 +66,20 @@ class _Layers:
             for index in range(1, convolutions):
                 node = self._convolve(node, f"decoder.stages.{stage}.convs.{index}", KEEP)
         head = f"decoder.seg_layers.{len(self.architecture.decoder_convolutions) - 1}"
-        logits = self.form.convolve(node, self.tensors[f"{head}.weight"], KEEP)
+        logits = _named(head, self.form.convolve(node, self.tensors[f"{head}.weight"], KEEP))
         return ops.add(logits, self.form.per_channel(self.tensors[f"{head}.bias"]))
 
     def _convolve(self, node: openvino.Node, name: str, stride: Triple) -> openvino.Node:
         """Convolution, instance norm, leaky ReLU. The norm takes any bias in front of it away, so that is left out."""
-        return self._activate(self.form.convolve(node, self.tensors[f"{name}.conv.weight"], stride), name)
+        return self._activate(_named(name, self.form.convolve(node, self.tensors[f"{name}.conv.weight"], stride)), name)
 
     def _join(self, node: openvino.Node, skip: openvino.Node, stage: int) -> openvino.Node:
         """The first convolution of a decoder's ``stage``, over its input, enlarged, and the encoder's output."""
         up, name = f"decoder.transpconvs.{stage}", f"decoder.stages.{stage}.convs.0"
         stride = self.architecture.strides[-1 - stage]
         transposed = Transposed(self.tensors[f"{up}.weight"], self.tensors[f"{up}.bias"], stride)
-        return self._activate(self.form.join(node, transposed, skip, self.tensors[f"{name}.conv.weight"]), name)
+        joined = self.form.join(node, transposed, skip, self.tensors[f"{name}.conv.weight"], name)
+        return self._activate(joined, name)
 
     def _activate(self, node: openvino.Node, name: str) -> openvino.Node:
         """Instance norm, leaky ReLU."""
@@ -86,3 +87,9 @@ class _Layers:
         node = ops.multiply(node, self.form.per_channel(self.tensors[f"{name}.norm.weight"]))
         node = ops.add(node, self.form.per_channel(self.tensors[f"{name}.norm.bias"]))
         return ops.prelu(node, np.array([self.architecture.leaky_slope], np.float32))
+
+
+def _named(name: str, convolution: openvino.Node) -> openvino.Node:
+    """``convolution`` as it is found again in the graph: by the name of its weights' module."""
+    convolution.set_friendly_name(name)
+    return convolution

@@ -29,6 +29,7 @@ __all__ = [
     "Abilities",
     "abilities_of",
     "convolution_kernels",
+    "int8_count",
     "machine_facts",
     "open_abilities",
     "openvino",
@@ -120,6 +121,11 @@ def convolution_kernels(compiled: openvino.CompiledModel) -> Mapping[str, int]:
     """The kernels that compute the convolutions of ``compiled``, and how many of them each computes."""
     told = (node.rt_info for node in compiled.get_runtime_model().get_ops())
     return Counter(info["primitiveType"].astype(str) for info in told if info["layerType"].astype(str) in CONVOLUTIONS)
+
+
+def int8_count(kernels: Mapping[str, int]) -> int:
+    """How many of the convolutions are computed in 8-bit integers."""
+    return sum(count for kernel, count in kernels.items() if kernel.lower().endswith(("_i8", "_u8")))
 
 
 def reference_count(kernels: Mapping[str, int]) -> int:

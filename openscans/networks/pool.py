@@ -4,13 +4,13 @@ Knows nothing of what they are run on. Rules for threads. One thread asks, and r
 does nothing but load, one network after another, and what it loads is seen only through its future.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from openscans import networks
 from openscans.networks import pace
 from openscans.networks.plans import Plan, plan_of
-from openscans.types import InferenceOptions, RunningNetwork, TrainedModel
+from openscans.types import InferenceOptions, ResultWarning, RunningNetwork, TrainedModel
 
 WORTH_KEEPING = 0.1
 """By what share of it a patch's time must have changed to be written anew."""
@@ -59,8 +59,15 @@ class NetworkPool:
 
     def running(self, models: Iterable[TrainedModel], device: str) -> tuple[RunningNetwork, ...]:
         """How those of ``models`` are run that are loaded."""
+        return tuple(network.runs for network in self._loaded(models, device))
+
+    def warnings(self, models: Iterable[TrainedModel], device: str) -> tuple[ResultWarning, ...]:
+        """What should be known of how those of ``models`` are run that are loaded."""
+        return tuple(warning for network in self._loaded(models, device) for warning in network.warnings)
+
+    def _loaded(self, models: Iterable[TrainedModel], device: str) -> Iterator[networks.Network]:
         loading = (self._networks.get((model.sha256, device)) for model in models)
-        return tuple(one.result().runs for one in loading if one is not None and one.done() and not _has_failed(one))
+        return (one.result() for one in loading if one is not None and one.done() and not _has_failed(one))
 
     def patch_s(self, model: TrainedModel, device: str) -> float | None:
         """The seconds that a patch of ``model`` should take: its network's own, or those kept until it is loaded.

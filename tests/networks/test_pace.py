@@ -11,8 +11,9 @@ import pytest
 
 from openscans import networks
 from openscans.networks import TORCH_ON_CPU, pace
+from openscans.networks.openvino_compilation import Way
 from openscans.networks.openvino_formulations import Formulation, Planes, Volumes
-from openscans.networks.openvino_network import Way, small_runs
+from openscans.networks.openvino_network import small_runs
 from openscans.networks.openvino_runtime import openvino
 from openscans.networks.pool import NetworkPool
 from openscans.types import InferenceOptions, TrainedModel

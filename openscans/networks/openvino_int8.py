@@ -1,0 +1,195 @@
+"""Runs a network in int8 where it labels as float32 does, which the first image it sees decides; else in float32.
+
+The first patches run in float32 and tell the ranges of every channel. The first of them in which enough is named is
+labelled in int8 too. Where the labels agree, int8 is what runs from the next patch on; else float32 stays, and says so.
+Either is kept for the weights, so that no later process tries it again. One thread at a time runs a network.
+"""
+
+import logging
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openscans.networks.checkpoint import CHECKPOINT, Tensors, read_tensors
+from openscans.networks.equalisation import equalise, passages
+from openscans.networks.int8_trials import (
+    LEAST_AGREEMENT,
+    LEAST_NAMED,
+    ChannelRange,
+    Int8Trial,
+    Ranges,
+    TrialCache,
+    agreement_of,
+)
+from openscans.networks.network import Network
+from openscans.networks.openvino_compilation import (
+    CompiledNetwork,
+    Way,
+    choose_way,
+    compile_network,
+    compile_once,
+    keep,
+    key_of,
+    settings_of,
+)
+from openscans.networks.openvino_formulations import Planes, Volumes
+from openscans.networks.openvino_graph import build_graph
+from openscans.networks.openvino_network import OpenVinoNetwork, reckon_patch_s
+from openscans.networks.openvino_quantisation import quantise, tell_ranges
+from openscans.networks.openvino_runtime import convolution_kernels, int8_count, openvino
+from openscans.networks.plans import Plan
+from openscans.types import InferenceOptions, ResultWarning, TrainedModel, WarningCode
+
+EXACT = Way("float32", Volumes())
+ROUNDED = Way("int8", Volumes())
+"""What is not convolved in int8 is computed in float32."""
+
+TRIAL_VERSION = "1"
+"""To be raised whenever ranges are taken, channels equalised or convolutions rounded in another way."""
+
+FINEST = "encoder.stages.0."
+"""Of the encoder's first stage, whose input is the image: 8 bits over all that a CT shows are steps of 10 HU. Its first
+convolution is computed in float32 always, as the last one, to the logits, is; both take hardly any time. The rest of
+the stage is where that is needed, which takes a quarter more time."""
+
+log = logging.getLogger("openscans.networks")
+
+
+def load_network(
+    model: TrainedModel,
+    plan: Plan,
+    *,
+    device: str,
+    options: InferenceOptions,
+    core: openvino.Core | None = None,
+) -> Network:
+    """The network of ``model`` in the precision that ``options`` name, see `network.Load`; ``core`` None: a new one.
+
+    int8 is for volumes; where the runtime has no kernels for those, float32 runs over planes.
+    """
+    core = core or openvino.Core()
+    if options.precision != "int8" or isinstance(choose_way(core, options).formulation, Planes):
+        return OpenVinoNetwork(model, plan, device=device, options=options, core=core)
+    return Int8Network(model, plan, device=device, options=options, core=core)
+
+
+class Int8Network(Network):
+    """A network that is tried in int8; see above, and `network.Network`."""
+
+    def __init__(
+        self, model: TrainedModel, plan: Plan, *, device: str, options: InferenceOptions, core: openvino.Core
+    ) -> None:
+        self.plan = plan
+        self.device = device
+        self._model, self._options, self._core = model, options, core
+        self.patch_s = reckon_patch_s(core, plan, EXACT, options)
+        self._trials = TrialCache(options.cache_folder)
+        self._trial_key = key_of(core, model, ROUNDED, TRIAL_VERSION)
+        self._observed: dict[str, ChannelRange] | None = None
+        """What is known of the ranges so far; None once it is decided what runs."""
+        trial = self._trials.get(self._trial_key)
+        if trial is None:
+            self._observe()
+        elif trial.is_accepted:
+            self._run(self._compile_once(trial))
+        else:
+            self._refuse(trial)
+
+    def logits(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(class, z, y, x), float32, for a normalised ``patch`` (z, y, x); overwritten by the next call."""
+        began_s = time.perf_counter()
+        found = self._compiled.logits(patch)
+        self.patch_s = time.perf_counter() - began_s
+        if self._observed is not None:
+            self._read_ranges(self._observed)
+            labels = found.argmax(axis=0)
+            if np.count_nonzero(labels) >= LEAST_NAMED:
+                self._decide(patch, labels, self._observed)
+        return found
+
+    def release(self) -> None:
+        self._compiled.release()
+
+    def _run(self, compiled: CompiledNetwork) -> None:
+        self._compiled = compiled
+        self.runs = compiled.tell(self.plan, self.device)
+
+    def _observe(self) -> None:
+        """Run in float32, and tell ranges."""
+        self._observed = {}
+        self._names = [name for passage in passages(self.plan.architecture) for name in passage.names]
+        graph = tell_ranges(build_graph(self.plan, self._tensors(), openvino.Type.f32), self._names)
+        compiled = self._core.compile_model(graph, "CPU", settings_of(EXACT, self._options))
+        self._run(CompiledNetwork(compiled, EXACT))
+
+    def _read_ranges(self, observed: dict[str, ChannelRange]) -> None:
+        """Add those of the last patch."""
+        for index, name in enumerate(self._names):
+            low, high = (self._compiled.result(1 + 2 * index + end) for end in (0, 1))
+            own = ChannelRange(low, high)
+            observed[name] = own.widened(observed[name]) if name in observed else own
+
+    def _decide(self, patch: NDArray[np.float32], labels: NDArray[np.intp], observed: Ranges) -> None:
+        """Run from now on what is the fastest that gives a ``patch`` (z, y, x) the ``labels`` that float32 gave it."""
+        self._observed = None
+        # Let go before another is compiled: a network takes more memory than all the rest of the worker.
+        del self._compiled
+        trial = Int8Trial(None, {})
+        for ranges in (observed, {name: own for name, own in observed.items() if not name.startswith(FINEST)}):
+            trial = self._try(patch, labels, ranges)
+            if trial.is_accepted:
+                break
+        else:
+            self._refuse(trial)
+        self._trials.put(self._trial_key, trial)
+
+    def _try(self, patch: NDArray[np.float32], labels: NDArray[np.intp], ranges: Ranges) -> Int8Trial:
+        """Run in int8 in these ``ranges``, and see whether the ``patch`` gets these ``labels``."""
+        try:
+            settings = settings_of(ROUNDED, self._options)
+            compiled = self._core.compile_model(self._rounded_graph(ranges), "CPU", settings)
+        except RuntimeError as error:
+            log.warning("OpenVINO compiles no int8 here: %s", str(error).splitlines()[-1])
+            return Int8Trial(None, {})
+        if int8_count(convolution_kernels(compiled)) == 0:
+            return Int8Trial(None, {})
+        rounded = CompiledNetwork(compiled, ROUNDED)
+        trial = Int8Trial(agreement_of(labels, rounded.logits(patch).argmax(axis=0)), ranges)
+        log.info("%s in int8 labels %.4f of a patch as in float32", self.plan.dataset_name, trial.agreement)
+        if trial.is_accepted:
+            self._run(keep(self._core, compiled, self._compiled_key(trial), ROUNDED, self._options))
+        return trial
+
+    def _refuse(self, trial: Int8Trial) -> None:
+        """Run in float32, and say why."""
+        self._run(compile_network(self._core, self._model, self.plan, EXACT, self._options))
+        self.warnings = (ResultWarning(WarningCode.INT8_REFUSED, _refusal(self.plan, trial)),)
+
+    def _compile_once(self, trial: Int8Trial) -> CompiledNetwork:
+        key = self._compiled_key(trial)
+        return compile_once(self._core, lambda: self._rounded_graph(trial.ranges), key, ROUNDED, self._options)
+
+    def _compiled_key(self, trial: Int8Trial) -> str:
+        return key_of(self._core, self._model, ROUNDED, TRIAL_VERSION, trial.digest)
+
+    def _rounded_graph(self, ranges: Ranges) -> openvino.Model:
+        """The network, its channels equalised, with those convolutions in int8 whose ``ranges`` are given."""
+        magnitudes = {name: own.magnitude for name, own in ranges.items()}
+        tensors, factors = equalise(self.plan.architecture, self._tensors(), magnitudes)
+        graph = build_graph(self.plan, tensors, openvino.Type.i8)
+        ends = {name: own.divided(factors[name]).ends for name, own in ranges.items()}
+        quantise(graph, ends)
+        return graph
+
+    def _tensors(self) -> Tensors:
+        return read_tensors(self._model.folder / CHECKPOINT)
+
+
+def _refusal(plan: Plan, trial: Int8Trial) -> str:
+    if trial.agreement is None:
+        return f"{plan.dataset_name}: there are no kernels for int8 here; float32 was used."
+    return (
+        f"{plan.dataset_name}: in int8 only {trial.agreement:.1%} of the voxels that are named get the label that they "
+        f"have in float32, of which {LEAST_AGREEMENT:.1%} must; float32 was used."
+    )
