@@ -45,7 +45,7 @@ new process serves the next one better."""
 
 PATIENCE = 10.0
 """Times what one unit of work should take, after which it hangs: the first patch's time is reckoned from a small run,
-which is off by a few times (`networks.pace`), and other programs may take the cores meanwhile."""
+which is off by up to four times (`networks.pace`), and other programs may take the cores meanwhile."""
 
 MOST_LEFT = 20
 """Answers that nobody waits for any more, before the process is given up: each may be a thread on a disk that hangs."""

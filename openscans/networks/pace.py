@@ -29,7 +29,7 @@ ENOUGH_S = 0.005
 TIMES = 3
 
 CHANGED = 4.0
-"""How many times more or less than the small run tells patches may have taken: it is off by up to three itself
+"""How many times more or less than the small run tells patches may have taken: it is off by nearly as much itself
 (`time_multiply_add`). What is further off was with other kernels, or beside another program."""
 
 SUFFIX = ".pace"
@@ -43,7 +43,7 @@ def time_multiply_add(make_run: Callable[[int], Callable[[], object]]) -> float:
 
     ``make_run`` prepares them for a cube of so many voxels along each side; what it returns does them once.
 
-    Times a plan's multiply-adds it is 0.4 to 2 times what a patch takes: measured for 292, 297, 298 and 756 at full
+    Times a plan's multiply-adds it is 0.4 to 3.6 times what a patch takes: measured for 292, 297, 298 and 756 at full
     size, in bfloat16 and float32, with kernels for AVX-512, for AVX2 and over planes, on two cores so busy that one
     patch took up to three times another.
     """
