@@ -24,7 +24,7 @@ from openscans.progress import Forecast
 from openscans.segmentation import grids, resampling
 from openscans.segmentation.vertebrae import vertebra_names
 from openscans.system import memory
-from openscans.types import Detection, DetectionTask, InferenceOptions, RunningNetwork, TrainedModel, Voxel
+from openscans.types import Detection, DetectionTask, InferenceOptions, Precision, RunningNetwork, TrainedModel, Voxel
 from openscans.volumes import opening
 from phantom import layout
 from phantom.files import DicomStyle, write_dicom_series, write_nifti
@@ -36,7 +36,7 @@ COARSE_MM = np.diag([3.0, 3.0, 3.0, 1.0])
 FRACTIONS = np.random.default_rng(0).uniform(1, 40, (6, 20, 20)).astype(np.float32)
 
 
-ONLOOKS = RunningNetwork("onlooker", "none", "cpu", "float32", "volumes", kernels={}, slow=False)
+ONLOOKS = RunningNetwork("onlooker", "none", "cpu", "bfloat16", "volumes", kernels={}, slow=False)
 
 
 @dataclass
@@ -142,18 +142,22 @@ class Finder(Network):
         self.said.append(f"{self.plan.dataset_name} lets go")
 
 
-def test_the_localiser_lets_go_of_its_memory_before_the_segmenter_takes_its_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("precision", "ends"), [("bfloat16", "computes"), ("float32", "lets go")])
+def test_the_localiser_lets_go_of_its_memory_before_the_segmenter_computes_and_that_in_float32_of_its_own(
+    tmp_path: Path, precision: Precision, ends: str
+) -> None:
     write_nifti(tmp_path / "image.nii.gz", FRACTIONS, COARSE_MM)
     localiser, segmenter = (model(tmp_path, spec) for spec in (small_networks.CT, small_networks.VERTEBRAE))
     task = DetectionTask(tmp_path / "image.nii.gz", "vertebrae", segmenter, localiser, device="cpu")
     said: list[str] = []
 
     def load(model: TrainedModel, plan: Plan, *, device: str, options: InferenceOptions) -> Network:
-        return Finder(plan, said)
+        return Finder(plan, said, runs=replace(ONLOOKS, precision=precision))
 
     Pipeline(InferenceOptions(1, "float32", tmp_path / "compiled"), load).detect(task, ignore)
     first, second = localiser.dataset, segmenter.dataset
-    assert [*dict.fromkeys(said)] == [f"{first} computes", f"{first} lets go", f"{second} computes"]
+    assert [*dict.fromkeys(said)][:3] == [f"{first} computes", f"{first} lets go", f"{second} computes"]
+    assert said[-1] == f"{second} {ends}"
 
 
 def ignore(stage: str, done: int, total: int, forecast: Forecast | None = None, /) -> None: ...

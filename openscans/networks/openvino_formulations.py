@@ -20,11 +20,15 @@ from openscans.networks.plans import Triple
 Values: TypeAlias = NDArray[np.float32]
 
 BATCH_BYTES = 2**26
-"""What the planes that are convolved together take, with the channels of all taps. All planes at once would be three
-times the largest array of the network."""
+"""What planes that are convolved together take, with the channels of all taps, and what comes of them. All planes at
+once would be four times the largest array of the network."""
 
 KEEP: Triple = (1, 1, 1)
 """The stride of a convolution that keeps the size."""
+
+
+Array: TypeAlias = tuple[openvino.Node, ...]
+"""An array of the network in parts along z, in their order; over volumes always a single one."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Formulation(Protocol):
     name: str
     """As it is told, and as it is part of a compiled network's key."""
 
-    def enter(self, patch: openvino.Node) -> openvino.Node:
+    def enter(self, patch: openvino.Node) -> Array:
         """The first array, of a ``patch`` (1, 1, z, y, x)."""
         ...
 
@@ -50,69 +54,67 @@ class Formulation(Protocol):
         """The last array, as the runtime gives it, as (class, z, y, x); a view."""
         ...
 
-    def convolve(self, node: openvino.Node, weight: Values, stride: Triple) -> openvino.Node:
+    def convolve(self, array: Array, weight: Values, stride: Triple) -> Array:
         """Padded, so that with a stride of 1 the size stays."""
         ...
 
-    def join(
-        self, node: openvino.Node, up: Transposed, skip: openvino.Node, weight: Values, name: str
-    ) -> openvino.Node:
-        """`convolve` over the channels that ``up`` makes of ``node``, and then those of ``skip``.
+    def join(self, array: Array, up: Transposed, skip: Array, weight: Values, name: str) -> Array:
+        """`convolve` over the channels that ``up`` makes of ``array``, and then those of ``skip``.
 
         ``name``: of the convolution; where it is the sum of two, they are called so, with `UP` and `SKIP` behind.
         """
         ...
 
     def per_channel(self, values: Values) -> openvino.Node:
-        """A constant that adds to, or multiplies, each channel's values."""
+        """A constant that adds to, or multiplies, each channel's values in every part."""
         ...
 
-    def standardise(self, node: openvino.Node, epsilon: float, precision: openvino.Type) -> openvino.Node:
+    def standardise(self, array: Array, epsilon: float, precision: openvino.Type) -> Array:
         """Each channel less its mean, by the root of its variance and ``epsilon``: an instance norm without weights."""
         ...
 
 
 class Volumes:
-    """Arrays are (1, channel, z, y, x)."""
+    """Parts are (1, channel, z, y, x)."""
 
     name = "volumes"
 
-    def enter(self, patch: openvino.Node) -> openvino.Node:
-        return patch
+    def enter(self, patch: openvino.Node) -> Array:
+        return (patch,)
 
     def leave(self, logits: Values) -> Values:
         view: Values = logits[0]
         return view
 
-    def convolve(self, node: openvino.Node, weight: Values, stride: Triple) -> openvino.Node:
+    def convolve(self, array: Array, weight: Values, stride: Triple) -> Array:
+        [node] = array
         pads = [(size - 1) // 2 for size in weight.shape[2:]]
-        return ops.convolution(node, _constant(weight), list(stride), pads, pads, [1] * 3)
+        return (ops.convolution(node, _constant(weight), list(stride), pads, pads, [1] * 3),)
 
-    def join(
-        self, node: openvino.Node, up: Transposed, skip: openvino.Node, weight: Values, name: str
-    ) -> openvino.Node:
-        none = [0] * 3
+    def join(self, array: Array, up: Transposed, skip: Array, weight: Values, name: str) -> Array:
+        [node], none = array, [0] * 3
         enlarged = ops.convolution_backprop_data(
             node, _constant(up.weight), strides=list(up.stride), pads_begin=none, pads_end=none, dilations=[1] * 3
         )
         enlarged = ops.add(enlarged, self.per_channel(up.bias))
         # As the sum of two convolutions, which takes less time and memory than putting both inputs into one array.
         first, second = np.split(weight, [len(up.bias)], axis=1)
-        summands = self.convolve(enlarged, first, KEEP), self.convolve(skip, second, KEEP)
+        summands = self.convolve((enlarged,), first, KEEP) + self.convolve(skip, second, KEEP)
         for summand, behind in zip(summands, (UP, SKIP), strict=True):
             summand.set_friendly_name(name + behind)
-        return ops.add(*summands)
+        return (ops.add(*summands),)
 
     def per_channel(self, values: Values) -> openvino.Node:
         return _constant(values.reshape(1, -1, 1, 1, 1))
 
-    def standardise(self, node: openvino.Node, epsilon: float, precision: openvino.Type) -> openvino.Node:
+    def standardise(self, array: Array, epsilon: float, precision: openvino.Type) -> Array:
+        [node] = array
         if precision != openvino.Type.f32:
-            return ops.mvn(node, np.array([2, 3, 4]), True, epsilon, "inside_sqrt")
+            return (ops.mvn(node, np.array([2, 3, 4]), True, epsilon, "inside_sqrt"),)
         # OpenVINO's own sums up a channel's millions of voxels in one float32, which is off by 6e-5 and after twenty
         # layers by 0.02. That is nothing beside bfloat16, but in float32 it would decide labels.
         centred = ops.subtract(node, self._mean(node))
-        return _divide_by_deviation(centred, self._mean(ops.multiply(centred, centred)), epsilon)
+        return (ops.divide(centred, _deviation(self._mean(ops.multiply(centred, centred)), epsilon)),)
 
     def _mean(self, node: openvino.Node) -> openvino.Node:
         z, y, x = (int(size) for size in node.get_output_shape(0)[2:])
@@ -120,48 +122,46 @@ class Volumes:
 
 
 class Planes:
-    """Arrays are (z, channel, y, x): every plane is an image of its own."""
+    """Parts are (z, channel, y, x), every plane an image of its own. Never are all of an array's planes one node: what
+    is made of each part can take the place of what it was made of."""
 
     name = "planes"
 
-    def enter(self, patch: openvino.Node) -> openvino.Node:
+    def enter(self, patch: openvino.Node) -> Array:
         _, _, z, y, x = patch.get_output_shape(0)
-        return ops.reshape(patch, np.array([z, 1, y, x]), False)
+        return (ops.reshape(patch, np.array([z, 1, y, x]), False),)
 
     def leave(self, logits: Values) -> Values:
         return logits.transpose(1, 0, 2, 3)
 
-    def convolve(self, node: openvino.Node, weight: Values, stride: Triple) -> openvino.Node:
-        return _convolve([partial(_slice, node)], [weight], stride, node.get_output_shape(0))
+    def convolve(self, array: Array, weight: Values, stride: Triple) -> Array:
+        return _convolve([partial(_take, array)], [weight], stride, _shape(array))
 
-    def join(
-        self, node: openvino.Node, up: Transposed, skip: openvino.Node, weight: Values, name: str
-    ) -> openvino.Node:
-        # Enlarged planes are made when they are convolved, so that never all of them are there at once.
+    def join(self, array: Array, up: Transposed, skip: Array, weight: Values, name: str) -> Array:
         parts = np.split(weight, [len(up.bias)], axis=1)
-        sources = partial(_enlarge, node, up), partial(_slice, skip)
-        return _convolve(sources, parts, KEEP, skip.get_output_shape(0))
+        return _convolve([partial(_enlarge, array, up), partial(_take, skip)], parts, KEEP, _shape(skip))
 
     def per_channel(self, values: Values) -> openvino.Node:
         return _constant(values.reshape(1, -1, 1, 1))
 
-    def standardise(self, node: openvino.Node, epsilon: float, precision: openvino.Type) -> openvino.Node:
-        centred = ops.subtract(node, self._mean(node))
-        return _divide_by_deviation(centred, self._mean(ops.multiply(centred, centred)), epsilon)
+    def standardise(self, array: Array, epsilon: float, precision: openvino.Type) -> Array:
+        mean = self._mean(array)
+        centred = tuple(ops.subtract(part, mean) for part in array)
+        deviation = _deviation(self._mean(tuple(ops.multiply(part, part) for part in centred)), epsilon)
+        return tuple(ops.divide(part, deviation) for part in centred)
 
-    def _mean(self, node: openvino.Node) -> openvino.Node:
-        z, _, y, x = (int(size) for size in node.get_output_shape(0))
+    def _mean(self, array: Array) -> openvino.Node:
+        z, _, y, x = _shape(array)
+        means = _concat([_pool(_pool(part, [1, x]), [y, 1]) for part in array], 0)
         # Planes are the batch, over which nothing is pooled.
-        return _pool(ops.transpose(_pool(_pool(node, [1, x]), [y, 1]), np.array([2, 1, 0, 3])), [z, 1])
+        return _pool(ops.transpose(means, np.array([2, 1, 0, 3])), [z, 1])
 
 
 TakePlanes: TypeAlias = Callable[[range], openvino.Node]
-"""The planes of an array at these indices, which lie in it."""
+"""Neighbouring planes of an array, in which they lie, as one node."""
 
 
-def _convolve(
-    sources: Sequence[TakePlanes], weights: Sequence[Values], stride: Triple, shape: Sequence[int]
-) -> openvino.Node:
+def _convolve(sources: Sequence[TakePlanes], weights: Sequence[Values], stride: Triple, shape: Sequence[int]) -> Array:
     """A convolution over the channels of all ``sources``, arrays of ``shape`` (but for their channels), in turn.
 
     ``weights`` has each source's part.
@@ -173,10 +173,11 @@ def _convolve(
     # Source by source, and of each the channels of a tap after those of the tap before.
     kernel = np.concatenate([part.transpose(0, 2, 1, 3, 4).reshape(out, -1, y, x) for part in weights], 1)
     constant, convolved = _constant(kernel), []
-    for some in _batches(range(0, depth, step), kernel.shape[1] * rows * columns * kernel.itemsize):
+    plane_bytes = (kernel.shape[1] + out) * rows * columns * kernel.itemsize
+    for some in _batches(range(0, depth, step), plane_bytes):
         met = [plane for take in sources for plane in _meet(take, some, taps, depth)]
         convolved.append(ops.convolution(_concat(met, 1), constant, steps, pads, pads, [1, 1]))
-    return _concat(convolved, 0)
+    return tuple(convolved)
 
 
 def _meet(take: TakePlanes, planes: range, taps: int, depth: int) -> Iterator[openvino.Node]:
@@ -191,16 +192,28 @@ def _meet(take: TakePlanes, planes: range, taps: int, depth: int) -> Iterator[op
         yield _slice(node, range(tap, tap + planes[-1] - planes[0] + 1, planes.step))
 
 
-def _enlarge(node: openvino.Node, up: Transposed, wanted: range) -> openvino.Node:
-    """The planes at the indices ``wanted`` of what ``up`` makes of ``node``."""
+def _take(array: Array, wanted: range) -> openvino.Node:
+    """The planes of ``array`` at the indices ``wanted``."""
+    found, first = [], 0
+    for part in array:
+        depth = part.get_output_shape(0)[0]
+        inside = range(max(wanted.start - first, 0), min(wanted.stop - first, depth))
+        if inside:
+            found.append(_slice(part, inside))
+        first += depth
+    return _concat(found, 0)
+
+
+def _enlarge(array: Array, up: Transposed, wanted: range) -> openvino.Node:
+    """The planes at the indices ``wanted`` of what ``up`` makes of ``array``."""
     z, y, x = up.stride
     channels, own = up.weight.shape[:2]
     needed = range(wanted.start // z, -(-wanted.stop // z))
     # A convolution to all that a pixel becomes, sorted after it. OpenVINO's transposed one computes in bfloat16 on ARM
-    # processors that have it, whatever precision is asked for, and is off by 0.003.
+    # processors that have it, whatever precision is asked for, and is off by 0.3 %.
     flat = up.weight.transpose(2, 1, 3, 4, 0).reshape(-1, channels, 1, 1)
-    convolved = ops.convolution(_slice(node, needed), _constant(flat), [1, 1], [0, 0], [0, 0], [1, 1])
-    _, _, rows, columns = node.get_output_shape(0)
+    convolved = ops.convolution(_take(array, needed), _constant(flat), [1, 1], [0, 0], [0, 0], [1, 1])
+    _, _, rows, columns = _shape(array)
     parts = ops.reshape(convolved, np.array([len(needed) * z, own, y, x, rows, columns]), False)
     sizes = np.array([len(needed) * z, own, rows * y, columns * x])
     planes = ops.reshape(ops.transpose(parts, np.array([0, 1, 4, 2, 5, 3])), sizes, False)
@@ -215,6 +228,12 @@ def _batches(planes: range, plane_bytes: int) -> Iterator[range]:
         yield planes[first : first + at_once]
 
 
+def _shape(array: Array) -> tuple[int, ...]:
+    """(z, channel, y, x) of all parts together."""
+    depth = sum(part.get_output_shape(0)[0] for part in array)
+    return (depth, *(int(size) for size in array[0].get_output_shape(0)[1:]))
+
+
 def _slice(node: openvino.Node, planes: range) -> openvino.Node:
     if len(planes) == node.get_output_shape(0)[0]:
         return node
@@ -226,8 +245,8 @@ def _concat(nodes: Sequence[openvino.Node], axis: int) -> openvino.Node:
     return nodes[0] if len(nodes) == 1 else ops.concat(list(nodes), axis)
 
 
-def _divide_by_deviation(centred: openvino.Node, variance: openvino.Node, epsilon: float) -> openvino.Node:
-    return ops.divide(centred, ops.sqrt(ops.add(variance, ops.constant(np.float32(epsilon)))))
+def _deviation(variance: openvino.Node, epsilon: float) -> openvino.Node:
+    return ops.sqrt(ops.add(variance, ops.constant(np.float32(epsilon))))
 
 
 def _pool(node: openvino.Node, kernel: list[int]) -> openvino.Node:
