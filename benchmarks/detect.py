@@ -38,6 +38,8 @@ class Timed(networks.Network):
         found = self._network.logits(patch)
         self.patch_s = time.perf_counter() - began_s
         self.seconds += self.patch_s
+        # A patch may have decided how the next ones are run.
+        self.runs, self.warnings = self._network.runs, self._network.warnings
         return found
 
     def release(self) -> None:

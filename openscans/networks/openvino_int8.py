@@ -6,11 +6,11 @@ Either is kept for the weights, so that no later process tries it again. One thr
 """
 
 import logging
-import time
 
 import numpy as np
 from numpy.typing import NDArray
 
+from openscans.networks import compiled_cache
 from openscans.networks.checkpoint import CHECKPOINT, Tensors, read_tensors
 from openscans.networks.equalisation import equalise, passages
 from openscans.networks.int8_trials import (
@@ -23,19 +23,19 @@ from openscans.networks.int8_trials import (
     agreement_of,
 )
 from openscans.networks.network import Network
-from openscans.networks.openvino_compilation import (
-    CompiledNetwork,
+from openscans.networks.openvino_formulations import Planes, Volumes
+from openscans.networks.openvino_graph import build_graph
+from openscans.networks.openvino_network import (
+    OpenVinoNetwork,
     Way,
     choose_way,
     compile_network,
     compile_once,
-    keep,
+    infer,
     key_of,
     settings_of,
+    tell,
 )
-from openscans.networks.openvino_formulations import Planes, Volumes
-from openscans.networks.openvino_graph import build_graph
-from openscans.networks.openvino_network import OpenVinoNetwork, reckon_patch_s
 from openscans.networks.openvino_quantisation import quantise, tell_ranges
 from openscans.networks.openvino_runtime import convolution_kernels, int8_count, openvino
 from openscans.networks.plans import Plan
@@ -83,92 +83,100 @@ class Int8Network(Network):
         self.plan = plan
         self.device = device
         self._model, self._options, self._core = model, options, core
-        self.patch_s = reckon_patch_s(core, plan, EXACT, options)
+        self._settings = settings_of(EXACT, options)
         self._trials = TrialCache(options.cache_folder)
         self._trial_key = key_of(core, model, ROUNDED, TRIAL_VERSION)
+        self._names = [name for passage in passages(plan.architecture) for name in passage.names]
         self._observed: dict[str, ChannelRange] | None = None
         """What is known of the ranges so far; None once it is decided what runs."""
-        trial = self._trials.get(self._trial_key)
-        if trial is None:
-            self._observe()
-        elif trial.is_accepted:
-            self._run(self._compile_once(trial))
-        else:
-            self._refuse(trial)
+        self._request: openvino.InferRequest | None = None
+        """What runs; None while that is being decided, and after it could not be, as for want of memory."""
+        self._load()
 
     def logits(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
         """(class, z, y, x), float32, for a normalised ``patch`` (z, y, x); overwritten by the next call."""
-        began_s = time.perf_counter()
-        found = self._compiled.logits(patch)
-        self.patch_s = time.perf_counter() - began_s
+        request = self._load() if self._request is None else self._request
+        found = infer(request, patch)
         if self._observed is not None:
-            self._read_ranges(self._observed)
+            self._observed = self._widened(self._observed, request)
             labels = found.argmax(axis=0)
             if np.count_nonzero(labels) >= LEAST_NAMED:
-                self._decide(patch, labels, self._observed)
+                # Let go before another is compiled: a network takes more memory than all the rest of the worker.
+                ranges, self._observed, self._request = self._observed, None, None
+                del request
+                self._decide(patch, labels, ranges)
         return found
 
-    def release(self) -> None:
-        self._compiled.release()
+    def _load(self) -> openvino.InferRequest:
+        """Run what was decided, or else float32 that tells ranges."""
+        trial = self._trials.get(self._trial_key)
+        if trial is None:
+            self._observed = {}
+            graph = tell_ranges(build_graph(self.plan, self._tensors(), openvino.Type.f32), self._names)
+            return self._run(self._core.compile_model(graph, "CPU", self._settings).create_infer_request(), EXACT)
+        if trial.is_accepted:
+            return self._run(self._compile_once(trial).create_infer_request(), ROUNDED)
+        return self._refuse(trial)
 
-    def _run(self, compiled: CompiledNetwork) -> None:
-        self._compiled = compiled
-        self.runs = compiled.tell(self.plan, self.device)
+    def _run(self, request: openvino.InferRequest, way: Way) -> openvino.InferRequest:
+        self._request = request
+        self.runs = tell(request.get_compiled_model(), self.plan, self.device, way)
+        return request
 
-    def _observe(self) -> None:
-        """Run in float32, and tell ranges."""
-        self._observed = {}
-        self._names = [name for passage in passages(self.plan.architecture) for name in passage.names]
-        graph = tell_ranges(build_graph(self.plan, self._tensors(), openvino.Type.f32), self._names)
-        compiled = self._core.compile_model(graph, "CPU", settings_of(EXACT, self._options))
-        self._run(CompiledNetwork(compiled, EXACT))
-
-    def _read_ranges(self, observed: dict[str, ChannelRange]) -> None:
-        """Add those of the last patch."""
+    def _widened(self, observed: Ranges, request: openvino.InferRequest) -> dict[str, ChannelRange]:
+        """``observed`` and those that ``request`` tells of its last patch."""
+        told = {}
         for index, name in enumerate(self._names):
-            low, high = (self._compiled.result(1 + 2 * index + end) for end in (0, 1))
+            low, high = (request.get_output_tensor(1 + 2 * index + end).data.copy() for end in (0, 1))
             own = ChannelRange(low, high)
-            observed[name] = own.widened(observed[name]) if name in observed else own
+            told[name] = own.widened(observed[name]) if name in observed else own
+        return told
 
     def _decide(self, patch: NDArray[np.float32], labels: NDArray[np.intp], observed: Ranges) -> None:
         """Run from now on what is the fastest that gives a ``patch`` (z, y, x) the ``labels`` that float32 gave it."""
-        self._observed = None
-        # Let go before another is compiled: a network takes more memory than all the rest of the worker.
-        del self._compiled
-        trial = Int8Trial(None, {})
-        for ranges in (observed, {name: own for name, own in observed.items() if not name.startswith(FINEST)}):
+        without_finest = {name: own for name, own in observed.items() if not name.startswith(FINEST)}
+        for ranges in (observed, without_finest):
             trial = self._try(patch, labels, ranges)
             if trial.is_accepted:
                 break
         else:
             self._refuse(trial)
-        self._trials.put(self._trial_key, trial)
+        # That nothing compiled may have been for want of memory; the next process tries again.
+        if trial.agreement is not None:
+            self._trials.put(self._trial_key, trial)
 
     def _try(self, patch: NDArray[np.float32], labels: NDArray[np.intp], ranges: Ranges) -> Int8Trial:
-        """Run in int8 in these ``ranges``, and see whether the ``patch`` gets these ``labels``."""
+        """Run in int8 in these ``ranges`` if the ``patch`` gets these ``labels``."""
         try:
-            settings = settings_of(ROUNDED, self._options)
-            compiled = self._core.compile_model(self._rounded_graph(ranges), "CPU", settings)
+            compiled = self._core.compile_model(self._rounded_graph(ranges), "CPU", self._settings)
         except RuntimeError as error:
             log.warning("OpenVINO compiles no int8 here: %s", str(error).splitlines()[-1])
             return Int8Trial(None, {})
         if int8_count(convolution_kernels(compiled)) == 0:
             return Int8Trial(None, {})
-        rounded = CompiledNetwork(compiled, ROUNDED)
-        trial = Int8Trial(agreement_of(labels, rounded.logits(patch).argmax(axis=0)), ranges)
+        request = compiled.create_infer_request()
+        trial = Int8Trial(agreement_of(labels, infer(request, patch).argmax(axis=0)), ranges)
         log.info("%s in int8 labels %.4f of a patch as in float32", self.plan.dataset_name, trial.agreement)
         if trial.is_accepted:
-            self._run(keep(self._core, compiled, self._compiled_key(trial), ROUNDED, self._options))
+            blob = compiled.export_model().getbuffer()
+            compiled_cache.open_cache(self._options.cache_folder).put(self._compiled_key(trial), blob)
+            self._run(request, ROUNDED)
         return trial
 
-    def _refuse(self, trial: Int8Trial) -> None:
+    def _refuse(self, trial: Int8Trial) -> openvino.InferRequest:
         """Run in float32, and say why."""
-        self._run(compile_network(self._core, self._model, self.plan, EXACT, self._options))
+        compiled = compile_network(self._core, self._model, self.plan, EXACT, self._options)
         self.warnings = (ResultWarning(WarningCode.INT8_REFUSED, _refusal(self.plan, trial)),)
+        return self._run(compiled.create_infer_request(), EXACT)
 
-    def _compile_once(self, trial: Int8Trial) -> CompiledNetwork:
-        key = self._compiled_key(trial)
-        return compile_once(self._core, lambda: self._rounded_graph(trial.ranges), key, ROUNDED, self._options)
+    def _compile_once(self, trial: Int8Trial) -> openvino.CompiledModel:
+        return compile_once(
+            self._core,
+            lambda: self._rounded_graph(trial.ranges),
+            self._compiled_key(trial),
+            self._settings,
+            self._options.cache_folder,
+        )
 
     def _compiled_key(self, trial: Int8Trial) -> str:
         return key_of(self._core, self._model, ROUNDED, TRIAL_VERSION, trial.digest)
@@ -188,7 +196,7 @@ class Int8Network(Network):
 
 def _refusal(plan: Plan, trial: Int8Trial) -> str:
     if trial.agreement is None:
-        return f"{plan.dataset_name}: there are no kernels for int8 here; float32 was used."
+        return f"{plan.dataset_name}: OpenVINO does not compute it in int8 here; float32 was used."
     return (
         f"{plan.dataset_name}: in int8 only {trial.agreement:.1%} of the voxels that are named get the label that they "
         f"have in float32, of which {LEAST_AGREEMENT:.1%} must; float32 was used."

@@ -41,6 +41,17 @@ class CoreWithoutKernels(CoreWithoutVolumes):
     dimensions = (2, 3)
 
 
+class CoreWithoutInt8(openvino.Core):
+    """As where 8-bit integers cannot be convolved: what wishes for them raises ``error`` while there is one."""
+
+    error: Exception | None = RuntimeError("could not create a primitive descriptor for the convolution primitive")
+
+    def compile_model(self, model: openvino.Model, device: str, config: Mapping[str, Any]) -> openvino.CompiledModel:
+        if self.error and any(node.get_type_name() == "FakeQuantize" for node in model.get_ops()):
+            raise self.error
+        return super().compile_model(model, device, dict(config))
+
+
 class CoreWithoutBfloat16(openvino.Core):
     """As where a processor's bfloat16 is switched off: the runtime names it, and compiles nothing in it."""
 
