@@ -100,7 +100,7 @@ def centers(found: vertebrae.LabelMap, volume: Volume) -> dict[str, NDArray[np.f
 
 def time_patch(folder: Path, precision: str, rounds: int) -> dict[str, object]:
     """Seconds of a patch, in this process; int8 even if the labels differ, as those of random weights do."""
-    int8_trials.LEAST_AGREEMENT = 0.0
+    int8_trials.PLAIN_AGREEMENT = 0.0
     with tempfile.TemporaryDirectory() as cache:
         network = networks.load_folder(folder, device="cpu", options=InferenceOptions(None, precision, Path(cache)))
         patch = np.random.default_rng(0).standard_normal(network.plan.patch_zyx, np.float32)

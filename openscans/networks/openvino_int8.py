@@ -10,18 +10,10 @@ import logging
 import numpy as np
 from numpy.typing import NDArray
 
-from openscans.networks import compiled_cache
+from openscans.networks import compiled_cache, int8_trials
 from openscans.networks.checkpoint import CHECKPOINT, Tensors, read_tensors
 from openscans.networks.equalisation import equalise, passages
-from openscans.networks.int8_trials import (
-    LEAST_AGREEMENT,
-    LEAST_NAMED,
-    ChannelRange,
-    Int8Trial,
-    Ranges,
-    TrialCache,
-    agreement_of,
-)
+from openscans.networks.int8_trials import ChannelRange, Int8Trial, Ranges, TrialCache, agreement_of
 from openscans.networks.network import Network
 from openscans.networks.openvino_formulations import Planes, Volumes
 from openscans.networks.openvino_graph import build_graph
@@ -51,7 +43,7 @@ TRIAL_VERSION = "1"
 FINEST = "encoder.stages.0."
 """Of the encoder's first stage, whose input is the image: 8 bits over all that a CT shows are steps of 10 HU. Its first
 convolution is computed in float32 always, as the last one, to the logits, is; both take hardly any time. The rest of
-the stage is where that is needed, which takes a quarter more time."""
+the stage is where the labels differ by more than a little, which takes a quarter more time."""
 
 log = logging.getLogger("openscans.networks")
 
@@ -100,7 +92,7 @@ class Int8Network(Network):
         if self._observed is not None:
             self._observed = self._widened(self._observed, request)
             labels = found.argmax(axis=0)
-            if np.count_nonzero(labels) >= LEAST_NAMED:
+            if np.count_nonzero(labels) >= int8_trials.LEAST_NAMED:
                 # Let go before another is compiled: a network takes more memory than all the rest of the worker.
                 ranges, self._observed, self._request = self._observed, None, None
                 del request
@@ -135,9 +127,9 @@ class Int8Network(Network):
     def _decide(self, patch: NDArray[np.float32], labels: NDArray[np.intp], observed: Ranges) -> None:
         """Run from now on what is the fastest that gives a ``patch`` (z, y, x) the ``labels`` that float32 gave it."""
         without_finest = {name: own for name, own in observed.items() if not name.startswith(FINEST)}
-        for ranges in (observed, without_finest):
-            trial = self._try(patch, labels, ranges)
-            if trial.is_accepted:
+        for ranges, least in ((observed, int8_trials.PLAIN_AGREEMENT), (without_finest, int8_trials.LEAST_AGREEMENT)):
+            trial = self._try(patch, labels, ranges, least)
+            if self._request is not None:
                 break
         else:
             self._refuse(trial)
@@ -145,8 +137,8 @@ class Int8Network(Network):
         if trial.agreement is not None:
             self._trials.put(self._trial_key, trial)
 
-    def _try(self, patch: NDArray[np.float32], labels: NDArray[np.intp], ranges: Ranges) -> Int8Trial:
-        """Run in int8 in these ``ranges`` if the ``patch`` gets these ``labels``."""
+    def _try(self, patch: NDArray[np.float32], labels: NDArray[np.intp], ranges: Ranges, least: float) -> Int8Trial:
+        """Run in int8 in these ``ranges`` if the ``least`` share of the ``patch`` gets these ``labels``."""
         try:
             compiled = self._core.compile_model(self._rounded_graph(ranges), "CPU", self._settings)
         except RuntimeError as error:
@@ -155,9 +147,10 @@ class Int8Network(Network):
         if int8_count(convolution_kernels(compiled)) == 0:
             return Int8Trial(None, {})
         request = compiled.create_infer_request()
-        trial = Int8Trial(agreement_of(labels, infer(request, patch).argmax(axis=0)), ranges)
-        log.info("%s in int8 labels %.4f of a patch as in float32", self.plan.dataset_name, trial.agreement)
-        if trial.is_accepted:
+        agreement = agreement_of(labels, infer(request, patch).argmax(axis=0))
+        log.info("%s in int8 labels %.4f of a patch as in float32", self.plan.dataset_name, agreement)
+        trial = Int8Trial(agreement, ranges)
+        if agreement >= least:
             blob = compiled.export_model().getbuffer()
             compiled_cache.open_cache(self._options.cache_folder).put(self._compiled_key(trial), blob)
             self._run(request, ROUNDED)
@@ -199,5 +192,5 @@ def _refusal(plan: Plan, trial: Int8Trial) -> str:
         return f"{plan.dataset_name}: OpenVINO does not compute it in int8 here; float32 was used."
     return (
         f"{plan.dataset_name}: in int8 only {trial.agreement:.1%} of the voxels that are named get the label that they "
-        f"have in float32, of which {LEAST_AGREEMENT:.1%} must; float32 was used."
+        f"have in float32, of which {int8_trials.LEAST_AGREEMENT:.1%} must; float32 was used."
     )

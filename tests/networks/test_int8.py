@@ -9,11 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 from inference import Pipeline
-from openscans.networks import Network
+from openscans.networks import Network, int8_trials
 from openscans.networks.checkpoint import CHECKPOINT, Tensors, read_tensors
 from openscans.networks.compiled_cache import digest_of
 from openscans.networks.equalisation import equalise, passages
-from openscans.networks.int8_trials import LEAST_AGREEMENT
 from openscans.networks.openvino_graph import build_graph
 from openscans.networks.openvino_int8 import load_network
 from openscans.networks.openvino_network import infer
@@ -126,9 +125,22 @@ def test_a_network_that_labels_alike_runs_in_int8_from_the_next_patch_on(
     assert network.warnings == ()
     following = network.logits(patch).copy()
     assert (following != exact).any()
-    assert agreement(following, exact) >= LEAST_AGREEMENT
+    assert agreement(following, exact) >= int8_trials.LEAST_AGREEMENT
     # The float32 network is gone, its logits are still those of the patch that decided.
     np.testing.assert_allclose(deciding, exact, atol=FLOAT_NOISE)
+
+
+def test_where_labels_differ_more_than_a_little_the_finest_stage_stays_in_float32(
+    tmp_path: Path, patch: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fastest = load(trained_model(), tmp_path / "fastest")
+    fastest.logits(patch)
+    monkeypatch.setattr(int8_trials, "PLAIN_AGREEMENT", 1.1)
+    network = load(trained_model(), tmp_path / "cache")
+    network.logits(patch)
+    assert network.runs.precision == "int8"
+    assert int8_count(network.runs.kernels) == int8_count(fastest.runs.kernels) - 1
+    assert load(trained_model(), tmp_path / "cache").runs.kernels == network.runs.kernels
 
 
 def test_what_was_accepted_is_taken_from_the_disk_as_it_was_compiled(
