@@ -6,28 +6,29 @@ Either is kept for the weights, so that no later process tries it again. One thr
 """
 
 import logging
+import time
 
 import numpy as np
 from numpy.typing import NDArray
 
-from openscans.networks import compiled_cache, int8_trials
+from openscans.networks import int8_trials
 from openscans.networks.checkpoint import CHECKPOINT, Tensors, read_tensors
 from openscans.networks.equalisation import equalise, passages
 from openscans.networks.int8_trials import ChannelRange, Int8Trial, Ranges, TrialCache, agreement_of
 from openscans.networks.network import Network
-from openscans.networks.openvino_formulations import Planes, Volumes
-from openscans.networks.openvino_graph import build_graph
-from openscans.networks.openvino_network import (
-    OpenVinoNetwork,
+from openscans.networks.openvino_compilation import (
+    CompiledNetwork,
     Way,
     choose_way,
     compile_network,
     compile_once,
-    infer,
+    keep,
     key_of,
     settings_of,
-    tell,
 )
+from openscans.networks.openvino_formulations import Planes, Volumes
+from openscans.networks.openvino_graph import build_graph
+from openscans.networks.openvino_network import OpenVinoNetwork, reckon_patch_s
 from openscans.networks.openvino_quantisation import quantise, tell_ranges
 from openscans.networks.openvino_runtime import convolution_kernels, int8_count, openvino
 from openscans.networks.plans import Plan
@@ -75,51 +76,56 @@ class Int8Network(Network):
         self.plan = plan
         self.device = device
         self._model, self._options, self._core = model, options, core
-        self._settings = settings_of(EXACT, options)
         self._trials = TrialCache(options.cache_folder)
         self._trial_key = key_of(core, model, ROUNDED, TRIAL_VERSION)
         self._names = [name for passage in passages(plan.architecture) for name in passage.names]
         self._observed: dict[str, ChannelRange] | None = None
         """What is known of the ranges so far; None once it is decided what runs."""
-        self._request: openvino.InferRequest | None = None
+        self._compiled: CompiledNetwork | None = None
         """What runs; None while that is being decided, and after it could not be, as for want of memory."""
         self._load()
+        self.patch_s = reckon_patch_s(core, plan, EXACT, options)
 
     def logits(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
         """(class, z, y, x), float32, for a normalised ``patch`` (z, y, x); overwritten by the next call."""
-        request = self._load() if self._request is None else self._request
-        found = infer(request, patch)
+        compiled = self._load() if self._compiled is None else self._compiled
+        began_s = time.perf_counter()
+        found = compiled.logits(patch)
+        self.patch_s = time.perf_counter() - began_s
         if self._observed is not None:
-            self._observed = self._widened(self._observed, request)
+            self._observed = self._widened(self._observed, compiled)
             labels = found.argmax(axis=0)
             if np.count_nonzero(labels) >= int8_trials.LEAST_NAMED:
                 # Let go before another is compiled: a network takes more memory than all the rest of the worker.
-                ranges, self._observed, self._request = self._observed, None, None
-                del request
+                ranges, self._observed, self._compiled = self._observed, None, None
+                del compiled
                 self._decide(patch, labels, ranges)
         return found
 
-    def _load(self) -> openvino.InferRequest:
+    def release(self) -> None:
+        if self._compiled is not None:
+            self._compiled.release()
+
+    def _load(self) -> CompiledNetwork:
         """Run what was decided, or else float32 that tells ranges."""
         trial = self._trials.get(self._trial_key)
         if trial is None:
             self._observed = {}
             graph = tell_ranges(build_graph(self.plan, self._tensors(), openvino.Type.f32), self._names)
-            return self._run(self._core.compile_model(graph, "CPU", self._settings).create_infer_request(), EXACT)
-        if trial.is_accepted:
-            return self._run(self._compile_once(trial).create_infer_request(), ROUNDED)
-        return self._refuse(trial)
+            compiled = self._core.compile_model(graph, "CPU", settings_of(EXACT, self._options))
+            return self._run(CompiledNetwork(compiled, EXACT))
+        return self._run(self._compile_once(trial)) if trial.is_accepted else self._refuse(trial)
 
-    def _run(self, request: openvino.InferRequest, way: Way) -> openvino.InferRequest:
-        self._request = request
-        self.runs = tell(request.get_compiled_model(), self.plan, self.device, way)
-        return request
+    def _run(self, compiled: CompiledNetwork) -> CompiledNetwork:
+        self._compiled = compiled
+        self.runs = compiled.tell(self.plan, self.device)
+        return compiled
 
-    def _widened(self, observed: Ranges, request: openvino.InferRequest) -> dict[str, ChannelRange]:
-        """``observed`` and those that ``request`` tells of its last patch."""
+    def _widened(self, observed: Ranges, compiled: CompiledNetwork) -> dict[str, ChannelRange]:
+        """``observed`` and those that ``compiled`` tells of its last patch."""
         told = {}
         for index, name in enumerate(self._names):
-            low, high = (request.get_output_tensor(1 + 2 * index + end).data.copy() for end in (0, 1))
+            low, high = (compiled.result(1 + 2 * index + end) for end in (0, 1))
             own = ChannelRange(low, high)
             told[name] = own.widened(observed[name]) if name in observed else own
         return told
@@ -129,7 +135,7 @@ class Int8Network(Network):
         without_finest = {name: own for name, own in observed.items() if not name.startswith(FINEST)}
         for ranges, least in ((observed, int8_trials.PLAIN_AGREEMENT), (without_finest, int8_trials.LEAST_AGREEMENT)):
             trial = self._try(patch, labels, ranges, least)
-            if self._request is not None:
+            if self._compiled is not None:
                 break
         else:
             self._refuse(trial)
@@ -140,36 +146,28 @@ class Int8Network(Network):
     def _try(self, patch: NDArray[np.float32], labels: NDArray[np.intp], ranges: Ranges, least: float) -> Int8Trial:
         """Run in int8 in these ``ranges`` if the ``least`` share of the ``patch`` gets these ``labels``."""
         try:
-            compiled = self._core.compile_model(self._rounded_graph(ranges), "CPU", self._settings)
+            settings = settings_of(ROUNDED, self._options)
+            compiled = self._core.compile_model(self._rounded_graph(ranges), "CPU", settings)
         except RuntimeError as error:
             log.warning("OpenVINO compiles no int8 here: %s", str(error).splitlines()[-1])
             return Int8Trial(None, {})
         if int8_count(convolution_kernels(compiled)) == 0:
             return Int8Trial(None, {})
-        request = compiled.create_infer_request()
-        agreement = agreement_of(labels, infer(request, patch).argmax(axis=0))
+        agreement = agreement_of(labels, CompiledNetwork(compiled, ROUNDED).logits(patch).argmax(axis=0))
         log.info("%s in int8 labels %.4f of a patch as in float32", self.plan.dataset_name, agreement)
         trial = Int8Trial(agreement, ranges)
         if agreement >= least:
-            blob = compiled.export_model().getbuffer()
-            compiled_cache.open_cache(self._options.cache_folder).put(self._compiled_key(trial), blob)
-            self._run(request, ROUNDED)
+            self._run(keep(self._core, compiled, self._compiled_key(trial), ROUNDED, self._options))
         return trial
 
-    def _refuse(self, trial: Int8Trial) -> openvino.InferRequest:
+    def _refuse(self, trial: Int8Trial) -> CompiledNetwork:
         """Run in float32, and say why."""
-        compiled = compile_network(self._core, self._model, self.plan, EXACT, self._options)
         self.warnings = (ResultWarning(WarningCode.INT8_REFUSED, _refusal(self.plan, trial)),)
-        return self._run(compiled.create_infer_request(), EXACT)
+        return self._run(compile_network(self._core, self._model, self.plan, EXACT, self._options))
 
-    def _compile_once(self, trial: Int8Trial) -> openvino.CompiledModel:
-        return compile_once(
-            self._core,
-            lambda: self._rounded_graph(trial.ranges),
-            self._compiled_key(trial),
-            self._settings,
-            self._options.cache_folder,
-        )
+    def _compile_once(self, trial: Int8Trial) -> CompiledNetwork:
+        key = self._compiled_key(trial)
+        return compile_once(self._core, lambda: self._rounded_graph(trial.ranges), key, ROUNDED, self._options)
 
     def _compiled_key(self, trial: Int8Trial) -> str:
         return key_of(self._core, self._model, ROUNDED, TRIAL_VERSION, trial.digest)

@@ -13,9 +13,10 @@ from openscans.networks import Network, int8_trials
 from openscans.networks.checkpoint import CHECKPOINT, Tensors, read_tensors
 from openscans.networks.compiled_cache import digest_of
 from openscans.networks.equalisation import equalise, passages
+from openscans.networks.openvino_compilation import CompiledNetwork, Way
+from openscans.networks.openvino_formulations import Volumes
 from openscans.networks.openvino_graph import build_graph
 from openscans.networks.openvino_int8 import load_network
-from openscans.networks.openvino_network import infer
 from openscans.networks.openvino_runtime import int8_count, openvino
 from openscans.networks.plans import Plan, read_plan
 from openscans.segmentation import grids, resampling
@@ -110,7 +111,8 @@ def test_equalised_channels_change_no_logit(tmp_path: Path, spec: specs.NetworkS
 def logits_of(plan: Plan, tensors: Tensors, patch: NDArray[np.float32]) -> NDArray[np.float32]:
     graph = build_graph(plan, tensors, openvino.Type.f32)
     exactly = {"INFERENCE_PRECISION_HINT": openvino.Type.f32}
-    return infer(openvino.Core().compile_model(graph, "CPU", exactly).create_infer_request(), patch)
+    compiled = openvino.Core().compile_model(graph, "CPU", exactly)
+    return CompiledNetwork(compiled, Way("float32", Volumes())).logits(patch)
 
 
 def test_a_network_that_labels_alike_runs_in_int8_from_the_next_patch_on(
