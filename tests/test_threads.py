@@ -40,7 +40,7 @@ def threads_of(work):
 
 Pipeline(options)
 networks.load_folder(weights, device="cpu:torch", options=options)
-openvino = networks.load_folder(weights, device="cpu", options=options)._request.get_compiled_model()
+openvino = networks.load_folder(weights, device="cpu", options=options)._compiled.compiled
 print(json.dumps({
     "count": parallel.thread_count(),
     "torch": torch.get_num_threads(),
