@@ -60,7 +60,7 @@ def _wished(core: openvino.Core, wish: str) -> Iterator[Precision]:
 
 
 class CompiledNetwork:
-    """A compiled graph that is run; the first of its results are logits. One thread at a time."""
+    """A compiled graph that is run; the last of its results are logits. One thread at a time."""
 
     def __init__(self, compiled: openvino.CompiledModel, way: Way, kept: openvino.Tensor | None = None) -> None:
         """``kept`` is what ``compiled`` was imported from, and must live as long.
@@ -77,10 +77,10 @@ class CompiledNetwork:
         """(class, z, y, x), float32, for a normalised ``patch`` (z, y, x); overwritten by the next call."""
         # What `infer` returns is a copy of all results, unless it is told to share them.
         self._request.infer({0: np.ascontiguousarray(patch[None, None])}, share_inputs=True, share_outputs=True)
-        return self._way.formulation.leave(self._request.get_output_tensor(0).data)
+        return self._way.formulation.leave(self._request.get_tensor(self._request.model_outputs[-1]).data)
 
     def result(self, index: int) -> NDArray[np.float32]:
-        """A copy of what the last call of `logits` gave beside them."""
+        """A copy of what the last call of `logits` gave before them."""
         values: NDArray[np.float32] = self._request.get_output_tensor(index).data.copy()
         return values
 

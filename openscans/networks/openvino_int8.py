@@ -125,7 +125,7 @@ class Int8Network(Network):
         """``observed`` and those that ``compiled`` tells of its last patch."""
         told = {}
         for index, name in enumerate(self._names):
-            low, high = (compiled.result(1 + 2 * index + end) for end in (0, 1))
+            low, high = (compiled.result(2 * index + end) for end in (0, 1))
             own = ChannelRange(low, high)
             told[name] = own.widened(observed[name]) if name in observed else own
         return told

@@ -28,13 +28,16 @@ SPATIAL = (2, 3, 4)
 
 
 def tell_ranges(graph: openvino.Model, names: Iterable[str]) -> openvino.Model:
-    """``graph`` with two further results for each of the convolutions ``names``, in order: the least and the largest
-    value of each channel of its input, (channel,)."""
-    results = [graph.get_results()[0].input_value(0)]
+    """``graph`` with two results more for each of the convolutions ``names``, in order: the least and the largest value
+    of each channel of its input, (channel,). The logits come last: what is asked for first is computed first, and an
+    array whose range is computed at the end would be held until then.
+    """
+    results = []
     for node in _named(graph, names):
         for reduce in (ops.reduce_min, ops.reduce_max):
             reduced = reduce(node.input_value(0), np.array(SPATIAL), False)
             results.append(ops.reshape(reduced, np.array([-1]), False).output(0))
+    results.append(graph.get_results()[0].input_value(0))
     return openvino.Model(results, graph.get_parameters(), graph.get_friendly_name())
 
 
