@@ -93,7 +93,8 @@ class Pipeline:
             fallback = self._leave(device, reason)
             device = "cpu"
             label_map = self._label_map(volume, task, device=device, report=report, watch=watch)
-        ran = self._pool.running(reversed(task.networks), device)
+        # Where the localiser finds no spine, the other network may be loaded by now, and did not run.
+        ran = self._pool.running([*reversed(task.networks)][: 1 if label_map is None else None], device)
         warnings = [*volume.warnings, *([fallback] if fallback else []), *networks.slow_engine_warnings(ran)]
         warnings += self._pool.warnings(task.networks, device)
         found: list[Vertebra] = []

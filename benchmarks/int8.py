@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 
 import inference
 from benchmarks.detect import training_folder
+from benchmarks.instruction_sets import INSTRUCTION_SETS, check_processor
 from openscans import networks
 from openscans.networks import int8_trials
-from openscans.networks.openvino_runtime import LIMITS
 from openscans.progress import ignore_progress
 from openscans.segmentation import plausibility, vertebrae
 from openscans.types import InferenceOptions
@@ -36,9 +36,6 @@ from openscans.volumes import Volume
 WEIGHTS = Path(__file__).resolve().parents[1] / "phantom" / "weights"
 
 STEP = 0.8
-
-ISAS = {"avx2": "AVX2", "avx2_vnni": "AVX2_VNNI", "avx512": "AVX512_CORE", "avx512_vnni": "AVX512_CORE_VNNI"}
-"""oneDNN's names; OpenVINO's own kernels, such as that of the norm, go by them only in part."""
 
 NOWHERE = np.full(3, np.inf)
 """The centre of a vertebra that one of two label maps lacks."""
@@ -124,7 +121,7 @@ def time_patch(folder: Path, precision: str, rounds: int) -> dict[str, object]:
 
 def time_under(isa: str, folder: Path, precision: str, rounds: int) -> dict[str, object]:
     """`time_patch` in a process whose oneDNN takes the processor for one with no more than ``isa``; "own": as it is."""
-    limits = dict.fromkeys(LIMITS, ISAS[isa]) if isa in ISAS else {}
+    limits = INSTRUCTION_SETS[isa].variables if isa in INSTRUCTION_SETS else {}
     command = [sys.executable, "-m", "benchmarks.int8", "--one", str(folder), precision, "--rounds", str(rounds)]
     said = subprocess.run(command, env={**os.environ, **limits}, capture_output=True, text=True, check=True)
     found: dict[str, object] = json.loads(said.stdout)
@@ -163,7 +160,8 @@ def main() -> None:
     logging.getLogger("openscans").setLevel(logging.WARNING)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--phantoms", type=int, default=8, help="0: no labels are compared")
-    parser.add_argument("--isa", nargs="*", default=["avx2", "avx2_vnni", "avx512_vnni"], choices=[*ISAS, "own"])
+    names = [*INSTRUCTION_SETS, "own"]
+    parser.add_argument("--isa", nargs="*", default=["avx2", "avx2_vnni", "avx512_vnni"], choices=names)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -171,6 +169,8 @@ def main() -> None:
         folder, precision = arguments.one
         sys.stdout.write(json.dumps(time_patch(Path(folder), precision, arguments.rounds)))
         return
+    for isa in INSTRUCTION_SETS.keys() & set(arguments.isa):
+        check_processor(isa)
     if arguments.phantoms:
         tell_labels(arguments.phantoms)
     if arguments.isa:

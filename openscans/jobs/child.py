@@ -127,7 +127,8 @@ class Child:
         """The reply; its progress goes to ``report``, which may raise Cancelled.
 
         Raises WorkerCrashed when the process ends, or says nothing for ``hang_s`` and for `PATIENCE` times what it said
-        that a unit of its work takes; then no more is asked of it. Raises ChildRetired where that is so already.
+        that a unit of its work takes; then no more is asked of it. What waits for another call of the pipeline's hears
+        nothing, and that is no hang. Raises ChildRetired where no more is asked already.
         """
         with self._call(request) as (number, inbox):
             known = Progress(number, "reading", 0, 1)
@@ -137,7 +138,7 @@ class Child:
                 if isinstance(message, Reply | Failure):
                     return _value(message)
                 # Counted in waits, because a clock may run on while the whole machine sleeps.
-                silent_s = silent_s + TICK_S if message is None else 0.0
+                silent_s = silent_s + TICK_S if message is None and self._has_turn(number) else 0.0
                 patience_s = max(hang_s, PATIENCE * _unit_s(known))
                 if silent_s > patience_s:
                     log.warning("the worker said nothing for %.0f s", silent_s)
@@ -198,8 +199,18 @@ class Child:
             if over:
                 self.kill()
 
+    def _has_turn(self, number: int) -> bool:
+        """Whether the process works on that call: the pipeline does one after another, by their numbers."""
+        with self._lock:
+            return number not in self._for_pipeline or number == min(self._for_pipeline)
+
     def _await_end(self, number: int, inbox: "queue.SimpleQueue[Message | None]") -> None:
-        """Wait until the call has stopped, so that the next can be served; give the child up where it does not."""
+        """Wait until the call has stopped, so that the next can be served; give the child up where it does not.
+
+        One that waits for its turn stops when that comes.
+        """
+        if not self._has_turn(number):
+            return
         deadline_s = time.monotonic() + CANCEL_S
         with suppress(WorkerCrashed):
             while time.monotonic() < deadline_s:

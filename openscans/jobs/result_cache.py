@@ -30,7 +30,7 @@ RESULT_VERSION = "7"
 FLEETING = frozenset({WarningCode.DEVICE_FALLBACK})
 """Warnings of how the machine was just then; what carries one is not kept."""
 
-OF_THE_MACHINE = frozenset({WarningCode.SLOW_ENGINE})
+OF_THE_MACHINE = frozenset({WarningCode.INT8_REFUSED, WarningCode.SLOW_ENGINE})
 """Warnings of what it took to find an answer, which are not true of it when it is recalled; it is kept without them."""
 
 

@@ -1,4 +1,4 @@
-"""Runs a network in int8 where it labels as float32 does, which the first image it sees decides; else in float32.
+"""Networks of OpenVINO's: one in int8 where it labels as float32 does, which the first image decides; else float32.
 
 The first patches run in float32 and tell the ranges of every channel. The first of them in which enough is named is
 labelled in int8 too. Where the labels agree, int8 is what runs from the next patch on; else float32 stays, and says so.
@@ -28,7 +28,7 @@ from openscans.networks.openvino_compilation import (
 )
 from openscans.networks.openvino_formulations import Planes, Volumes
 from openscans.networks.openvino_graph import build_graph
-from openscans.networks.openvino_network import OpenVinoNetwork, reckon_patch_s
+from openscans.networks.openvino_network import OpenVinoNetwork, reckon_pace
 from openscans.networks.openvino_quantisation import quantise, tell_ranges
 from openscans.networks.openvino_runtime import convolution_kernels, int8_count, openvino
 from openscans.networks.plans import Plan
@@ -40,6 +40,9 @@ ROUNDED = Way("int8", Volumes())
 
 TRIAL_VERSION = "1"
 """To be raised whenever ranges are taken, channels equalised or convolutions rounded in another way."""
+
+NO_KERNELS = Int8Trial(None, {})
+"""Where the runtime computes nothing in int8."""
 
 FINEST = "encoder.stages.0."
 """Of the encoder's first stage, whose input is the image: 8 bits over all that a CT shows are steps of 10 HU. Its first
@@ -84,7 +87,7 @@ class Int8Network(Network):
         self._compiled: CompiledNetwork | None = None
         """What runs; None while that is being decided, and after it could not be, as for want of memory."""
         self._load()
-        self.patch_s = reckon_patch_s(core, plan, EXACT, options)
+        self.patch_s = reckon_pace(core, plan, EXACT, options).patch_s
 
     def logits(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
         """(class, z, y, x), float32, for a normalised ``patch`` (z, y, x); overwritten by the next call."""
@@ -114,6 +117,9 @@ class Int8Network(Network):
             graph = tell_ranges(build_graph(self.plan, self._tensors(), openvino.Type.f32), self._names)
             compiled = self._core.compile_model(graph, "CPU", settings_of(EXACT, self._options))
             return self._run(CompiledNetwork(compiled, EXACT))
+        return self._run_as_tried(trial)
+
+    def _run_as_tried(self, trial: Int8Trial) -> CompiledNetwork:
         return self._run(self._compile_once(trial)) if trial.is_accepted else self._refuse(trial)
 
     def _run(self, compiled: CompiledNetwork) -> CompiledNetwork:
@@ -133,26 +139,37 @@ class Int8Network(Network):
     def _decide(self, patch: NDArray[np.float32], labels: NDArray[np.intp], observed: Ranges) -> None:
         """Run from now on what is the fastest that gives a ``patch`` (z, y, x) the ``labels`` that float32 gave it."""
         without_finest = {name: own for name, own in observed.items() if not name.startswith(FINEST)}
+        trials = []
         for ranges, least in ((observed, int8_trials.PLAIN_AGREEMENT), (without_finest, int8_trials.LEAST_AGREEMENT)):
             trial = self._try(patch, labels, ranges, least)
-            if self._compiled is not None:
+            trials += [] if trial is None else [trial]
+            if self._compiled is not None or trial is NO_KERNELS:
                 break
-        else:
-            self._refuse(trial)
-        # That nothing compiled may have been for want of memory; the next process tries again.
-        if trial.agreement is not None:
-            self._trials.put(self._trial_key, trial)
+        if not trials:
+            # That nothing compiled may have been for want of memory; the next process tries again.
+            self._refuse(NO_KERNELS)
+            return
+        # What runs by now, or else the better one, which may still be good enough.
+        chosen = trials[-1] if self._compiled else max(trials, key=lambda one: one.agreement or 0.0)
+        self._trials.put(self._trial_key, chosen)
+        if self._compiled is None:
+            self._run_as_tried(chosen)
 
-    def _try(self, patch: NDArray[np.float32], labels: NDArray[np.intp], ranges: Ranges, least: float) -> Int8Trial:
-        """Run in int8 in these ``ranges`` if the ``least`` share of the ``patch`` gets these ``labels``."""
+    def _try(
+        self, patch: NDArray[np.float32], labels: NDArray[np.intp], ranges: Ranges, least: float
+    ) -> Int8Trial | None:
+        """Run in int8 in these ``ranges`` if the ``least`` share of the ``patch`` gets these ``labels``.
+
+        None where it cannot be compiled.
+        """
         try:
             settings = settings_of(ROUNDED, self._options)
             compiled = self._core.compile_model(self._rounded_graph(ranges), "CPU", settings)
         except RuntimeError as error:
             log.warning("OpenVINO compiles no int8 here: %s", str(error).splitlines()[-1])
-            return Int8Trial(None, {})
+            return None
         if int8_count(convolution_kernels(compiled)) == 0:
-            return Int8Trial(None, {})
+            return NO_KERNELS
         agreement = agreement_of(labels, CompiledNetwork(compiled, ROUNDED).logits(patch).argmax(axis=0))
         log.info("%s in int8 labels %.4f of a patch as in float32", self.plan.dataset_name, agreement)
         trial = Int8Trial(agreement, ranges)

@@ -35,28 +35,26 @@ class OpenVinoNetwork(Network):
         way = choose_way(core, options)
         self._compiled = compile_network(core, model, plan, way, options)
         self.runs = self._compiled.tell(plan, device)
-        self.patch_s = reckon_patch_s(core, plan, way, options)
+        self._pace = reckon_pace(core, plan, way, options)
+        self.patch_s = self._pace.patch_s
 
     def logits(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
         """(class, z, y, x), float32, for a normalised ``patch`` (z, y, x); overwritten by the next call."""
         began_s = time.perf_counter()
         found = self._compiled.logits(patch)
         self.patch_s = time.perf_counter() - began_s
+        self._pace.correct(self.patch_s)
         return found
 
     def release(self) -> None:
         self._compiled.release()
 
 
-def reckon_patch_s(core: openvino.Core, plan: Plan, way: Way, options: InferenceOptions) -> float:
-    """The seconds that a patch of ``plan`` should take, by a small run: timed once for a machine and a version."""
-    book = pace.PaceBook(options.cache_folder)
+def reckon_pace(core: openvino.Core, plan: Plan, way: Way, options: InferenceOptions) -> pace.PatchPace:
+    """What a patch of ``plan`` should take, by a small run: timed once for a machine and a version."""
     facts = "small run", *facts_of(core, way), str(options.threads or parallel.thread_count())
-    multiply_add_s = book.get(*facts)
-    if multiply_add_s is None:
-        multiply_add_s = pace.time_multiply_add(small_runs(core, way, options))
-        book.put(multiply_add_s, *facts)
-    return plan.patch_multiply_adds * multiply_add_s
+    book = pace.PaceBook(options.cache_folder)
+    return pace.reckon(book, facts, plan.patch_multiply_adds, small_runs(core, way, options))
 
 
 def small_runs(core: openvino.Core, way: Way, options: InferenceOptions) -> Callable[[int], Callable[[], object]]:

@@ -75,7 +75,10 @@ def open_abilities(folder: Path) -> DiskCache:
 
 
 def abilities_of(core: openvino.Core, precision: openvino.Type, cache: DiskCache) -> Abilities:
-    """What ``core`` can do in ``precision``: tried once for a machine and a version, and kept in ``cache``."""
+    """What ``core`` can do in ``precision``: tried once for a machine and a version, and kept in ``cache``.
+
+    Where the trial fails it is made again by the next process.
+    """
     key = compiled_cache.key_of(openvino.get_version(), *machine_facts(core), str(precision))
     known = cache.get(key)
     if known is not None:
@@ -84,6 +87,9 @@ def abilities_of(core: openvino.Core, precision: openvino.Type, cache: DiskCache
         except (TypeError, ValueError):
             log.warning("What was kept of the runtime's abilities is not understood; they are tried again.")
     found = _try(core, precision)
+    if found is None:
+        # Not kept: it may have been for want of memory.
+        return Abilities(convolves_volumes=False)
     cache.put(key, json.dumps(asdict(found)).encode())
     return found
 
@@ -95,14 +101,14 @@ def machine_facts(core: openvino.Core) -> tuple[str, ...]:
     return platform.machine(), str(core.get_property("CPU", "FULL_DEVICE_NAME")), *limits
 
 
-def _try(core: openvino.Core, precision: openvino.Type) -> Abilities:
-    """Compile a convolution over a volume and a transposed one, and see which kernels they got."""
+def _try(core: openvino.Core, precision: openvino.Type) -> Abilities | None:
+    """Compile a convolution over a volume and a transposed one, and see which kernels they got; None if it fails."""
     settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
     try:
         compiled = core.compile_model(_small_model(), "CPU", settings)
     except RuntimeError as error:
         log.warning("OpenVINO compiles nothing in %s here: %s", precision.to_string(), str(error).splitlines()[-1])
-        return Abilities(convolves_volumes=False)
+        return None
     return Abilities(convolves_volumes=reference_count(convolution_kernels(compiled)) == 0)
 
 

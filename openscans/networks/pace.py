@@ -91,6 +91,35 @@ class PaceBook:
         return key_of(platform.node(), *facts)
 
 
+@dataclass
+class PatchPace:
+    """The seconds that a patch of so many ``multiply_adds`` takes, reckoned from a small run that is kept in ``book``
+    under ``facts``."""
+
+    book: PaceBook
+    facts: tuple[str, ...]
+    multiply_adds: int
+    patch_s: float
+
+    def correct(self, took_s: float) -> None:
+        """A patch took so long. Where that is far less than was reckoned, the small run was timed beside another
+        program, and no other process should go by it."""
+        if took_s * CHANGED < self.patch_s:
+            self.patch_s = took_s
+            self.book.put(took_s / self.multiply_adds, *self.facts)
+
+
+def reckon(
+    book: PaceBook, facts: tuple[str, ...], multiply_adds: int, make_run: Callable[[int], Callable[[], object]]
+) -> PatchPace:
+    """The pace of a patch, by a small run (`time_multiply_add`) that is timed once under ``facts``."""
+    multiply_add_s = book.get(*facts)
+    if multiply_add_s is None:
+        multiply_add_s = time_multiply_add(make_run)
+        book.put(multiply_add_s, *facts)
+    return PatchPace(book, facts, multiply_adds, multiply_adds * multiply_add_s)
+
+
 def facts_of(model: TrainedModel, device: str, options: InferenceOptions) -> tuple[str, ...]:
     """What decides, beside the machine, how long a patch of ``model`` takes, without loading it."""
     return model.sha256, device, options.precision, str(options.threads or parallel.thread_count())

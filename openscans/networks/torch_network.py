@@ -60,7 +60,7 @@ class TorchNetwork(Network):
         module = _module(plan, read_tensors(model.folder / CHECKPOINT)).eval()
         with _translate_out_of_memory(self.device):
             self._module = module.to(self._device, memory_format=memory_format)
-        self._half = self._on_cuda and options.precision == "auto"
+        self._half = self._on_cuda and options.precision != "float32"
         self._buffer = torch.empty(0)
         self.runs = RunningNetwork(
             plan.dataset_name,

@@ -32,6 +32,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 MakeWorker = Callable[..., Worker]
 
+HANG_S = 3.0
+"""Long enough for what a busy machine does between two words."""
+
 
 def look(path: Path) -> LookRequest:
     return LookRequest(str(path), (), None)
@@ -418,6 +421,40 @@ def test_it_is_not_ready_before_its_networks_are_loaded(make_worker: MakeWorker,
     assert worker.state == "loading"
     sign.touch()
     loading.join()
+    assert worker.state == "ready"
+
+
+def test_networks_that_wait_for_a_long_detection_are_no_hang(make_worker: MakeWorker) -> None:
+    worker = make_worker(hang_s=HANG_S)
+    pid = pipelines.process_of(worker.detect(pipelines.task(), nobody))
+    under_way = threading.Event()
+
+    def go_on_longer_than_a_hang(_stage: str, _done: int, _total: int, _forecast: Forecast | None = None, /) -> None:
+        under_way.set()
+        if time.monotonic() > ends_s:
+            raise Cancelled
+
+    ends_s = time.monotonic() + 1.5 * HANG_S
+    with ThreadPoolExecutor(1) as pool:
+        detecting = pool.submit(worker.detect, pipelines.task("long"), go_on_longer_than_a_hang)
+        assert under_way.wait(HANG_S)
+        worker.load((network(),), "cpu")
+        with pytest.raises(Cancelled):
+            detecting.result()
+    assert pipelines.process_of(worker.detect(pipelines.task(), nobody)) == pid
+
+
+def test_a_detection_that_waits_for_networks_is_cancelled_at_once(make_worker: MakeWorker, tmp_path: Path) -> None:
+    sign = tmp_path / "sign"
+    worker = make_worker(partial(pipelines.make_to_load_when_told, sign))
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(worker.load, (network(),), "cpu")
+        assert eventually(lambda: sign.with_suffix(".asked").exists(), within_s=10)
+        with pytest.raises(Cancelled):
+            worker.detect(pipelines.task(), stopped_when(lambda _stage, _done: True))
+        # The process goes on with what others wait for.
+        sign.touch()
+        loading.result()
     assert worker.state == "ready"
 
 

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from openscans.networks.openvino_runtime import openvino
+import pytest
+
+from openscans.networks.openvino_runtime import abilities_of, open_abilities, openvino
 
 CONVOLUTION = re.compile(
     r'(<layer id="\d+" name="[^"]*" type="Convolution(?:BackpropData)?" version="opset1">'
@@ -16,6 +18,12 @@ CONVOLUTION = re.compile(
 )
 
 REFERENCE = '<rt_info><attribute name="primitives_priority" version="0" value="cpu:ref_any" /></rt_info>'
+
+
+with tempfile.TemporaryDirectory() as nowhere:
+    HAS_VOLUMES = abilities_of(openvino.Core(), openvino.Type.f32, open_abilities(Path(nowhere))).convolves_volumes
+
+needs_volumes = pytest.mark.skipif(not HAS_VOLUMES, reason="OpenVINO has no kernels for volumes here, as on ARM")
 
 
 class CoreWithoutVolumes(openvino.Core):
@@ -52,6 +60,22 @@ class CoreWithoutInt8(openvino.Core):
         return super().compile_model(model, device, dict(config))
 
 
+class CoreThatCompilesInt8Once(CoreWithoutInt8):
+    """As where memory runs out between the first wish for 8-bit integers and the second; later there is some again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.error = None
+        self._wishes = 0
+
+    def compile_model(self, model: openvino.Model, device: str, config: Mapping[str, Any]) -> openvino.CompiledModel:
+        wished = any(node.get_type_name() == "FakeQuantize" for node in model.get_ops())
+        self._wishes += wished
+        if wished and self._wishes == 2:
+            raise RuntimeError("std::bad_alloc")
+        return super().compile_model(model, device, config)
+
+
 class CoreWithoutBfloat16(openvino.Core):
     """As where a processor's bfloat16 is switched off: the runtime names it, and compiles nothing in it."""
 
@@ -62,4 +86,13 @@ class CoreWithoutBfloat16(openvino.Core):
     def compile_model(self, model: openvino.Model, device: str, config: Mapping[str, Any]) -> openvino.CompiledModel:
         if config["INFERENCE_PRECISION_HINT"] == openvino.Type.bf16:
             raise RuntimeError("could not create a primitive descriptor for the deconvolution primitive")
+        return super().compile_model(model, device, dict(config))
+
+
+class CoreShortOfMemory(openvino.Core):
+    """As where another program takes the memory just when it is tried what the runtime can do."""
+
+    def compile_model(self, model: openvino.Model, device: str, config: Mapping[str, Any]) -> openvino.CompiledModel:
+        if model.get_friendly_name() == "trial":
+            raise RuntimeError("std::bad_alloc")
         return super().compile_model(model, device, dict(config))

@@ -25,8 +25,10 @@ from phantom import layout, specs
 from phantom.demo import WEIGHTS
 from phantom.files import write_nifti
 from tests import small_networks
-from tests.networks.cores import CoreWithoutInt8, CoreWithoutVolumes
+from tests.networks.cores import CoreThatCompilesInt8Once, CoreWithoutInt8, CoreWithoutVolumes, needs_volumes
 from tests.phantom_server import lumbar_scan
+
+pytestmark = needs_volumes
 
 TRAINED = specs.small(specs.SPECS[297], base_features=16, max_features=32, patch_zyx=(48, 32, 32))
 """As the network under `WEIGHTS` is; its samples lie 3 mm apart."""
@@ -143,6 +145,21 @@ def test_where_labels_differ_more_than_a_little_the_finest_stage_stays_in_float3
     assert network.runs.precision == "int8"
     assert int8_count(network.runs.kernels) == int8_count(fastest.runs.kernels) - 1
     assert load(trained_model(), tmp_path / "cache").runs.kernels == network.runs.kernels
+
+
+def test_of_two_trials_that_are_good_enough_the_better_one_runs(
+    tmp_path: Path, patch: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fastest = load(trained_model(), tmp_path / "fastest")
+    fastest.logits(patch)
+    # Neither is good enough to be taken at once, and both to be accepted.
+    monkeypatch.setattr(int8_trials, "PLAIN_AGREEMENT", 1.1)
+    core = CoreThatCompilesInt8Once()
+    network = load(trained_model(), tmp_path / "cache", core=lambda: core)
+    network.logits(patch)
+    assert network.runs.precision == "int8"
+    assert network.runs.kernels == fastest.runs.kernels
+    assert network.warnings == ()
 
 
 def test_what_was_accepted_is_taken_from_the_disk_as_it_was_compiled(

@@ -131,6 +131,21 @@ def test_the_small_run_is_timed_once_for_a_machine(model: TrainedModel, options:
     assert kept.stat().st_ino == written
 
 
+def test_a_small_run_beside_another_program_is_corrected_by_the_first_patch(tmp_path: Path) -> None:
+    book, facts = pace.PaceBook(tmp_path), ("small run",)
+    book.put(1e-9, *facts)
+
+    def refuse(edge: int) -> Callable[[], object]:
+        raise AssertionError("what is kept is taken")
+
+    found = pace.reckon(book, facts, 1_000_000_000, refuse)
+    assert found.patch_s == 1.0
+    found.correct(0.5)
+    assert book.get(*facts) == 1e-9
+    found.correct(0.05)
+    assert book.get(*facts) == pytest.approx(5e-11)
+
+
 def test_no_machine_is_named_in_what_is_kept(tmp_path: Path) -> None:
     pace.PaceBook(tmp_path).put(12.5, "a fact")
     [kept] = tmp_path.iterdir()
