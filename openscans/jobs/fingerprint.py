@@ -30,7 +30,7 @@ WHOLE_SUFFIXES = (".nii", ".nii.gz")
 LARGEST_WHOLE_BYTES = 2**32
 """Of a file that is digested whole: some seconds. A larger one is no image that fits into a usual memory."""
 
-UNKNOWN_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".hdr.gz", ".img")
+UNKNOWN_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".hdr.gz", ".img", ".img.gz")
 
 PIECE_BYTES = 2**22
 """Of a file that is digested whole; after each it may be heard that nobody wants the answer any more."""

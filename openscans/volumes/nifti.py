@@ -3,11 +3,12 @@
 import gzip
 import itertools
 import math
+import os
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from io import BufferedIOBase
+from io import BufferedIOBase, BufferedReader, FileIO
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,13 @@ from openscans.volumes.volume import FEWEST_SLICES, Extent, Volume, slice_count_
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """NIfTI's millimetres grow to the right and to the front (nifti1.h), DICOM's to the left and to the back."""
 
-MAGIC = (b"n+1\0", b"ni1\0", b"n+2\0", b"ni2\0")
+ONE_FILE_MAGIC, PAIR_MAGIC = (b"n+1\0", b"n+2\0"), (b"ni1\0", b"ni2\0")
+MAGIC = (*ONE_FILE_MAGIC, *PAIR_MAGIC)
 HEADER_BYTES, LONGEST_HEADER = 352, 540
-PAIR_SUFFIXES = (".hdr", ".hdr.gz")
-SUFFIXES = (".nii", ".nii.gz", *PAIR_SUFFIXES)
+ONE_FILE_SUFFIXES = (".nii", ".nii.gz")
+HEADER_SUFFIXES, IMAGE_SUFFIXES = (".hdr", ".hdr.gz"), (".img", ".img.gz")
+"""Of the two files of a pair. Whether a file is packed is told by its content, whatever its name says: browsers unpack
+what they download and keep the name."""
 
 IMAGES = {
     (False, False): nib.Nifti1Image,
@@ -50,7 +54,10 @@ IMAGES = {
 }
 """nibabel's classes: for a header with the voxels in a file beside it or not, of the second version or not."""
 
-GZIP_MAGIC = b"\x1f\x8b"
+GZIP_MAGIC = b"\x1f\x8b\x08"
+"""RFC 1952, with deflate, the only method there is. No header begins so, and hardly ever the voxels of a pair."""
+
+BZIP2_MAGIC = b"BZh"
 
 LARGEST_OFFSET_BYTES = 2**24
 """Between header and voxels lie extensions, which nibabel reads whole; those of other programs are some kilobytes."""
@@ -74,17 +81,16 @@ BROKEN_FILE = (HeaderDataError, ImageFileError, EOFError, OSError, ValueError, z
 
 @dataclass(frozen=True)
 class NiftiImage(Image):
-    """A file whose header nibabel has read into ``loaded``; its array is read when it is asked for."""
+    """A file, or a pair, whose header nibabel has read into ``loaded``; its array is read when it is asked for."""
 
-    file: Path
-    state: FileState | None
+    states: dict[Path, FileState | None]
     loaded: Any
 
     def check_memory(self) -> None:
         memory_estimate.check_nifti(self.loaded.shape, self.loaded.get_data_dtype())
 
     def is_unchanged(self) -> bool:
-        return self.state is not None and state_of(self.file) == self.state
+        return all(state is not None and state_of(file) == state for file, state in self.states.items())
 
     def _volume(self, report: Report) -> Volume:
         voxels = _voxels(self.loaded, self.loaded.shape, report)
@@ -94,85 +100,129 @@ class NiftiImage(Image):
 
 
 def is_nifti(file: Path) -> bool:
-    """Whether ``file`` is named and begins like a NIfTI file, compressed or not. Raises OSError."""
-    if not file.name.lower().endswith(SUFFIXES):
+    """Whether ``file`` is named like a NIfTI file, or one of a pair, and begins like one, packed or not.
+
+    Raises OSError; UnsupportedFile where it is packed by bzip2.
+    """
+    one_file = file.name.lower().endswith(ONE_FILE_SUFFIXES)
+    header = file if one_file else _part_of_pair(file, HEADER_SUFFIXES)
+    if header is None:
         return False
-    with open_regular(file) as stored:
-        start = stored.read(HEADER_BYTES)
-        if start[:2] == GZIP_MAGIC:
-            stored.seek(0)
-            try:
-                with gzip.open(stored) as stream:
-                    start = stream.read(HEADER_BYTES)
-            except (OSError, EOFError, zlib.error):
-                return file.name.lower().endswith(".nii.gz")
+    with open_regular(header) as stored:
+        if stored.peek(len(BZIP2_MAGIC)).startswith(BZIP2_MAGIC):
+            raise UnsupportedFile(
+                "The NIfTI file is packed by bzip2, which is not read here.", hint="Save it as .nii or .nii.gz."
+            )
+        packed = _is_packed(stored)
+        try:
+            start = _read_start(stored, HEADER_BYTES)
+        except (OSError, EOFError, zlib.error):
+            return packed and one_file
     return start[344:348] in MAGIC or start[4:8] in MAGIC
 
 
 def open_nifti(file: Path, report: Report) -> NiftiImage:
     """The image in ``file``, by its header. Raises the kinds of VolumeError."""
     report(0, 1)
-    state = state_of(file)
-    kind = _kind_of(file)
+    kind, files = _parts_of(file)
+    states = {part: state_of(part) for part in files.values()}
     try:
         with ExitStack() as streams:
-            loaded = _load(file, kind, streams)
+            loaded = _load(kind, files, streams)
         dtype, shape = loaded.get_data_dtype(), loaded.shape
-        most_bytes = _most_bytes(Path(loaded.file_map["image"].filename))
+        most_bytes = _most_bytes(files["image"])
     except BROKEN_FILE as error:
         raise CorruptFile("The NIfTI file is incomplete or damaged.") from error
     _check_kind(dtype)
     _check_shape(shape)
     if math.prod(shape) * dtype.itemsize > most_bytes:
         raise CorruptFile("The NIfTI file is shorter than its header says.")
-    return NiftiImage(None, Extent((shape[2], shape[1], shape[0]), _affine(loaded)), file, state, loaded)
+    return NiftiImage(None, Extent((shape[2], shape[1], shape[0]), _affine(loaded)), states, loaded)
 
 
-def _load(file: Path, kind: Any, streams: ExitStack) -> Any:  # noqa: ANN401 - nibabel has no types
+def _part_of_pair(file: Path, suffixes: tuple[str, str]) -> Path | None:
+    """The file of the pair of ``file`` that has one of ``suffixes``, in its letters' case; None where there is none."""
+    for own in (*HEADER_SUFFIXES, *IMAGE_SUFFIXES):
+        if file.name.lower().endswith(own):
+            if own in suffixes:
+                return file
+            stem = file.name[: -len(own)]
+            upper = file.name[len(stem) :].isupper()
+            beside = (file.with_name(stem + (suffix.upper() if upper else suffix)) for suffix in suffixes)
+            return next((other for other in beside if other.is_file()), None)
+    return None
+
+
+def _load(kind: Any, files: dict[str, Path], streams: ExitStack) -> Any:  # noqa: ANN401 - nibabel has no types
     """The image of the class ``kind``, its header read. Raises what BROKEN_FILE lists."""
-    files = kind.filespec_to_file_map(file)
-    for holder in files.values():
-        # Opened here, because nibabel opens by name, whatever lies there.
-        holder.fileobj = streams.enter_context(_unpack(Path(holder.filename)))
+    # Opened here, because nibabel opens by name, whatever lies there, and believes names that say it is packed.
+    holders = {
+        part: nib.FileHolder(filename=str(file), fileobj=streams.enter_context(_unpack(file)))
+        for part, file in files.items()
+    }
     # A mapped file would lose its voxels, and the process its life, if somebody shortened it meanwhile.
-    return kind.from_file_map(files, mmap=False)
+    return kind.from_file_map(holders, mmap=False)
 
 
 @contextmanager
 def _unpack(file: Path) -> Iterator[BufferedIOBase]:
     """What ``file`` holds, as a stream. Raises OSError."""
     with open_regular(file) as stored:
-        if file.name.lower().endswith(".gz"):
+        if _is_packed(stored):
             with gzip.open(stored) as stream:
                 yield stream
         else:
             yield stored
 
 
-def _kind_of(file: Path) -> Any:  # noqa: ANN401
-    """The class of nibabel's that reads ``file``, after a look at the header as it is stored, before nibabel mends it
-    or reads as far as it says.
+def _is_packed(stored: BufferedReader | FileIO) -> bool:
+    """Whether ``stored`` begins like a gzip file; it is at its beginning before and after."""
+    start = stored.read(len(GZIP_MAGIC))
+    stored.seek(0)
+    return start == GZIP_MAGIC
 
-    Raises CorruptFile where the voxels begin beyond reason, for a packed file would be unpacked as far as that;
-    InconsistentGeometry where nothing tells the voxels' size.
+
+def _read_start(stored: BufferedReader, size_bytes: int) -> bytes:
+    """The first bytes of a file, unpacked. Raises what gzip does."""
+    if not _is_packed(stored):
+        return stored.read(size_bytes)
+    with gzip.open(stored) as stream:
+        return stream.read(size_bytes)
+
+
+def _parts_of(file: Path) -> tuple[Any, dict[str, Path]]:
+    """The class of nibabel's that reads ``file``, and the files that it reads, after a look at the header as it is
+    stored, before nibabel mends it or reads as far as it says.
+
+    Raises CorruptFile where the voxels begin beyond reason, for a packed file would be unpacked as far as that, or
+    the other file of a pair is missing; InconsistentGeometry where nothing tells the voxels' size.
     """
     try:
-        with _unpack(file) as stream:
-            start = stream.read(LONGEST_HEADER)
-        kind = IMAGES[file.name.lower().endswith(PAIR_SUFFIXES), start[4:8] in MAGIC]
+        header_file = _part_of_pair(file, HEADER_SUFFIXES) or file
+        with open_regular(header_file) as stored:
+            start = _read_start(stored, LONGEST_HEADER)
+        second = start[4:8] in MAGIC
+        pair = header_file.name.lower().endswith(HEADER_SUFFIXES) and (start[4:8] if second else start[344:348]) in (
+            PAIR_MAGIC
+        )
+        kind = IMAGES[pair, second]
         header = kind.header_class(start[: kind.header_class.sizeof_hdr], check=False)
+        image_file = _part_of_pair(file, IMAGE_SUFFIXES) if pair else header_file
     except BROKEN_FILE as error:
         raise CorruptFile("The NIfTI file is incomplete or damaged.") from error
     if not 0 <= float(header["vox_offset"]) <= LARGEST_OFFSET_BYTES:
         raise CorruptFile("The NIfTI header puts the voxels where no file can have them.")
     if header["sform_code"] == 0 and not np.all(header["pixdim"][1:4]):
         raise InconsistentGeometry("The NIfTI header gives voxels without size.")
-    return kind
+    if image_file is None:
+        raise CorruptFile("The .img file that belongs to the NIfTI header does not lie beside it.")
+    return kind, {"header": header_file, "image": image_file} if pair else {"image": image_file}
 
 
-def _most_bytes(stored: Path) -> int:
-    """How many bytes the voxels in ``stored`` can be at most, once unpacked."""
-    return stored.stat().st_size * (DEFLATE_MOST if stored.suffix.lower() == ".gz" else 1)
+def _most_bytes(file: Path) -> int:
+    """How many bytes the voxels in ``file`` can be at most, once unpacked. Raises OSError."""
+    with open_regular(file) as stored:
+        return os.fstat(stored.fileno()).st_size * (DEFLATE_MOST if _is_packed(stored) else 1)
 
 
 def _check_kind(dtype: np.dtype[Any]) -> None:
@@ -239,30 +289,31 @@ def _read_stored(image: Any, report: Report) -> Voxels | None:  # noqa: ANN401
     None for files that do not hold, or unpack to, just what the header says, such as gzip in several members:
     nibabel's stream reads what can be read of them, or tells what is wrong. ``report`` counts the file's bytes.
     """
-    file, stored = Path(image.file_map["image"].filename), image.dataobj
+    stored = image.dataobj
     size_bytes = stored.offset + math.prod(stored.shape) * stored.dtype.itemsize
-    if file.suffix.lower() == ".gz":
-        buffer = np.empty(size_bytes, np.uint8)
-        try:
-            found_bytes = len(imagecodecs.gzip_decode(_read(file, file.stat().st_size, report), out=buffer.data))
-        except imagecodecs.DeflateError:
-            return None
-    else:
-        buffer = _read(file, size_bytes, report)
-        found_bytes = len(buffer)
+    with open_regular(image.file_map["image"].filename, buffering=0) as stream:
+        if _is_packed(stream):
+            buffer = np.empty(size_bytes, np.uint8)
+            packed = _read(stream, os.fstat(stream.fileno()).st_size, report)
+            try:
+                found_bytes = len(imagecodecs.gzip_decode(packed, out=buffer.data))
+            except imagecodecs.DeflateError:
+                return None
+        else:
+            buffer = _read(stream, size_bytes, report)
+            found_bytes = len(buffer)
     if found_bytes != size_bytes:
         return None
     values: Voxels = np.ndarray(stored.shape, stored.dtype, buffer.data, stored.offset, order="F")
     return values
 
 
-def _read(file: Path, size_bytes: int, report: Report) -> NDArray[np.uint8]:
-    """The first ``size_bytes`` of ``file``, or all that it has."""
+def _read(stream: FileIO, size_bytes: int, report: Report) -> NDArray[np.uint8]:
+    """The first ``size_bytes`` of ``stream``, or all that it has."""
     buffer, done = np.empty(size_bytes, np.uint8), 0
-    with open_regular(file, buffering=0) as stream:
-        while count := stream.readinto(buffer.data[done : done + PIECE_BYTES]):
-            done += count
-            report(done, size_bytes)
+    while count := stream.readinto(buffer.data[done : done + PIECE_BYTES]):
+        done += count
+        report(done, size_bytes)
     return buffer[:done]
 
 

@@ -75,7 +75,7 @@ def _open_any(path: Path, series_uid: str | None, report: Report) -> Image:
 def _opener_of(path: Path) -> Callable[[Path, Report], Image] | None:
     """What opens a file that is a whole image; None for folders and for what may be DICOM.
 
-    Raises InputNotFound for all that is no file that can be read.
+    Raises InputNotFound for all that is no file that can be read, UnsupportedFile.
     """
     try:
         if path.is_dir():

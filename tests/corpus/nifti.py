@@ -1,5 +1,6 @@
-"""NIfTI files: two placements, number formats, shapes, damage."""
+"""NIfTI files: names that mislead, pairs, two placements, number formats, shapes, damage."""
 
+import bz2
 import gzip
 from pathlib import Path
 
@@ -30,6 +31,57 @@ def _saved(folder: Path, made: nib.Nifti1Image, name: str = "image.nii.gz") -> P
 
 def plain(folder: Path) -> Path:
     return _saved(folder, _image())
+
+
+def packed_in_name_only(folder: Path) -> Path:
+    """As browsers leave what they unpacked on the way."""
+    return _saved(folder, _image(), "image.nii").rename(folder / "image.nii.gz")
+
+
+def packed_without_its_name(folder: Path) -> Path:
+    return _saved(folder, _image()).rename(folder / "image.nii")
+
+
+def _pair(folder: Path, *, header: str = "image.hdr", voxels: str = "image.img") -> Path:
+    """A pair under these names, packed by neither; the voxels' file is returned."""
+    nib.save(nib.Nifti1Pair.from_image(_image()), folder / "made.img")
+    (folder / "made.hdr").rename(folder / header)
+    return (folder / "made.img").rename(folder / voxels)
+
+
+def img_of_a_pair(folder: Path) -> Path:
+    return _pair(folder)
+
+
+def hdr_of_a_pair(folder: Path) -> Path:
+    return _pair(folder).with_name("image.hdr")
+
+
+def packed_img_of_a_pair(folder: Path) -> Path:
+    voxels = _pair(folder, voxels="image.img.gz")
+    voxels.write_bytes(gzip.compress(voxels.read_bytes()))
+    return voxels
+
+
+def pair_packed_in_name_only(folder: Path) -> Path:
+    return _pair(folder, header="IMAGE.HDR.GZ", voxels="IMAGE.IMG.GZ")
+
+
+def img_without_header(folder: Path) -> Path:
+    voxels = _pair(folder)
+    voxels.with_name("image.hdr").unlink()
+    return voxels
+
+
+def hdr_without_img(folder: Path) -> Path:
+    _pair(folder).unlink()
+    return folder / "image.hdr"
+
+
+def packed_by_bzip2(folder: Path) -> Path:
+    path = _saved(folder, _image(), "image.nii")
+    path.write_bytes(bz2.compress(path.read_bytes()))
+    return path
 
 
 def turned(folder: Path) -> Path:
@@ -139,6 +191,12 @@ CASES = [
     ),
     Case("sform and qform differ", "The sform counts.", forms_that_differ, Read(warnings=("sform_qform_differ",))),
     Case("qform only", "The qform counts where there is no sform.", qform_only),
+    Case("named .nii.gz, not packed", "As browsers leave it.", packed_in_name_only),
+    Case("named .nii, packed", "Content decides.", packed_without_its_name),
+    Case("pair, its .hdr", "The voxels lie beside.", hdr_of_a_pair),
+    Case("pair, its .img", "The header lies beside.", img_of_a_pair),
+    Case("pair, its .img.gz", "Only the voxels are packed.", packed_img_of_a_pair),
+    Case("pair, packed in name only", "IMAGE.HDR.GZ and IMAGE.IMG.GZ.", pair_packed_in_name_only),
     Case("scl_slope", "Stored fourfold, with a slope of 0.25.", scaled),
     Case("float64", "With fractions.", float64),
     Case("NIfTI, big endian", "From other processors.", big_endian),
@@ -146,6 +204,9 @@ CASES = [
     Case("gzip with a long tail", "Only what the header names is unpacked.", long_tail),
     Case("gzip that ends early", "Half a file.", bad_files.truncated_nifti, errors.CorruptFile),
     Case("NIfTI that ends early", "Not packed.", bad_files.truncated_plain_nifti, errors.CorruptFile),
+    Case(".img without .hdr", "Voxels that nothing describes.", img_without_header, errors.UnsupportedFile),
+    Case(".hdr without .img", "A header of nothing.", hdr_without_img, errors.CorruptFile),
+    Case("NIfTI, bzip2", "Whatever its name.", packed_by_bzip2, errors.UnsupportedFile),
     Case("NIfTI, 2D", "One picture.", bad_files.flat_nifti, errors.TooFewSlices),
     Case("NIfTI, 4D", "Several volumes.", bad_files.four_dimensional_nifti, errors.SeveralVolumes),
     Case("NIfTI, 5D", "Several volumes.", five_dimensional, errors.SeveralVolumes),

@@ -26,6 +26,7 @@ warning in the answer; a code alone is the error's.
   `one_of_several_volumes`.
 - **What may not be read** (by its permissions, or as a link that leads nowhere, or because it went meanwhile) is passed
   over: `slices_left_out` where slices of the series may be among it.
+- **NIfTI** is packed or not by its content, whatever its name says; of a pair either file may be named.
 - **Memory** is reckoned from the headers and compared with what is free before a pixel is read: `out_of_memory`.
 """
 

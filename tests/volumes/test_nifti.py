@@ -158,3 +158,12 @@ def test_reading_tells_how_many_bytes_are_read_and_can_be_cancelled_between_them
     cancelled = True
     with pytest.raises(errors.Cancelled):
         read_volume(path, report=report)
+
+
+@pytest.mark.parametrize("replaced", ["image.hdr", "image.img"])
+def test_a_pair_is_changed_where_either_of_its_files_is(tmp_path: Path, replaced: str) -> None:
+    nib.save(nib.Nifti1Pair(some_voxels().T, np.eye(4)), tmp_path / "image.img")
+    image = volumes.open(tmp_path / "image.img")
+    assert image.is_unchanged()
+    (tmp_path / replaced).write_bytes((tmp_path / replaced).read_bytes() + bytes(1))
+    assert not image.is_unchanged()

@@ -1,0 +1,38 @@
+"""Odd files of other people's reports, where they lie beside the project: each has its README's right outcome."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from openscans.types import WarningCode
+from tests.reading import read_volume
+from tests.shared_data import NOT_HERE, SHARED_DATA
+
+FOLDER = SHARED_DATA / "faults"
+
+pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=NOT_HERE)
+
+
+@dataclass(frozen=True)
+class Right:
+    """``warnings``: the codes that say what is odd, all of them."""
+
+    size: tuple[int, int, int] = (16, 14, 12)
+    spacing_mm: tuple[float, float, float] = (0.7, 0.8, 2.5)
+    warnings: tuple[WarningCode, ...] = ()
+
+
+FILES: dict[str, Right] = {
+    "gz_in_name_only/data/image.nii.gz": Right(),
+    "gz_without_its_name/data/image.nii": Right(),
+    "img_of_a_pair/data/image.img": Right(),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_is_read_as_its_readme_says(name: str) -> None:
+    right, volume = FILES[name], read_volume(FOLDER / name)
+    size, spacing = volume.image_size, volume.image_spacing_mm
+    assert (size.x, size.y, size.z) == right.size
+    assert (spacing.x, spacing.y, spacing.z) == pytest.approx(right.spacing_mm, abs=1e-3)
+    assert tuple(warning.code for warning in volume.warnings) == right.warnings
