@@ -57,6 +57,7 @@ class WarningCode(StrEnum):
     NUMBERING_GAP = "numbering_gap"
     ONE_OF_SEVERAL_VOLUMES = "one_of_several_volumes"
     OUT_OF_ORDER = "out_of_order"
+    PLACEMENT_UNKNOWN = "placement_unknown"
     SFORM_QFORM_DIFFER = "sform_qform_differ"
     SLICES_LEFT_OUT = "slices_left_out"
     SLOW_DETECTION = "slow_detection"

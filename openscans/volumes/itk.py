@@ -1,21 +1,64 @@
-"""NRRD and MetaImage files, for people who come from 3D Slicer; read by SimpleITK where it is installed."""
+"""NRRD and MetaImage files, for people who come from 3D Slicer; read by SimpleITK where it is installed.
 
+SimpleITK says neither in which unit a header tells lengths nor whether it tells directions at all, so the lines of the
+header are read here too.
+"""
+
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from openscans.errors import CorruptFile, SeveralVolumes, TooFewSlices, UnsupportedFile
+from openscans.errors import CorruptFile, InconsistentGeometry, SeveralVolumes, TooFewSlices, UnsupportedFile
 from openscans.progress import Report
 from openscans.system.regular_files import open_regular
+from openscans.types import ResultWarning, WarningCode
 from openscans.volumes import memory_estimate
 from openscans.volumes.image import Image
 from openscans.volumes.listing import FileState, state_of
+from openscans.volumes.units import affine_in_mm
 from openscans.volumes.values import narrow
 from openscans.volumes.volume import FEWEST_SLICES, Extent, Volume, slice_count_warnings
 
 SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
+
+NRRD_MAGIC = b"NRRD"
+
+LARGEST_HEADER_BYTES = 2**16
+"""Most have twenty lines; what Slicer adds of its own is some kilobytes."""
+
+NRRD_LINE = re.compile(r"^([^:#\n]+): (.*)", re.MULTILINE)
+"""A field. A pair of a key and a value has := instead."""
+
+META_LINE = re.compile(r"^([^=\n]+)=(.*)", re.MULTILINE)
+
+MM_PER_UNIT = {"m": 1000.0, "cm": 10.0, "mm": 1.0, "um": 0.001, "µm": 0.001, "microns": 0.001}
+"""What NRRD calls "space units" and MetaImage DistanceUnits; other words say nothing."""
+
+ANATOMICAL_SPACES = (
+    "left-posterior-superior",
+    "right-anterior-superior",
+    "left-anterior-superior",
+    "lps",
+    "ras",
+    "las",
+)
+"""Those of NRRD's spaces that tell the patient's directions; "-time" or "t" may follow, for a fourth axis."""
+
+META_DIRECTIONS = ("transformmatrix", "rotation", "orientation")
+"""MetaImage's three names for the directions of the axes."""
+
+NOT_SUPPORTED = "This is not supported"
+"""What SimpleITK says of sound NRRD files with axes that it cannot place, such as one of time beside three of space."""
+
+PLACEMENT_UNKNOWN = ResultWarning(
+    WarningCode.PLACEMENT_UNKNOWN,
+    "The header does not tell how the image lies in the patient. Its axes were taken to point to the left, to the back"
+    " and to the head; if they do not, labels and positions are wrong.",
+)
 
 
 @dataclass(frozen=True)
@@ -25,6 +68,7 @@ class ItkImage(Image):
     file: Path
     state: FileState | None
     reader: Any
+    warnings: tuple[ResultWarning, ...]
 
     def check_memory(self) -> None:
         memory_estimate.check_itk(self.extent.shape_zyx)
@@ -36,22 +80,19 @@ class ItkImage(Image):
         import SimpleITK as sitk  # noqa: N813 - the name everybody knows it by
 
         report(0, 1)
-        _check_regular(self.file)
+        _read_header(self.file)
         try:
-            stored = sitk.GetArrayFromImage(self.reader.Execute())
-        except RuntimeError as error:
+            stored = sitk.GetArrayFromImage(self.reader.Execute()).reshape(self.extent.shape_zyx)
+        except (RuntimeError, ValueError) as error:
             raise _damaged(self.file) from error
         report(1, 1)
-        extent = self.extent
-        return Volume(
-            voxels=narrow(stored), affine_lps=extent.affine_lps, warnings=slice_count_warnings(min(extent.shape_zyx))
-        )
+        return Volume(voxels=narrow(stored), affine_lps=self.extent.affine_lps, warnings=self.warnings)
 
 
 def open_itk(file: Path, report: Report) -> ItkImage:
     """The image in ``file``, by its header.
 
-    Raises UnsupportedFile where SimpleITK is not installed, and the kinds of VolumeError.
+    Raises UnsupportedFile where SimpleITK is not installed or bzip2 was used, and the kinds of VolumeError.
     """
     try:
         import SimpleITK as sitk  # noqa: N813
@@ -61,41 +102,87 @@ def open_itk(file: Path, report: Report) -> ItkImage:
             hint="Install SimpleITK, or save the image as NIfTI.",
         ) from error
     report(0, 1)
-    _check_regular(file)
     state = state_of(file)
+    start = _read_header(file)
+    nrrd = start.startswith(NRRD_MAGIC)
+    fields = _nrrd_fields(start) if nrrd else _meta_fields(start)
+    if fields.get("encoding", "").lower() in {"bz2", "bzip2"}:
+        raise UnsupportedFile(
+            "The NRRD file is packed by bzip2, which is not read here.", hint="Save it packed by gzip, or as NIfTI."
+        )
     reader = sitk.ImageFileReader()
+    # Left to itself, SimpleITK goes by the name.
+    reader.SetImageIO("NrrdImageIO" if nrrd else "MetaImageIO")
     reader.SetFileName(str(file))
     try:
         reader.ReadImageInformation()
-        extent = _extent(reader)
+        extent = _extent(reader, _mm_per_unit(fields))
     except RuntimeError as error:
+        if NOT_SUPPORTED in str(error):
+            raise UnsupportedFile(f"This kind of {file.suffix} file is not read by SimpleITK.") from error
         raise _damaged(file) from error
-    return ItkImage(None, extent, file, state, reader)
+    placed = _tells_directions(fields) if nrrd else any(name in fields for name in META_DIRECTIONS)
+    warnings = (*slice_count_warnings(min(extent.shape_zyx)), *(() if placed else (PLACEMENT_UNKNOWN,)))
+    return ItkImage(None, extent, file, state, reader, warnings)
 
 
 def _damaged(file: Path) -> CorruptFile:
     return CorruptFile(f"The {file.suffix} file is incomplete or damaged.")
 
 
-def _check_regular(file: Path) -> None:
-    """SimpleITK opens by name, whatever lies there. Raises CorruptFile."""
+def _read_header(file: Path) -> bytes:
+    """The beginning of ``file``, which SimpleITK would open by name, whatever lies there. Raises CorruptFile."""
     try:
-        open_regular(file).close()
+        with open_regular(file) as stream:
+            start = stream.read(LARGEST_HEADER_BYTES)
     except OSError as error:
         raise CorruptFile(f"The {file.suffix} file cannot be opened.") from error
+    # MetaImage has no magic, but no image without this.
+    if not start.startswith(NRRD_MAGIC) and b"NDims" not in start:
+        raise _damaged(file)
+    return start
 
 
-def _extent(reader: Any) -> Extent:  # noqa: ANN401 - SimpleITK has no types
+def _nrrd_fields(start: bytes) -> dict[str, str]:
+    """The fields before the empty line that ends the header, by their names in small letters."""
+    lines = start.replace(b"\r\n", b"\n").partition(b"\n\n")[0].decode("utf-8", "replace")
+    return {name.strip().lower(): value.strip() for name, value in NRRD_LINE.findall(lines)}
+
+
+def _meta_fields(start: bytes) -> dict[str, str]:
+    """The fields before ElementDataFile, which ends the header, by their names in small letters."""
+    lines = start.partition(b"ElementDataFile")[0].decode("utf-8", "replace")
+    return {name.strip().lower(): value.strip() for name, value in META_LINE.findall(lines)}
+
+
+def _mm_per_unit(fields: Mapping[str, str]) -> float:
+    """Raises InconsistentGeometry where the three axes of space have several units."""
+    told = fields.get("space units", fields.get("units", fields.get("distanceunits", "")))
+    found = {MM_PER_UNIT[unit] for unit in re.findall(r"\w+", told) if unit in MM_PER_UNIT}
+    if len(found) > 1:
+        raise InconsistentGeometry("The header gives the axes' lengths in different units.")
+    return found.pop() if found else 1.0
+
+
+def _tells_directions(fields: Mapping[str, str]) -> bool:
+    """Whether an NRRD header tells the patient's directions. For four axes of space there is no name that could."""
+    if "space directions" not in fields:
+        return False
+    return fields.get("space dimension") == "4" or fields.get("space", "").lower().startswith(ANATOMICAL_SPACES)
+
+
+def _extent(reader: Any, mm_per_unit: float) -> Extent:  # noqa: ANN401 - SimpleITK has no types
     """What the header says. SimpleITK's millimetres are LPS: origin + direction · spacing · index (x, y, z).
 
     Raises SeveralVolumes, TooFewSlices, InconsistentGeometry.
     """
     size = reader.GetSize()
-    if reader.GetNumberOfComponents() != 1 or len(size) > 3:
+    if reader.GetNumberOfComponents() != 1 or any(count != 1 for count in size[3:]):
         raise SeveralVolumes("The file holds several volumes or colours.")
-    if len(size) < 3 or min(size) < FEWEST_SLICES:
+    if len(size) < 3 or min(size[:3]) < FEWEST_SLICES:
         raise TooFewSlices("The image is flat; a volume is needed.")
+    directions = np.reshape(reader.GetDirection(), (len(size), len(size)))
     affine = np.eye(4)
-    affine[:3, :3] = np.reshape(reader.GetDirection(), (3, 3)) * reader.GetSpacing()
-    affine[:3, 3] = reader.GetOrigin()
-    return Extent((size[2], size[1], size[0]), affine)
+    affine[:3, :3] = directions[:3, :3] * reader.GetSpacing()[:3]
+    affine[:3, 3] = reader.GetOrigin()[:3]
+    return Extent((size[2], size[1], size[0]), affine_in_mm(affine, mm_per_unit=mm_per_unit))

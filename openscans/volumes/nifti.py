@@ -32,6 +32,7 @@ from openscans.types import ResultWarning, WarningCode
 from openscans.volumes import memory_estimate
 from openscans.volumes.image import Image
 from openscans.volumes.listing import FileState, state_of
+from openscans.volumes.units import affine_in_mm
 from openscans.volumes.values import Rescale, Voxels, allocate, narrow, widen
 from openscans.volumes.volume import FEWEST_SLICES, Extent, Volume, slice_count_warnings
 
@@ -74,6 +75,17 @@ DEFLATE_MOST = 1032
 FORMS_DIFFER = ResultWarning(
     WarningCode.SFORM_QFORM_DIFFER, "The NIfTI header places the image twice, and differently; its sform was used."
 )
+
+PLACEMENT_UNKNOWN = ResultWarning(
+    WarningCode.PLACEMENT_UNKNOWN,
+    "The NIfTI header does not tell how the image lies in the patient (sform and qform are 0). Its axes were taken to"
+    " point to the left, to the front and to the head; if they do not, labels and positions are wrong.",
+)
+
+MM_PER_UNIT = {1: 1000.0, 2: 1.0, 3: 0.001}
+"""By the lowest three bits of xyzt_units (nifti1.h): metres, millimetres, micrometres. 0 is unknown, in practice mm."""
+
+UNIT_OF_SPACE = 0x07
 
 BROKEN_FILE = (HeaderDataError, ImageFileError, EOFError, OSError, ValueError, zlib.error)
 """What nibabel and gzip raise on files that are cut short or malformed."""
@@ -241,20 +253,28 @@ def _affine(image: Any) -> NDArray[np.float64]:  # noqa: ANN401 - nibabel has no
     """Array indices (x, y, z, 1) to LPS mm.
 
     nibabel takes method 3 of nifti1.h (sform) where its code is above zero, else method 2 (qform, a quaternion), else
-    the voxels' size alone. Raises InconsistentGeometry.
+    the voxels' size alone, with the directions that Analyze had: to the left, to the front, to the head. All are in
+    the unit of xyzt_units. Raises InconsistentGeometry.
     """
     affine: NDArray[np.float64] = LPS_FROM_RAS @ np.asarray(image.affine, np.float64)
     if not np.isfinite(affine).all() or not np.linalg.norm(affine[:3, :3], axis=0).all():
         raise InconsistentGeometry("The NIfTI header gives voxels without size or place.")
-    return affine
+    return affine_in_mm(affine, mm_per_unit=_mm_per_unit(image.header))
+
+
+def _mm_per_unit(header: Any) -> float:  # noqa: ANN401
+    return MM_PER_UNIT.get(int(header["xyzt_units"]) & UNIT_OF_SPACE, 1.0)
 
 
 def _warnings_of(image: Any) -> tuple[ResultWarning, ...]:  # noqa: ANN401
-    """A warning where the header's two placements, methods 2 and 3 of nifti1.h, put the image's corners apart (mm).
+    """A warning where the header tells no placement, or two, methods 2 and 3 of nifti1.h, that put the image's corners
+    apart (mm).
 
     nibabel, as most programs, goes by method 3, the sform.
     """
     header = image.header
+    if header["sform_code"] == header["qform_code"] == 0:
+        return (PLACEMENT_UNKNOWN,)
     if min(int(header["sform_code"]), int(header["qform_code"])) < 1:
         return ()
     try:
@@ -262,7 +282,7 @@ def _warnings_of(image: Any) -> tuple[ResultWarning, ...]:  # noqa: ANN401
     except BROKEN_FILE:
         return (FORMS_DIFFER,)
     corners = np.array(list(itertools.product(*((0, size - 1) for size in image.shape[:3]))))
-    off_mm = np.linalg.norm(corners @ differs[:3, :3].T + differs[:3, 3], axis=1)
+    off_mm = np.linalg.norm(corners @ differs[:3, :3].T + differs[:3, 3], axis=1) * _mm_per_unit(header)
     return () if off_mm.max() <= FORMS_TOLERANCE_MM else (FORMS_DIFFER,)
 
 

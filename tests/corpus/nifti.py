@@ -11,7 +11,7 @@ from openscans import errors
 from phantom.files import RAS_FROM_LPS, reorient, write_nifti
 from tests import bad_files
 from tests.corpus.cases import Case, Read
-from tests.corpus.scene import affine_of, image
+from tests.corpus.scene import SHAPE, SPACING_MM, affine_of, image
 
 LIAR_BYTES = 700_000_000
 """Deflate packs 700 GB into so many; a file of holes is as long and takes no room."""
@@ -82,6 +82,42 @@ def packed_by_bzip2(folder: Path) -> Path:
     path = _saved(folder, _image(), "image.nii")
     path.write_bytes(bz2.compress(path.read_bytes()))
     return path
+
+
+def _in_units(folder: Path, unit: str, per_mm: float) -> Path:
+    """``per_mm``: how many of what the header calls ``unit`` make a millimetre, as the numbers beside it have it."""
+    made = _image()
+    scaled = nib.Nifti1Image(np.asanyarray(made.dataobj), np.diag([per_mm, per_mm, per_mm, 1.0]) @ made.affine)
+    scaled.header.set_xyzt_units(unit)
+    return _saved(folder, scaled)
+
+
+def micrometres(folder: Path) -> Path:
+    return _in_units(folder, "micron", 1000.0)
+
+
+def metres(folder: Path) -> Path:
+    return _in_units(folder, "meter", 0.001)
+
+
+def micrometres_in_name_only(folder: Path) -> Path:
+    return _in_units(folder, "micron", 1.0)
+
+
+def metres_in_name_only(folder: Path) -> Path:
+    return _in_units(folder, "meter", 1.0)
+
+
+def without_placement(folder: Path) -> Path:
+    return _saved(folder, nib.Nifti1Image(np.asanyarray(_image().dataobj), None, _with_spacing()))
+
+
+def _with_spacing() -> nib.Nifti1Header:
+    header = nib.Nifti1Header()
+    header.set_data_dtype(np.int16)
+    header.set_data_shape(SHAPE[::-1])
+    header.set_zooms(SPACING_MM)
+    return header
 
 
 def turned(folder: Path) -> Path:
@@ -197,6 +233,16 @@ CASES = [
     Case("pair, its .img", "The header lies beside.", img_of_a_pair),
     Case("pair, its .img.gz", "Only the voxels are packed.", packed_img_of_a_pair),
     Case("pair, packed in name only", "IMAGE.HDR.GZ and IMAGE.IMG.GZ.", pair_packed_in_name_only),
+    Case("NIfTI in micrometres", "xyzt_units says so.", micrometres),
+    Case("NIfTI in metres", "xyzt_units says so.", metres),
+    Case("micrometres in name only", "0.7 of them.", micrometres_in_name_only, errors.InconsistentGeometry),
+    Case("metres in name only", "0.7 of them.", metres_in_name_only, errors.InconsistentGeometry),
+    Case(
+        "no placement",
+        "sform and qform are 0.",
+        without_placement,
+        Read(warnings=("placement_unknown",), scene=False),
+    ),
     Case("scl_slope", "Stored fourfold, with a slope of 0.25.", scaled),
     Case("float64", "With fractions.", float64),
     Case("NIfTI, big endian", "From other processors.", big_endian),

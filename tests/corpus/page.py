@@ -26,7 +26,12 @@ warning in the answer; a code alone is the error's.
   `one_of_several_volumes`.
 - **What may not be read** (by its permissions, or as a link that leads nowhere, or because it went meanwhile) is passed
   over: `slices_left_out` where slices of the series may be among it.
-- **NIfTI** is packed or not by its content, whatever its name says; of a pair either file may be named.
+- **NIfTI** is packed or not by its content, whatever its name says; of a pair either file may be named. NRRD and
+  MetaImage are told apart by their content too. What bzip2 packed is `unsupported_file`.
+- **Metres and micrometres** of these headers become millimetres; a unit that makes voxels of less than 0.01 mm or more
+  than 50 mm is not believed, and neither is the rest: `inconsistent_geometry`.
+- **A header that tells no placement** (NIfTI: sform and qform are 0; NRRD: no directions, or in no space of the
+  patient's; MetaImage: no TransformMatrix) leaves left and right unknown: `placement_unknown`.
 - **Memory** is reckoned from the headers and compared with what is free before a pixel is read: `out_of_memory`.
 """
 

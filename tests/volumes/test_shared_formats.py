@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from openscans import errors
 from openscans.types import WarningCode
 from tests.reading import read_volume
 from tests.shared_data import NOT_HERE, SHARED_DATA
@@ -26,13 +27,24 @@ FILES: dict[str, Right] = {
     "gz_in_name_only/data/image.nii.gz": Right(),
     "gz_without_its_name/data/image.nii": Right(),
     "img_of_a_pair/data/image.img": Right(),
+    "micrometres/data/um.nii.gz": Right(),
+    "nrrd_of_one_volume/data/one.seq.nrrd": Right(),
+    "nrrd_without_directions/data/n.nrrd": Right(warnings=(WarningCode.PLACEMENT_UNKNOWN,)),
 }
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_is_read_as_its_readme_says(name: str) -> None:
+    if name.endswith(".nrrd"):
+        pytest.importorskip("SimpleITK")
     right, volume = FILES[name], read_volume(FOLDER / name)
     size, spacing = volume.image_size, volume.image_spacing_mm
     assert (size.x, size.y, size.z) == right.size
     assert (spacing.x, spacing.y, spacing.z) == pytest.approx(right.spacing_mm, abs=1e-3)
     assert tuple(warning.code for warning in volume.warnings) == right.warnings
+
+
+def test_bzip2_is_refused_by_name() -> None:
+    pytest.importorskip("SimpleITK")
+    with pytest.raises(errors.UnsupportedFile, match="bzip2"):
+        read_volume(FOLDER / "nrrd_bz2" / "BallBinary30x30x30_bz2.nrrd")
