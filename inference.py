@@ -97,6 +97,8 @@ class Pipeline:
         ran = self._pool.running([*reversed(task.networks)][: 1 if label_map is None else None], device)
         warnings = [*volume.warnings, *([fallback] if fallback else []), *networks.slow_engine_warnings(ran)]
         warnings += self._pool.warnings(task.networks, device)
+        if task.modality_assumed:
+            warnings += volumes.assumed_ct_warnings(volume.voxels)
         found: list[Vertebra] = []
         if label_map is not None:
             report("measuring", 0, 1)

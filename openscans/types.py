@@ -53,6 +53,7 @@ class WarningCode(StrEnum):
     GANTRY_TILT_CORRECTED = "gantry_tilt_corrected"
     INT8_REFUSED = "int8_refused"
     MISSING_SLICES = "missing_slices"
+    MODALITY_ASSUMED = "modality_assumed"
     NO_VERTEBRAE = "no_vertebrae"
     NUMBERING_GAP = "numbering_gap"
     ONE_OF_SEVERAL_VOLUMES = "one_of_several_volumes"
@@ -199,6 +200,7 @@ class DetectionTask:
     """One detection that somebody asked for, with the weights it needs.
 
     ``localiser`` finds the spine in the whole image first; None lets ``segmenter`` see the whole image.
+    ``modality_assumed``: neither the caller nor the image's format said that it is a CT.
     """
 
     path: Path
@@ -208,6 +210,7 @@ class DetectionTask:
     series_uid: str | None = None
     fast_mode: bool = False
     device: str = "auto"
+    modality_assumed: bool = False
 
     @property
     def networks(self) -> tuple[TrainedModel, ...]:

@@ -142,6 +142,34 @@ class Finder(Network):
         self.said.append(f"{self.plan.dataset_name} lets go")
 
 
+HU = np.full((6, 20, 20), 40, np.int16)
+HU[:, :2] = -1000
+"""A body, and air beside it."""
+
+
+@pytest.mark.parametrize(
+    ("voxels", "assumed", "codes"),
+    [
+        (HU, True, []),
+        (HU + 1024, True, ["modality_assumed"]),
+        (HU + 1024, False, []),
+        ((HU + 1024) / 2048, True, ["modality_assumed"]),
+        (np.where(HU < 0, -47, HU), True, ["modality_assumed"]),
+    ],
+    ids=["HU", "stored from 0 on", "called a CT", "0 to 1", "MR that was resampled"],
+)
+def test_what_was_taken_for_a_ct_and_has_no_air_is_warned_of(
+    tmp_path: Path, voxels: NDArray[Any], assumed: bool, codes: list[str]
+) -> None:
+    write_nifti(tmp_path / "image.nii.gz", voxels.astype(np.float32), COARSE_MM)
+    segmenter = model(tmp_path, small_networks.MR)
+    task = DetectionTask(
+        tmp_path / "image.nii.gz", "vertebrae", segmenter, None, device="cpu", modality_assumed=assumed
+    )
+    found = Pipeline(InferenceOptions(1, "float32", tmp_path / "compiled"), Onlookers()).detect(task, ignore)
+    assert [one.code for one in found.warnings if one.code == "modality_assumed"] == codes
+
+
 @pytest.mark.parametrize(("precision", "ends"), [("bfloat16", "computes"), ("float32", "lets go")])
 def test_the_localiser_lets_go_of_its_memory_before_the_segmenter_computes_and_that_in_float32_of_its_own(
     tmp_path: Path, precision: Precision, ends: str

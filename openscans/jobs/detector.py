@@ -80,6 +80,18 @@ class Weights(Protocol):
     def trained_model(self, dataset_id: int) -> TrainedModel: ...
 
 
+@dataclass(frozen=True)
+class _Choice:
+    """The task to run, and a warning where it is not quite the one that was asked for.
+
+    ``modality_assumed``: nobody asked for it, and the image's format does not tell that it is the right one.
+    """
+
+    task: Task
+    warnings: tuple[ResultWarning, ...]
+    modality_assumed: bool
+
+
 class Detector:
     """Performs a `DetectionRequest`, from the choice of the model to the answer."""
 
@@ -119,10 +131,10 @@ class Detector:
     def perform(self, look: Look[DetectionRequest, Detection], report: StageReport) -> Detection:
         """Find it anew, and keep it. Raises VolumeError, ModelError, WorkerCrashed, OutOfMemory, and Cancelled."""
         report("reading", 0, 1)
-        task, warnings = self._choose(look.request, report)
-        watch = SlowDetectionWatch(report, faster=task.fast not in {None, task.key})
-        found = self._run(look.request, task, watch.report)
-        found = replace(found, warnings=(*found.warnings, *warnings))
+        choice = self._choose(look.request, report)
+        watch = SlowDetectionWatch(report, faster=choice.task.fast not in {None, choice.task.key})
+        found = self._run(look.request, choice, watch.report)
+        found = replace(found, warnings=(*found.warnings, *choice.warnings))
         if isinstance(look.image, Fingerprint) and look.request.use_cache:
             self._put(look.request, look.image, found, report)
         # After it was kept: who gets the answer from there waits for nothing.
@@ -197,18 +209,20 @@ class Detector:
         """All that decides what is found in an image, but the settings that stay."""
         return request.series_uid or "", request.model or "", str(request.fast_mode), request.device or self._device
 
-    def _choose(self, request: DetectionRequest, report: StageReport) -> tuple[Task, tuple[ResultWarning, ...]]:
-        """The task to run, and a warning where it is not quite the one that was asked for."""
-        task = catalogue.task_of(request.model) if request.model else self._task_by_modality(request, report)
-        return catalogue.fast_form(task) if request.fast_mode else (task, ())
+    def _choose(self, request: DetectionRequest, report: StageReport) -> _Choice:
+        assumed = False
+        if request.model:
+            task = catalogue.task_of(request.model)
+        else:
+            modality = self._worker.open(Path(request.file_path), request.series_uid, report)
+            task, assumed = catalogue.task_for(modality), modality is None
+        return _Choice(*(catalogue.fast_form(task) if request.fast_mode else (task, ())), modality_assumed=assumed)
 
-    def _run(self, request: DetectionRequest, task: Task, report: StageReport) -> Detection:
+    def _run(self, request: DetectionRequest, choice: _Choice, report: StageReport) -> Detection:
         waiting = partial(report, "downloading")
-        with self._weights.ready(task.key, waiting, download=self._auto_download) as models:
-            return self._worker.detect(self._task(request, task, models.__getitem__), report)
-
-    def _task_by_modality(self, request: DetectionRequest, report: StageReport) -> Task:
-        return catalogue.task_for(self._worker.open(Path(request.file_path), request.series_uid, report))
+        with self._weights.ready(choice.task.key, waiting, download=self._auto_download) as models:
+            task = self._task(request, choice.task, models.__getitem__)
+            return self._worker.detect(replace(task, modality_assumed=choice.modality_assumed), report)
 
     def _task(self, request: DetectionRequest, task: Task, model: Callable[[int], TrainedModel]) -> DetectionTask:
         """``model`` gives the network of a dataset's number. Raises what it raises."""

@@ -24,7 +24,7 @@ from openscans.types import (
     WarningCode,
 )
 
-RESULT_VERSION = "7"
+RESULT_VERSION = "8"
 """To be raised with every change that may make the same weights find something else in the same image."""
 
 FLEETING = frozenset({WarningCode.DEVICE_FALLBACK})

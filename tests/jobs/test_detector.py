@@ -117,6 +117,16 @@ def test_the_modality_chooses_the_model(found: str | None, task: str) -> None:
     assert performed(Diary(found), DetectionRequest(IMAGE))[0].task.key == task
 
 
+@pytest.mark.parametrize(
+    ("found", "model", "assumed"),
+    [(None, None, True), ("CT", None, False), ("MR", None, False), (None, "vertebrae", False)],
+)
+def test_the_worker_is_told_where_nobody_said_that_it_is_a_ct(
+    found: str | None, model: str | None, assumed: bool
+) -> None:
+    assert performed(Diary(found), DetectionRequest(IMAGE, model=model))[0].task.modality_assumed is assumed
+
+
 def test_another_modality_is_refused_before_anything_is_downloaded() -> None:
     diary = Diary("PT")
     with pytest.raises(UnsupportedModality):

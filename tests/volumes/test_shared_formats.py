@@ -6,6 +6,7 @@ import pytest
 
 from openscans import errors
 from openscans.types import WarningCode
+from openscans.volumes import assumed_ct_warnings
 from tests.reading import read_volume
 from tests.shared_data import NOT_HERE, SHARED_DATA
 
@@ -48,3 +49,17 @@ def test_bzip2_is_refused_by_name() -> None:
     pytest.importorskip("SimpleITK")
     with pytest.raises(errors.UnsupportedFile, match="bzip2"):
         read_volume(FOLDER / "nrrd_bz2" / "BallBinary30x30x30_bz2.nrrd")
+
+
+@pytest.mark.parametrize(
+    ("name", "codes"),
+    [
+        ("faults/offset_nifti/data/image.nii.gz", [WarningCode.MODALITY_ASSUMED]),
+        ("faults/unit_nifti/data/u.nii.gz", [WarningCode.MODALITY_ASSUMED]),
+        ("mr_abdomen_small/mr.nii.gz", [WarningCode.MODALITY_ASSUMED]),
+        ("ct_abdomen_small/ct.nii.gz", []),
+    ],
+)
+def test_values_that_are_no_hu_are_told_where_nobody_said_that_it_is_a_ct(name: str, codes: list[WarningCode]) -> None:
+    voxels = read_volume(SHARED_DATA / name).voxels
+    assert [warning.code for warning in assumed_ct_warnings(voxels)] == codes
