@@ -60,6 +60,7 @@ class WarningCode(StrEnum):
     OUT_OF_ORDER = "out_of_order"
     PLACEMENT_UNKNOWN = "placement_unknown"
     SFORM_QFORM_DIFFER = "sform_qform_differ"
+    SHEARED_AXES = "sheared_axes"
     SLICES_LEFT_OUT = "slices_left_out"
     SLOW_DETECTION = "slow_detection"
     SLOW_ENGINE = "slow_engine"

@@ -15,7 +15,7 @@ from openscans.errors import InconsistentGeometry, SeveralVolumes, TooFewSlices
 from openscans.types import ResultWarning, Voxel, WarningCode
 from openscans.volumes.headers import Place, Slice
 from openscans.volumes.stored import StoredSlices
-from openscans.volumes.volume import FEWEST_SLICES, Affine
+from openscans.volumes.volume import FEWEST_SLICES, Affine, Extent
 
 SLICE_GAP_TOLERANCE = 0.01
 """Share of the median gap a gap may differ by; with the next figure it separates rounding from missing slices."""
@@ -38,6 +38,9 @@ TILT_TOLERANCE = 0.002
 
 LARGEST_TILT_DEG = 45.0
 """Gantries tilt by up to 30°; what is sheared much further is no scan of a patient."""
+
+LARGEST_SILENT_SHEAR_DEG = 1.0
+"""Of the first two axes of an image with one matrix: moves nothing of a vertebra by more than a millimetre."""
 
 LARGEST_OFFSET_VOXELS = 0.25
 """How far a slice may lie from its place in the volume; a centre is told to about a voxel, and this stays below."""
@@ -64,6 +67,43 @@ class Stack:
     def volume_zyx(self) -> tuple[int, int, int]:
         """The shape of the volume that is made of them."""
         return self.image_zyx if self.stored is None else self.stored.volume_zyx
+
+
+@dataclass(frozen=True)
+class Upright:
+    """A volume made of an image whose header has one matrix for all; ``stored`` is None where it is the image."""
+
+    extent: Extent
+    stored: StoredSlices | None = None
+    warnings: tuple[ResultWarning, ...] = ()
+
+
+def set_upright(image: Extent) -> Upright:
+    """The volume made of an ``image`` in its own indices, whose axes need not be at right angles.
+
+    Planes of constant z that are rectangles and follow each other aslant, as those of a tilted gantry, are set upright.
+    Where the planes themselves are sheared, nothing is moved and a warning tells it. Raises InconsistentGeometry where
+    axes are sheared beyond any gantry.
+    """
+    along_x, along_y, along_z = (image.affine_lps[:3, :3] / np.linalg.norm(image.affine_lps[:3, :3], axis=0)).T
+    sheared_deg = math.degrees(math.asin(min(abs(float(along_x @ along_y)), 1.0)))
+    if sheared_deg > LARGEST_SILENT_SHEAR_DEG:
+        _check_tilt(sheared_deg)
+        return Upright(image, warnings=(_shear_warning(sheared_deg),))
+    normal = np.cross(along_x, along_y)
+    normal /= np.linalg.norm(normal)
+    # Indices may be left-handed: then the image's z runs against the normal.
+    normal *= np.sign(normal @ along_z)
+    tilt_deg = _tilt_deg(along_z / (along_z @ normal), normal)
+    if tilt_deg == 0:
+        return Upright(image)
+    slices, rows, columns = image.shape_zyx
+    step_lps_mm = image.affine_lps[:3, 2]
+    positions_lps_mm = image.affine_lps[:3, 3] + np.outer(np.arange(slices), step_lps_mm)
+    affine = image.affine_lps.copy()
+    affine[:3, 2] = normal * (step_lps_mm @ normal)
+    stored, affine = _resampling(Voxel(columns, rows, slices), positions_lps_mm, affine, slices)
+    return Upright(Extent(stored.volume_zyx, affine), stored, (_tilt_warning(tilt_deg),))
 
 
 def stack_slices(slices: Sequence[Slice]) -> Stack:
@@ -118,14 +158,15 @@ def _placed_stack(
     affine[:3, 3] = positions_lps_mm[0]
     if not warnings:
         return Stack(ordered, affine)
-    stored, affine = _resampling(ordered, positions_lps_mm, affine, planes)
+    size = Voxel(ordered[0].columns, ordered[0].rows, len(ordered))
+    stored, affine = _resampling(size, positions_lps_mm, affine, planes)
     return Stack(ordered, affine, stored, tuple(warnings))
 
 
 def _resampling(
-    ordered: tuple[Slice, ...], positions_lps_mm: NDArray[np.float64], affine_lps: Affine, planes: int
+    image_size: Voxel, positions_lps_mm: NDArray[np.float64], affine_lps: Affine, planes: int
 ) -> tuple[StoredSlices, Affine]:
-    """How slices become ``planes`` planes of a volume: at ``affine_lps``, which is moved so that all have room.
+    """How an image's slices become ``planes`` planes of a volume: at ``affine_lps``, moved so that all have room.
 
     The slices' origins in the volume's frame are the inverse of equation C.7.6.2.1-1 of their positions.
     """
@@ -139,8 +180,8 @@ def _resampling(
     moved = affine_lps.copy()
     moved[:3, 3] += affine_lps[:3, :3] @ low
     wider = [math.ceil(most - 1e-6) for most in origins[:, :2].max(axis=0)]
-    size = Voxel(ordered[0].columns, ordered[0].rows, len(ordered))
-    return StoredSlices(origins, size, (planes, size.y + wider[1], size.x + wider[0])), moved
+    volume_zyx = (planes, image_size.y + wider[1], image_size.x + wider[0])
+    return StoredSlices(origins, image_size, volume_zyx), moved
 
 
 def _check_alike(placed: Sequence[tuple[Slice, Place]]) -> None:
@@ -205,9 +246,20 @@ def _tilt_deg(travel: NDArray[np.float64], normal: NDArray[np.float64]) -> float
     if sideways <= TILT_TOLERANCE:
         return 0.0
     angle_deg = math.degrees(math.atan(sideways))
+    _check_tilt(angle_deg)
+    return angle_deg
+
+
+def _check_tilt(angle_deg: float) -> None:
     if angle_deg > LARGEST_TILT_DEG:
         raise InconsistentGeometry(f"The slices are sheared by {angle_deg:.1f}°, more than any gantry tilts.")
-    return angle_deg
+
+
+def _shear_warning(angle_deg: float) -> ResultWarning:
+    text = (
+        f"The image's first two axes are {90 - angle_deg:.1f}° apart, and no right angle; it was read as if they were"
+    )
+    return ResultWarning(WarningCode.SHEARED_AXES, f"{text} at one, so vertebrae may be missed. Positions are right.")
 
 
 def _tilt_warning(angle_deg: float) -> ResultWarning:

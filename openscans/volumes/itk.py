@@ -17,8 +17,10 @@ from openscans.progress import Report
 from openscans.system.regular_files import open_regular
 from openscans.types import ResultWarning, WarningCode
 from openscans.volumes import memory_estimate
+from openscans.volumes.geometry import set_upright
 from openscans.volumes.image import Image
 from openscans.volumes.listing import FileState, state_of
+from openscans.volumes.stored import StoredSlices
 from openscans.volumes.units import affine_in_mm
 from openscans.volumes.values import narrow
 from openscans.volumes.volume import FEWEST_SLICES, Extent, Volume, slice_count_warnings
@@ -68,10 +70,12 @@ class ItkImage(Image):
     file: Path
     state: FileState | None
     reader: Any
+    stored: StoredSlices | None
     warnings: tuple[ResultWarning, ...]
 
     def check_memory(self) -> None:
-        memory_estimate.check_itk(self.extent.shape_zyx)
+        resampled_zyx = None if self.stored is None else self.stored.volume_zyx
+        memory_estimate.check_itk(self.reader.GetSize(), resampled_zyx=resampled_zyx)
 
     def is_unchanged(self) -> bool:
         return self.state is not None and state_of(self.file) == self.state
@@ -82,11 +86,17 @@ class ItkImage(Image):
         report(0, 1)
         _read_header(self.file)
         try:
-            stored = sitk.GetArrayFromImage(self.reader.Execute()).reshape(self.extent.shape_zyx)
+            values = sitk.GetArrayFromImage(self.reader.Execute()).reshape(self.reader.GetSize()[2::-1])
         except (RuntimeError, ValueError) as error:
             raise _damaged(self.file) from error
         report(1, 1)
-        return Volume(voxels=narrow(stored), affine_lps=self.extent.affine_lps, warnings=self.warnings)
+        voxels = narrow(values)
+        return Volume(
+            voxels=voxels if self.stored is None else self.stored.resample(voxels),
+            affine_lps=self.extent.affine_lps,
+            warnings=self.warnings,
+            stored=self.stored,
+        )
 
 
 def open_itk(file: Path, report: Report) -> ItkImage:
@@ -117,13 +127,14 @@ def open_itk(file: Path, report: Report) -> ItkImage:
     try:
         reader.ReadImageInformation()
         extent = _extent(reader, _mm_per_unit(fields))
+        upright = set_upright(extent)
     except RuntimeError as error:
         if NOT_SUPPORTED in str(error):
             raise UnsupportedFile(f"This kind of {file.suffix} file is not read by SimpleITK.") from error
         raise _damaged(file) from error
     placed = _tells_directions(fields) if nrrd else any(name in fields for name in META_DIRECTIONS)
     warnings = (*slice_count_warnings(min(extent.shape_zyx)), *(() if placed else (PLACEMENT_UNKNOWN,)))
-    return ItkImage(None, extent, file, state, reader, warnings)
+    return ItkImage(None, upright.extent, file, state, reader, upright.stored, (*warnings, *upright.warnings))
 
 
 def _damaged(file: Path) -> CorruptFile:

@@ -47,14 +47,22 @@ def check_series(
     memory.check_free(need_bytes + largest_file_bytes, "The image")
 
 
-def check_nifti(shape: tuple[int, ...], dtype: DTypeLike) -> None:
-    """Whether ``shape`` voxels fit, stored as ``dtype``: these and, at worst, their values in the widest kind."""
-    memory.check_free(math.prod(shape) * (np.dtype(dtype).itemsize + WIDE_BYTES), "The image")
+def check_nifti(shape: tuple[int, ...], dtype: DTypeLike, *, resampled_zyx: tuple[int, int, int] | None) -> None:
+    """Whether ``shape`` voxels fit, stored as ``dtype``: these and, at worst, their values in the widest kind.
+
+    And the volume resampled from them, if any.
+    """
+    need_bytes = math.prod(shape) * (np.dtype(dtype).itemsize + WIDE_BYTES)
+    memory.check_free(need_bytes + _resampled_bytes(resampled_zyx), "The image")
 
 
-def check_itk(shape: tuple[int, ...]) -> None:
-    """Whether ``shape`` voxels fit, which SimpleITK reads and hands over as a copy."""
-    memory.check_free(math.prod(shape) * ITK_VOXEL_BYTES, "The image")
+def check_itk(shape: tuple[int, ...], *, resampled_zyx: tuple[int, int, int] | None) -> None:
+    """Whether ``shape`` voxels fit, which SimpleITK reads and hands over as a copy, and what is resampled of them."""
+    memory.check_free(math.prod(shape) * ITK_VOXEL_BYTES + _resampled_bytes(resampled_zyx), "The image")
+
+
+def _resampled_bytes(volume_zyx: tuple[int, int, int] | None) -> int:
+    return 0 if volume_zyx is None else math.prod(volume_zyx) * WIDE_BYTES
 
 
 def check_inflated(unpacked_bytes: int) -> None:

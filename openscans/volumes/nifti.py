@@ -30,8 +30,10 @@ from openscans.progress import Report
 from openscans.system.regular_files import open_regular
 from openscans.types import ResultWarning, WarningCode
 from openscans.volumes import memory_estimate
+from openscans.volumes.geometry import set_upright
 from openscans.volumes.image import Image
 from openscans.volumes.listing import FileState, state_of
+from openscans.volumes.stored import StoredSlices
 from openscans.volumes.units import affine_in_mm
 from openscans.volumes.values import Rescale, Voxels, allocate, narrow, widen
 from openscans.volumes.volume import FEWEST_SLICES, Extent, Volume, slice_count_warnings
@@ -97,9 +99,12 @@ class NiftiImage(Image):
 
     states: dict[Path, FileState | None]
     loaded: Any
+    stored: StoredSlices | None
+    warnings: tuple[ResultWarning, ...]
 
     def check_memory(self) -> None:
-        memory_estimate.check_nifti(self.loaded.shape, self.loaded.get_data_dtype())
+        resampled_zyx = None if self.stored is None else self.stored.volume_zyx
+        memory_estimate.check_nifti(self.loaded.shape, self.loaded.get_data_dtype(), resampled_zyx=resampled_zyx)
 
     def is_unchanged(self) -> bool:
         return all(state is not None and state_of(file) == state for file, state in self.states.items())
@@ -107,8 +112,12 @@ class NiftiImage(Image):
     def _volume(self, report: Report) -> Volume:
         voxels = _voxels(self.loaded, self.loaded.shape, report)
         report(1, 1)
-        warnings = (*slice_count_warnings(min(voxels.shape)), *_warnings_of(self.loaded))
-        return Volume(voxels=voxels, affine_lps=self.extent.affine_lps, warnings=warnings)
+        return Volume(
+            voxels=voxels if self.stored is None else self.stored.resample(voxels),
+            affine_lps=self.extent.affine_lps,
+            warnings=self.warnings,
+            stored=self.stored,
+        )
 
 
 def is_nifti(file: Path) -> bool:
@@ -149,7 +158,9 @@ def open_nifti(file: Path, report: Report) -> NiftiImage:
     _check_shape(shape)
     if math.prod(shape) * dtype.itemsize > most_bytes:
         raise CorruptFile("The NIfTI file is shorter than its header says.")
-    return NiftiImage(None, Extent((shape[2], shape[1], shape[0]), _affine(loaded)), states, loaded)
+    upright = set_upright(Extent((shape[2], shape[1], shape[0]), _affine(loaded)))
+    warnings = (*slice_count_warnings(min(shape[:3])), *_warnings_of(loaded), *upright.warnings)
+    return NiftiImage(None, upright.extent, states, loaded, upright.stored, warnings)
 
 
 def _part_of_pair(file: Path, suffixes: tuple[str, str]) -> Path | None:
@@ -289,7 +300,7 @@ def _warnings_of(image: Any) -> tuple[ResultWarning, ...]:  # noqa: ANN401
 def _voxels(image: Any, shape: tuple[int, ...], report: Report) -> Voxels:  # noqa: ANN401
     """(z, y, x): the transposed array, which is contiguous because NIfTI stores the first index fastest.
 
-    Image and volume are the same: nothing is turned or resampled.
+    They are those of the image as stored: nothing is turned or resampled.
     """
     try:
         stored = _read_stored(image, report)

@@ -55,11 +55,14 @@ class StoredSlices:
         )
         return Bounds(min=Voxel(x[0], y[0], z[0]), max=Voxel(x[1], y[1], z[1]))
 
-    def resample(self, stored: Voxels, outside: int) -> Voxels:
+    def resample(self, stored: Voxels, outside: int | None = None) -> Voxels:
         """The volume (z, y, x) in the type of the image ``stored`` (slice, row, column).
 
-        Linear between slices and pixels; ``outside`` (HU) beyond the edges of slices.
+        Linear between slices and pixels; ``outside`` (HU) beyond the edges of slices. Where nobody knows the modality
+        that is the lowest value, which is air in CT and MR alike.
         """
+        if outside is None:
+            outside = math.floor(stored.min())
         volume = np.empty(self.volume_zyx, stored.dtype)
         whole = np.issubdtype(stored.dtype, np.integer)
         for z, plane in enumerate(volume):

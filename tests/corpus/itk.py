@@ -91,6 +91,13 @@ def without_anatomy(folder: Path) -> Path:
     return _nrrd(folder / "image.nrrd", {"space": "3D-right-handed"})
 
 
+def tilted(folder: Path) -> Path:
+    cosine, sine = np.cos(np.radians(15)), np.sin(np.radians(15))
+    affine = affine_of(((1, 0, 0), (0, cosine, -sine), (0, 0, 1)))
+    fields = {"space directions": _vectors(affine), "space origin": _origin(affine)}
+    return _nrrd(folder / "image.nrrd", fields, np.rint(image(affine)).astype("<i2").tobytes())
+
+
 def _nrrd_of_volumes(folder: Path, count: int) -> Path:
     """As SimpleITK saves four dimensions, for whose space the format has no name."""
     columns = np.diag([*SPACING_MM, 1.0])
@@ -208,6 +215,12 @@ CASES = [
     Case("NRRD of two units", "Slices in micrometres.", units_that_differ, errors.InconsistentGeometry),
     Case("NRRD without directions", "Spacings only.", without_directions, Read(warnings=(UNKNOWN,), scene=False)),
     Case("NRRD without anatomy", "3D-right-handed.", without_anatomy, Read(warnings=(UNKNOWN,))),
+    Case(
+        "NRRD, tilt of 15°",
+        "Sheared slices are set upright.",
+        tilted,
+        Read(spacing_mm=(0.7, 0.8, 2.4148), warnings=("gantry_tilt_corrected",)),
+    ),
     Case("NRRD, 4D of one volume", "The fourth dimension is dropped.", nrrd_of_one_volume),
     Case("NRRD, 4D", "Several volumes.", nrrd_of_two_volumes, errors.SeveralVolumes),
     Case("NRRD, sequence of one", "Its first axis counts volumes.", sequence_of_one),

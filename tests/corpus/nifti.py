@@ -120,6 +120,45 @@ def _with_spacing() -> nib.Nifti1Header:
     return header
 
 
+def _along(folder: Path, *directions: tuple[float, float, float]) -> Path:
+    """``directions`` of growing column, row and slice in LPS, at right angles or not."""
+    affine = affine_of(directions)
+    values = np.rint(image(affine)).astype(np.int16)
+    return _saved(folder, nib.Nifti1Image(values.transpose(2, 1, 0), RAS_FROM_LPS @ affine))
+
+
+def _at(angle_deg: float) -> tuple[float, float]:
+    return float(np.cos(np.radians(angle_deg))), float(np.sin(np.radians(angle_deg)))
+
+
+def tilted(folder: Path) -> Path:
+    """As dcm2niix writes a tilted CT before it sets it upright itself."""
+    cosine, sine = _at(15)
+    return _along(folder, (1, 0, 0), (0, cosine, -sine), (0, 0, 1))
+
+
+def tilted_from_the_left(folder: Path) -> Path:
+    """Sheared sideways, and left-handed: the first index runs to the right."""
+    cosine, sine = _at(-25)
+    return _along(folder, (-cosine, 0, sine), (0, 1, 0), (0, 0, 1))
+
+
+def sheared_within_slices(folder: Path) -> Path:
+    cosine, sine = _at(10)
+    return _along(folder, (1, 0, 0), (sine, cosine, 0), (0, 0, 1))
+
+
+def sheared_a_little(folder: Path) -> Path:
+    """What a registration leaves."""
+    cosine, sine = _at(0.5)
+    return _along(folder, (1, 0, 0), (sine, cosine, 0), (0, 0, 1))
+
+
+def sheared_too_far(folder: Path) -> Path:
+    cosine, sine = _at(60)
+    return _along(folder, (1, 0, 0), (0, cosine, -sine), (0, 0, 1))
+
+
 def turned(folder: Path) -> Path:
     """First index to the back, second to the feet, third to the right."""
     write_nifti(folder / "turned.nii", *reorient(np.rint(image(affine_of())).astype(np.int16), affine_of(), "PIR"))
@@ -243,6 +282,26 @@ CASES = [
         without_placement,
         Read(warnings=("placement_unknown",), scene=False),
     ),
+    Case(
+        "NIfTI, tilt of 15°",
+        "Sheared slices are set upright.",
+        tilted,
+        Read(spacing_mm=(0.7, 0.8, 2.4148), warnings=("gantry_tilt_corrected",)),
+    ),
+    Case(
+        "NIfTI, sheared sideways by 25°",
+        "To the right, in left-handed indices.",
+        tilted_from_the_left,
+        Read(spacing_mm=(0.7, 0.8, 2.2658), warnings=("gantry_tilt_corrected",)),
+    ),
+    Case(
+        "NIfTI, sheared within slices",
+        "Columns and rows 80° apart.",
+        sheared_within_slices,
+        Read(warnings=("sheared_axes",)),
+    ),
+    Case("NIfTI, sheared by 0.5°", "What a registration leaves.", sheared_a_little),
+    Case("NIfTI, sheared by 60°", "Beyond any gantry.", sheared_too_far, errors.InconsistentGeometry),
     Case("scl_slope", "Stored fourfold, with a slope of 0.25.", scaled),
     Case("float64", "With fractions.", float64),
     Case("NIfTI, big endian", "From other processors.", big_endian),

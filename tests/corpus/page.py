@@ -30,6 +30,8 @@ warning in the answer; a code alone is the error's.
   MetaImage are told apart by their content too. What bzip2 packed is `unsupported_file`.
 - **Metres and micrometres** of these headers become millimetres; a unit that makes voxels of less than 0.01 mm or more
   than 50 mm is not believed, and neither is the rest: `inconsistent_geometry`.
+- **Sheared NIfTI, NRRD and MetaImage**: planes that follow each other aslant are set upright as those of DICOM; where
+  the first two axes are more than 1° from a right angle nothing is moved: `sheared_axes`.
 - **A header that tells no placement** (NIfTI: sform and qform are 0; NRRD: no directions, or in no space of the
   patient's; MetaImage: no TransformMatrix) leaves left and right unknown: `placement_unknown`.
 - **Memory** is reckoned from the headers and compared with what is free before a pixel is read: `out_of_memory`.

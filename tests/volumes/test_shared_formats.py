@@ -29,6 +29,9 @@ FILES: dict[str, Right] = {
     "gz_without_its_name/data/image.nii": Right(),
     "img_of_a_pair/data/image.img": Right(),
     "micrometres/data/um.nii.gz": Right(),
+    "sheared_nifti/data/image.nii.gz": Right(
+        spacing_mm=(0.7, 0.8, 2.4148), warnings=(WarningCode.GANTRY_TILT_CORRECTED,)
+    ),
     "nrrd_of_one_volume/data/one.seq.nrrd": Right(),
     "nrrd_without_directions/data/n.nrrd": Right(warnings=(WarningCode.PLACEMENT_UNKNOWN,)),
 }
