@@ -17,7 +17,7 @@ from openscans.volumes.headers import Slice
 from openscans.volumes.image import Image
 from openscans.volumes.phases import select_phase
 from openscans.volumes.pixels import PixelFile
-from openscans.volumes.series import NESTED, Series
+from openscans.volumes.series import Series
 from openscans.volumes.stored import AIR
 from openscans.volumes.values import Plane, Voxels, allocate, widen
 from openscans.volumes.volume import Extent, Instance, Volume, slice_count_warnings
@@ -67,9 +67,10 @@ def open_series(series: Series) -> DicomImage:
 
     Raises TooFewSlices, InconsistentGeometry, SeveralVolumes, CorruptFile.
     """
-    broken = next((header for header in series.headers if header.cut), None)
-    if broken is not None:
-        raise CorruptFile(f"A file of the series {NESTED if broken.nested else 'ends within its header'}.")
+    # A localizer would be left out if it could be read.
+    faults = [header.fault for header in series.headers if header.fault is not None and not header.localizer]
+    if faults:
+        raise faults[0].error("A file of the series")
     slices, chosen = select_phase(_without_copies(series.slices), series.named)
     if not slices:
         raise TooFewSlices("The series holds no slice.")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pydicom
+from pydicom.datadict import dictionary_VR, keyword_for_tag
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException
@@ -60,6 +61,9 @@ BIT_TAGS = tuple(map(Tag, BITS))
 FUNCTIONAL_GROUPS = (Tag("SharedFunctionalGroupsSequence"), Tag("PerFrameFunctionalGroupsSequence"))
 
 PIXELS = tuple(map(Tag, ("FloatPixelData", "DoubleFloatPixelData", "PixelData")))
+
+NUMBERS_AS_TEXT = ("DS", "IS")
+"""Representations of numbers that are written as text, and so may be no numbers."""
 
 FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
 """How a DICOM file without the usual preamble begins: group 0002 or 0008, little endian."""
@@ -207,7 +211,18 @@ def _locate_uids(
 
 
 def _values_of(dataset: Dataset, tags: Iterable[BaseTag]) -> dict[str, Any]:
-    return {element.keyword: element.value for element in map(dataset.__getitem__, tags)}
+    return {keyword_for_tag(tag): value_of(dataset, tag) for tag in tags}
+
+
+def value_of(dataset: Dataset, tag: BaseTag) -> Any:  # noqa: ANN401 - whatever an element may hold
+    """The value of ``tag`` as pydicom makes it; where it should be a number and is none, the text that stands there."""
+    try:
+        return dataset[tag].value
+    except (ArithmeticError, TypeError, ValueError):
+        raw = dataset.get_item(tag)
+        if dictionary_VR(tag) not in NUMBERS_AS_TEXT or not isinstance(raw, RawDataElement) or raw.value is None:
+            raise
+        return raw.value.decode("latin-1").strip(" \0")
 
 
 def _begins_like_dicom(stream: BinaryIO) -> bool:

@@ -1,6 +1,6 @@
 """DICOM headers become facts about slices: what they show, where they lie. No pixels are read, no names are kept."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 from pydicom.uid import (
     UID,
     CTImageStorage,
@@ -22,7 +23,14 @@ from openscans.errors import CorruptFile, InputNotFound, UnsupportedFile
 from openscans.progress import Report
 from openscans.system.regular_files import open_regular
 from openscans.types import UidLocation
-from openscans.volumes.elements import BROKEN_HEADER, Elements, elements_before_nest, elements_of, is_nested_too_deep
+from openscans.volumes.elements import (
+    BROKEN_HEADER,
+    Elements,
+    elements_before_nest,
+    elements_of,
+    is_nested_too_deep,
+    value_of,
+)
 from openscans.volumes.values import Rescale
 
 CLUES = ("FrameOfReferenceUID", "SeriesNumber", "Rows", "Columns")
@@ -36,6 +44,35 @@ MOST_FRAMES = 50_000
 
 IMAGES = (CTImageStorage, MRImageStorage, EnhancedCTImageStorage, EnhancedMRImageStorage)
 """What must have rows and columns; without them the file was cut short."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a header cannot be used: ``says`` continues a sentence that begins with the file."""
+
+    says: str
+    hint: str | None = None
+
+    def error(self, file: str) -> CorruptFile:
+        """The error whose sentence begins with ``file``, such as "The DICOM file"."""
+        return CorruptFile(f"{file} {self.says}.", hint=self.hint)
+
+
+ENDS_EARLY = Fault("ends within its header")
+NESTED = Fault("has a header that is nested too deep to be read")
+DECIMAL_COMMAS = Fault(
+    "writes numbers with decimal commas, which DICOM does not allow",
+    hint="DICOM writes numbers with a point; export the series again with software that does.",
+)
+NO_NUMBER = Fault("has something else where its header must hold a number")
+
+
+class _MalformedNumber(ValueError):
+    """A number that is needed is none."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.says)
+        self.fault = fault
 
 
 @dataclass(frozen=True)
@@ -95,8 +132,7 @@ class Slice:
 class Header:
     """One file: what it is, and its slices, none where it holds no image that could be part of a volume.
 
-    ``cut``: it is broken, ``nested`` where that is because sequences lie in sequences without end; ``unread``: it could
-    not be opened, or went meanwhile, and may be anything.
+    ``fault``: why it is broken, if it is; ``unread``: it could not be opened, or went meanwhile, and may be anything.
     """
 
     file: Path
@@ -105,8 +141,7 @@ class Header:
     clues: tuple[str, ...] = ()
     localizer: bool = False
     has_pixels: bool = False
-    cut: bool = False
-    nested: bool = False
+    fault: Fault | None = None
     unread: bool = False
     slices: tuple[Slice, ...] = ()
 
@@ -151,7 +186,7 @@ def headers_of(files: Sequence[Path], report: Report, *, known: Header | None = 
         except UnsupportedFile:
             continue
         except CorruptFile:
-            yield Header(file, series_uid="", modality="", cut=True)
+            yield Header(file, series_uid="", modality="", fault=ENDS_EARLY)
         except InputNotFound:
             yield Header(file, series_uid="", modality="", unread=True)
 
@@ -172,6 +207,17 @@ def _header(elements: Elements) -> Header:
     has_pixels = rows > 0 and columns > 0
     coloured = int(values.get("SamplesPerPixel") or 1) > 1 or values.get("PhotometricInterpretation") == "PALETTE COLOR"
     could_be_slices = has_pixels and not coloured
+    fault: Fault | None = None
+    slices: tuple[Slice, ...] = ()
+    if could_be_slices and not elements.whole:
+        fault = NESTED
+    elif could_be_slices:
+        try:
+            slices = tuple(_slices(elements))
+        except _MalformedNumber as error:
+            fault = error.fault
+    elif not has_pixels and _class_of(elements) in (*IMAGES, None):
+        fault = ENDS_EARLY if elements.whole else NESTED
     return Header(
         file=elements.file,
         series_uid=str(values.get("SeriesInstanceUID") or ""),
@@ -179,9 +225,8 @@ def _header(elements: Elements) -> Header:
         clues=tuple(str(values.get(name) or "") for name in CLUES),
         localizer="LOCALIZER" in image_type,
         has_pixels=has_pixels,
-        cut=(could_be_slices and not elements.whole) or (not has_pixels and _class_of(elements) in (*IMAGES, None)),
-        nested=not elements.whole,
-        slices=tuple(_slices(elements)) if could_be_slices and elements.whole else (),
+        fault=fault,
+        slices=slices,
     )
 
 
@@ -205,7 +250,6 @@ def _slices(elements: Elements) -> Iterator[Slice]:
     per_frame = values.get("PerFrameFunctionalGroupsSequence") or []
     shared = list(values.get("SharedFunctionalGroupsSequence") or [])[:1]
     storage = _storage(elements, frames)
-    number = values.get("InstanceNumber")
     for frame in range(frames):
         groups = [*per_frame[frame : frame + 1], *shared]
         yield Slice(
@@ -213,7 +257,7 @@ def _slices(elements: Elements) -> Iterator[Slice]:
             frame=frame,
             storage=storage,
             sop_instance_uid=str(values.get("SOPInstanceUID") or ""),
-            instance_number=int(number) if number is not None else None,
+            instance_number=_whole_number(values.get("InstanceNumber")),
             rows=int(values["Rows"]),
             columns=int(values["Columns"]),
             # Without groups of its own, a frame of several has no place that the header tells.
@@ -260,9 +304,7 @@ def _place(groups: Sequence[Dataset], values: dict[str, Any]) -> Place | None:
     spacing = _value("PixelMeasuresSequence", "PixelSpacing", groups, values)
     if position is None or orientation is None or spacing is None:
         return None
-    first, directions, distances = (
-        np.array([float(number) for number in value]) for value in (position, orientation, spacing)
-    )
+    first, directions, distances = (np.array(_numbers(value)) for value in (position, orientation, spacing))
     if len(first) != 3 or len(directions) != 6 or len(distances) != 2:
         return None
     # PixelSpacing tells the distance of rows first (PS3.3 10.7.1.3).
@@ -273,7 +315,7 @@ def _rescale(groups: Sequence[Dataset], values: dict[str, Any]) -> Rescale:
     """From the frame's own transformation (PS3.3 C.7.6.16.2.9), or the file's modality LUT (C.11.1)."""
     slope = _value("PixelValueTransformationSequence", "RescaleSlope", groups, values)
     intercept = _value("PixelValueTransformationSequence", "RescaleIntercept", groups, values)
-    return Rescale(float(slope) if slope is not None else 1.0, float(intercept) if intercept is not None else 0.0)
+    return Rescale(1.0 if slope is None else _number(slope), 0.0 if intercept is None else _number(intercept))
 
 
 def _value(sequence: str, name: str, groups: Sequence[Dataset], values: dict[str, Any]) -> Any:  # noqa: ANN401
@@ -283,6 +325,34 @@ def _value(sequence: str, name: str, groups: Sequence[Dataset], values: dict[str
     """
     for group in groups:
         items = group.get(sequence) or []
-        if len(items) and items[0].get(name) is not None:
-            return items[0].get(name)
+        found = value_of(items[0], Tag(name)) if len(items) and name in items[0] else None
+        if found is not None:
+            return found
     return values.get(name)
+
+
+def _numbers(value: Any) -> list[float]:  # noqa: ANN401 - pydicom gives one value or a list of them
+    """The numbers of an element, also where they are one text, divided by backslashes as they stand in the file.
+
+    Raises _MalformedNumber where one of them is none.
+    """
+    numbers = value.split("\\") if isinstance(value, str) else value if isinstance(value, Iterable) else [value]
+    try:
+        return [float(number) for number in numbers]
+    except (TypeError, ValueError) as error:
+        raise _MalformedNumber(DECIMAL_COMMAS if "," in str(value) else NO_NUMBER) from error
+
+
+def _number(value: Any) -> float:  # noqa: ANN401 - as `_numbers`
+    numbers = _numbers(value)
+    if len(numbers) != 1:
+        raise _MalformedNumber(NO_NUMBER)
+    return numbers[0]
+
+
+def _whole_number(value: Any) -> int | None:  # noqa: ANN401 - whatever stands in the element
+    """For what is only told again: None where it is no whole number."""
+    try:
+        return None if value is None else int(value)
+    except (TypeError, ValueError):
+        return None

@@ -5,14 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from openscans.errors import CorruptFile, InputNotFound, InvalidRequest, NoImage, UnsupportedModality
+from openscans.errors import InputNotFound, InvalidRequest, NoImage, UnsupportedModality
 from openscans.progress import Report
 from openscans.volumes.headers import Header, Slice, headers_of, read_header
 from openscans.volumes.listing import FolderContents
 
 MODALITIES = ("CT", "MR")
-
-NESTED = "has a header that is nested too deep to be read"
 
 ONE_DISK = "Folders of other disks that are mounted below it are not looked into; name one of them."
 """What helps where a folder seems empty because another disk begins below it."""
@@ -121,7 +119,7 @@ def _unread_of(series: Series, headers: Sequence[Header], unread: Unread) -> Unr
     folders. A file among those of other series alone is one of theirs.
     """
     own = {header.file.parent for header in series.headers}
-    told = {header.file.parent for header in headers if not header.cut}
+    told = {header.file.parent for header in headers if header.fault is None}
     return replace(unread, files=tuple(file for file in unread.files if file.parent in own or file.parent not in told))
 
 
@@ -129,13 +127,13 @@ def _group(headers: list[Header], folder: FolderContents) -> list[Series]:
     groups: dict[tuple[str, ...], list[Header]] = defaultdict(list)
     for header in headers:
         groups[header.key].append(header)
-    damaged = sum(header.cut and not header.series_uid for header in headers)
+    damaged = sum(header.fault is not None and not header.series_uid for header in headers)
     return [Series(own[0].series_uid, own[0].modality, tuple(own), folder, damaged) for own in groups.values()]
 
 
 def _check_image(header: Header) -> None:
-    if header.cut:
-        raise CorruptFile(f"The DICOM file {NESTED if header.nested else 'ends within its header'}.")
+    if header.fault is not None:
+        raise header.fault.error("The DICOM file")
     if not header.has_pixels:
         raise NoImage("This DICOM file holds no image.")
     if header.modality not in MODALITIES:

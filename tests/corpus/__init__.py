@@ -1,6 +1,6 @@
 """The images this service may meet, each with what reading it must give: one table, which DICOM.md shows too."""
 
-from tests.corpus import folders, geometry, itk, nifti, orientations, pixels, real
+from tests.corpus import folders, geometry, headers, itk, nifti, orientations, pixels, real
 from tests.corpus.cases import Case
 
 THEMES: dict[str, list[Case]] = {
@@ -8,6 +8,7 @@ THEMES: dict[str, list[Case]] = {
     "Folders and files": folders.CASES,
     "Stacks of slices": geometry.CASES,
     "Pixels and headers": pixels.CASES,
+    "Headers that others forgive": headers.CASES,
     "NIfTI": nifti.CASES,
     "NRRD and MetaImage": itk.CASES,
     "Real series": real.CASES,

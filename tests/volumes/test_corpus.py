@@ -110,11 +110,16 @@ def by_the_headers(volume: Volume, position: Point) -> np.ndarray | None:
         header = pydicom.dcmread(instance.file, stop_before_pixels=True, force=True)
         if "ImagePositionPatient" not in header:
             return None
-        row_mm, column_mm = header.PixelSpacing
-        along_row, along_column = np.reshape(header.ImageOrientationPatient, (2, 3)).astype(float)
-        corner = np.array(header.ImagePositionPatient, float)
+        row_mm, column_mm = numbers_of(header, "PixelSpacing")
+        along_row, along_column = numbers_of(header, "ImageOrientationPatient").reshape(2, 3)
+        corner = numbers_of(header, "ImagePositionPatient")
         places.append(corner + position.x * column_mm * along_row + position.y * row_mm * along_column)
     return places[0] + (position.z - below) * (places[1] - places[0])
+
+
+def numbers_of(header: pydicom.Dataset, name: str) -> np.ndarray:
+    value = header[name].value
+    return np.array(value.split("\\") if isinstance(value, str) else value, float)
 
 
 def test_the_page_shows_the_table() -> None:
