@@ -19,7 +19,7 @@ from openscans.volumes.phases import select_phase
 from openscans.volumes.pixels import PixelFile
 from openscans.volumes.series import Series
 from openscans.volumes.stored import AIR
-from openscans.volumes.values import Plane, Voxels, allocate, widen
+from openscans.volumes.values import Plane, Rescale, Voxels, allocate, widen
 from openscans.volumes.volume import Extent, Instance, Volume, slice_count_warnings
 
 SLICES_AT_ONCE = 16
@@ -74,8 +74,23 @@ def open_series(series: Series) -> DicomImage:
     slices, chosen = select_phase(_without_copies(series.slices), series.named)
     if not slices:
         raise TooFewSlices("The series holds no slice.")
+    _check_rescaling(slices)
     stack = stack_slices(slices)
     return DicomImage(series.modality, Extent(stack.volume_zyx, stack.affine_lps), series, stack, chosen)
+
+
+def _check_rescaling(slices: Sequence[Slice]) -> None:
+    """Raises CorruptFile where some slices tell what their values mean and others do not: these would be off by 1024.
+
+    Where no slice tells, or they tell that values are as they are stored, all are alike.
+    """
+    told = [not isinstance(one.rescale, Rescale) or one.rescale.told for one in slices]
+    changed = any(one.rescale not in (Rescale(), Rescale(told=False)) for one in slices)
+    if changed and not all(told):
+        raise CorruptFile(
+            f"{told.count(False)} of {len(slices)} slices do not tell how their values are rescaled, and others do.",
+            hint="Copy or export the series again, with RescaleSlope and RescaleIntercept in every slice.",
+        )
 
 
 def _instance_of(one: Slice) -> Instance:

@@ -47,6 +47,7 @@ NEEDED: list[BaseTag | int | str] = [
         "NumberOfFrames",
         "RescaleSlope",
         "RescaleIntercept",
+        "ModalityLUTSequence",
         "SharedFunctionalGroupsSequence",
         "PerFrameFunctionalGroupsSequence",
     )
@@ -58,7 +59,9 @@ UIDS = ("SOPInstanceUID", "SeriesInstanceUID")
 
 BIT_TAGS = tuple(map(Tag, BITS))
 
-FUNCTIONAL_GROUPS = (Tag("SharedFunctionalGroupsSequence"), Tag("PerFrameFunctionalGroupsSequence"))
+SEQUENCES = tuple(
+    map(Tag, ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "ModalityLUTSequence"))
+)
 
 PIXELS = tuple(map(Tag, ("FloatPixelData", "DoubleFloatPixelData", "PixelData")))
 
@@ -148,7 +151,7 @@ def elements_of(file: Path, stream: BinaryIO) -> Elements:
 
 
 def elements_before_nest(file: Path, stream: BinaryIO) -> Elements:
-    """What ``file`` has of `NEEDED` before the sequence that is nested too deep, and nothing of functional groups.
+    """What ``file`` has of `NEEDED` before the sequence that is nested too deep, and no sequence.
 
     Enough to tell which series it belongs to. Raises what BROKEN_HEADER lists.
     """
@@ -161,7 +164,7 @@ def elements_before_nest(file: Path, stream: BinaryIO) -> Elements:
         dataset = _read_until(_Stop(before=stop.begun), stream)
     return Elements(
         file,
-        values=_values_of(dataset, dataset.keys() - {*BIT_TAGS, *FUNCTIONAL_GROUPS}),
+        values=_values_of(dataset, dataset.keys() - {*BIT_TAGS, *SEQUENCES}),
         bits=None,
         meta=dataset.file_meta,
         implicit=False,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -31,7 +32,7 @@ from openscans.volumes.elements import (
     is_nested_too_deep,
     value_of,
 )
-from openscans.volumes.values import Rescale
+from openscans.volumes.values import ModalityLut, Rescale
 
 CLUES = ("FrameOfReferenceUID", "SeriesNumber", "Rows", "Columns")
 """What anonymised files of one series still share."""
@@ -65,10 +66,14 @@ DECIMAL_COMMAS = Fault(
     hint="DICOM writes numbers with a point; export the series again with software that does.",
 )
 NO_NUMBER = Fault("has something else where its header must hold a number")
+BROKEN_LUT = Fault("has a modality LUT that is incomplete or malformed")
+
+LUTS_KEPT = 4
+"""Different tables that are held once for all slices that share them: one has up to 128 KB, and most series one."""
 
 
-class _MalformedNumber(ValueError):
-    """A number that is needed is none."""
+class _MalformedValue(ValueError):
+    """A value that is needed is not what it should be."""
 
     def __init__(self, fault: Fault) -> None:
         super().__init__(fault.says)
@@ -122,7 +127,7 @@ class Slice:
     rows: int
     columns: int
     place: Place | None
-    rescale: Rescale
+    rescale: Rescale | ModalityLut
     phase: tuple[str, ...] = ("",) * len(PHASES)
     uid_location: UidLocation | None = None
     series_uid_location: UidLocation | None = None
@@ -214,7 +219,7 @@ def _header(elements: Elements) -> Header:
     elif could_be_slices:
         try:
             slices = tuple(_slices(elements))
-        except _MalformedNumber as error:
+        except _MalformedValue as error:
             fault = error.fault
     elif not has_pixels and _class_of(elements) in (*IMAGES, None):
         fault = ENDS_EARLY if elements.whole else NESTED
@@ -262,7 +267,7 @@ def _slices(elements: Elements) -> Iterator[Slice]:
             columns=int(values["Columns"]),
             # Without groups of its own, a frame of several has no place that the header tells.
             place=_place(groups, values) if frames == 1 or per_frame else None,
-            rescale=_rescale(groups, values),
+            rescale=_rescale(groups, elements),
             phase=tuple(str(values.get(name) or "") for name in PHASES),
             uid_location=elements.uid_locations.get("SOPInstanceUID"),
             series_uid_location=elements.uid_locations.get("SeriesInstanceUID"),
@@ -311,11 +316,49 @@ def _place(groups: Sequence[Dataset], values: dict[str, Any]) -> Place | None:
     return Place(first, directions[:3], directions[3:], column_mm=float(distances[1]), row_mm=float(distances[0]))
 
 
-def _rescale(groups: Sequence[Dataset], values: dict[str, Any]) -> Rescale:
-    """From the frame's own transformation (PS3.3 C.7.6.16.2.9), or the file's modality LUT (C.11.1)."""
+def _rescale(groups: Sequence[Dataset], elements: Elements) -> Rescale | ModalityLut:
+    """From the file's table (PS3.3 C.11.1), the frame's own transformation (C.7.6.16.2.9), or the file's numbers."""
+    values = elements.values
+    if luts := values.get("ModalityLUTSequence"):
+        return _modality_lut(luts[0], elements)
     slope = _value("PixelValueTransformationSequence", "RescaleSlope", groups, values)
     intercept = _value("PixelValueTransformationSequence", "RescaleIntercept", groups, values)
-    return Rescale(1.0 if slope is None else _number(slope), 0.0 if intercept is None else _number(intercept))
+    return Rescale(
+        slope=1.0 if slope is None else _number(slope),
+        intercept=0.0 if intercept is None else _number(intercept),
+        told=slope is not None or intercept is not None,
+    )
+
+
+def _modality_lut(item: Dataset, elements: Elements) -> ModalityLut:
+    """Raises _MalformedValue where the table is not as long as it says, or says nothing."""
+    order = "<" if elements.little_endian else ">"
+    try:
+        said, first, bits = _words(item.get("LUTDescriptor"), order)
+        data = item.get("LUTData")
+        # 2**16 entries, which 16 bits cannot tell, are said to be none (PS3.3 C.11.1.1.1).
+        count = int(said) or 2**16
+        # Entries of 8 bits lie in bytes or, as those of 16, in words.
+        packed = bits == 8 and isinstance(data, bytes) and len(data) < 2 * count
+        entries = np.frombuffer(data, np.uint8) if packed else _words(data, order)
+        signed = int((elements.bits or {}).get("PixelRepresentation") or 0) == 1
+    except (TypeError, ValueError) as error:
+        raise _MalformedValue(BROKEN_LUT) from error
+    if len(entries) < count:
+        raise _MalformedValue(BROKEN_LUT)
+    return _kept_lut(int(first.astype(np.int16) if signed else first), entries[:count].astype(np.uint16).tobytes())
+
+
+@lru_cache(LUTS_KEPT)
+def _kept_lut(first: int, entries: bytes) -> ModalityLut:
+    return ModalityLut(first, np.frombuffer(entries, np.uint16))
+
+
+def _words(value: Any, order: str) -> NDArray[np.uint16]:  # noqa: ANN401 - bytes, one number, or a list of them
+    """Words of 16 bits, which pydicom leaves as bytes in the file's ``order`` where it cannot tell what they are."""
+    if isinstance(value, bytes):
+        return np.frombuffer(value, f"{order}u2").astype(np.uint16)
+    return np.atleast_1d(np.array(value, np.int64)).astype(np.uint16)
 
 
 def _value(sequence: str, name: str, groups: Sequence[Dataset], values: dict[str, Any]) -> Any:  # noqa: ANN401
@@ -334,19 +377,19 @@ def _value(sequence: str, name: str, groups: Sequence[Dataset], values: dict[str
 def _numbers(value: Any) -> list[float]:  # noqa: ANN401 - pydicom gives one value or a list of them
     """The numbers of an element, also where they are one text, divided by backslashes as they stand in the file.
 
-    Raises _MalformedNumber where one of them is none.
+    Raises _MalformedValue where one of them is none.
     """
     numbers = value.split("\\") if isinstance(value, str) else value if isinstance(value, Iterable) else [value]
     try:
         return [float(number) for number in numbers]
     except (TypeError, ValueError) as error:
-        raise _MalformedNumber(DECIMAL_COMMAS if "," in str(value) else NO_NUMBER) from error
+        raise _MalformedValue(DECIMAL_COMMAS if "," in str(value) else NO_NUMBER) from error
 
 
 def _number(value: Any) -> float:  # noqa: ANN401 - as `_numbers`
     numbers = _numbers(value)
     if len(numbers) != 1:
-        raise _MalformedNumber(NO_NUMBER)
+        raise _MalformedValue(NO_NUMBER)
     return numbers[0]
 
 

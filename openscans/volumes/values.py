@@ -29,10 +29,14 @@ LARGEST_VALUE = 1e30
 
 @dataclass(frozen=True)
 class Rescale:
-    """Stored value · slope + intercept = HU (CT) or the vendor's unit (MR): PS3.3 C.11.1, units C.11.1.1.2."""
+    """Stored value · slope + intercept = HU (CT) or the vendor's unit (MR): PS3.3 C.11.1, units C.11.1.1.2.
+
+    ``told``: the header has one of the two; else values are taken as they are stored.
+    """
 
     slope: float = 1.0
     intercept: float = 0.0
+    told: bool = True
 
     def apply(self, stored: Plane) -> Plane:
         """The values that ``stored`` means: whole numbers where that is sure, else float64. Raises CorruptFile."""
@@ -68,6 +72,25 @@ class Rescale:
             and abs(self.slope) <= LARGEST_SLOPE
             and abs(self.intercept) <= LARGEST_INTERCEPT
         )
+
+
+@dataclass(frozen=True)
+class ModalityLut:
+    """A table that gives each stored value's meaning in the place of a `Rescale`: PS3.3 C.11.1.1.
+
+    ``entries[0]`` is meant by ``first`` and all values below, the last entry by all that are beyond the table.
+    """
+
+    first: int
+    entries: NDArray[np.uint16]
+
+    def apply(self, stored: Plane) -> Plane:
+        """The values that ``stored`` means, uint16."""
+        return self.entries[np.clip(stored.astype(np.int64) - self.first, 0, len(self.entries) - 1)]
+
+    @property
+    def stays_narrow(self) -> bool:
+        return bool(self.entries.max() <= np.iinfo(np.int16).max)
 
 
 def allocate(shape_zyx: tuple[int, ...]) -> Voxels:

@@ -10,6 +10,7 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
     UID,
@@ -198,6 +199,66 @@ def nested_beside(folder: Path) -> Path:
     return folder
 
 
+def modality_lut(folder: Path) -> Path:
+    """Stored values run against the meant ones, which no positive slope tells."""
+
+    def turned(_: int, values: NDArray[np.int16]) -> NDArray[np.uint16]:
+        return (1023 - values).astype(np.uint16)
+
+    lut = look_up_table([1024, 0, 16], (1023 - np.arange(1024)).astype("<u2").tobytes())
+    return _with_lut(_restored(folder, turned, PixelRepresentation=0), lut)
+
+
+def modality_lut_of_signed_values(folder: Path) -> Path:
+    """Implicit, so that the table's words have no type; its first value is negative, and others lie beyond it."""
+    below = -600
+    for file in series(folder, style=DicomStyle(transfer_syntax=ImplicitVRLittleEndian)):
+        dataset = pydicom.dcmread(file)
+        dataset.PixelData = (dataset.pixel_array + below).astype("<i2").tobytes()
+        dataset.save_as(file)
+    table = look_up_table([1000, below & 0xFFFF, 16], np.arange(1000).astype("<u2").tobytes())
+    return _with_lut(folder, table)
+
+
+def modality_lut_cut_short(folder: Path) -> Path:
+    return _with_lut(_in(ExplicitVRLittleEndian)(folder), look_up_table([1024, 0, 16], bytes(2000)))
+
+
+def look_up_table(descriptor: list[int], data: bytes) -> Dataset:
+    table = Dataset()
+    table.add(DataElement("LUTDescriptor", "US", descriptor))
+    table.ModalityLUTType = "HU"
+    table.add(DataElement("LUTData", "OW", data))
+    return table
+
+
+def _with_lut(folder: Path, table: Dataset) -> Path:
+    for file in folder.iterdir():
+        edit(file, ModalityLUTSequence=[table], RescaleSlope=None, RescaleIntercept=None)
+    return folder
+
+
+def rescale_missing_in_three(folder: Path) -> Path:
+    for file in series(folder, style=DicomStyle(signed=False))[4:7]:
+        edit(file, RescaleSlope=None, RescaleIntercept=None)
+    return folder
+
+
+def rescale_missing_in_frames(folder: Path) -> Path:
+    path = merged(series(folder), range(12), intercept_step=10)
+    whole = pydicom.dcmread(path)
+    for groups in whole.PerFrameFunctionalGroupsSequence[::2]:
+        del groups.PixelValueTransformationSequence
+    whole.save_as(path)
+    return path
+
+
+def rescale_missing_where_it_changes_nothing(folder: Path) -> Path:
+    for file in series(folder)[4:7]:
+        edit(file, RescaleSlope=None, RescaleIntercept=None)
+    return folder
+
+
 def enhanced(folder: Path) -> Path:
     return merged(series(folder), [3, 0, 11, 4, 1, 2, 10, 9, 5, 8, 6, 7])
 
@@ -225,6 +286,12 @@ CASES = [
     Case("12 bits in 16", "What lies above them is ignored.", twelve_bits),
     Case("12 bits, signed", "The twelfth bit is the sign.", twelve_bits_signed),
     Case("rescale that varies", "Each slice has a slope and an intercept of its own.", one_slope_for_each_slice),
+    Case("modality LUT", "A table of HU in the place of slope and intercept.", modality_lut),
+    Case("modality LUT of signed values", "Implicit; its first value is −600.", modality_lut_of_signed_values),
+    Case("modality LUT cut short", "Fewer entries than it says.", modality_lut_cut_short, errors.CorruptFile),
+    Case("rescale missing in three slices", "They would be off by 1024.", rescale_missing_in_three, errors.CorruptFile),
+    Case("rescale missing in frames", "Of an enhanced CT.", rescale_missing_in_frames, errors.CorruptFile),
+    Case("rescale missing, but needless", "Other slices' is 1 and 0.", rescale_missing_where_it_changes_nothing),
     Case("MONOCHROME1", "It says how values are shown; HU stay HU.", monochrome1),
     Case("padding value", "Padding keeps its value; no network minds it.", padding, Read(scene=False)),
     Case("private tags", "Large, nested-looking, and in a block without creator.", private_tags),

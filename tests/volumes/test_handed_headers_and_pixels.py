@@ -12,10 +12,13 @@ from tests.shared_data import NOT_HERE, SHARED_DATA
 
 FAULTS = SHARED_DATA / "faults"
 
-READ = ("numbers_that_are_none", "spacing_as_text")
+READ = ("modality_lut", "numbers_that_are_none", "spacing_as_text")
 """Synthetic ones that show the corpus's scene."""
 
-REFUSED: dict[str, type[errors.OpenScansError]] = {"nested_sequences": errors.CorruptFile}
+REFUSED: dict[str, type[errors.OpenScansError]] = {
+    "nested_sequences": errors.CorruptFile,
+    "rescale_missing_in_some_slices": errors.CorruptFile,
+}
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
