@@ -18,6 +18,10 @@ from pydicom.tag import Tag
 from pydicom.uid import (
     JPEG2000,
     UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGLossless,
     JPEGLosslessSV1,
@@ -30,9 +34,13 @@ from openscans.errors import CorruptFile, NoImage, UnsupportedTransferSyntax
 from openscans.system.regular_files import open_regular
 from openscans.volumes.codestreams import size_of
 from openscans.volumes.elements import BROKEN_HEADER
+from openscans.volumes.fragments import UNDEFINED_LENGTH, read_fragments
 from openscans.volumes.headers import PixelStorage
 
 PIXEL_DATA = Tag("PixelData")
+PIXELS_BEGIN = b"\xe0\x7f\x10\x00"
+"""The tag of pixels, little endian."""
+
 REAL_NUMBERS = (Tag("FloatPixelData"), Tag("DoubleFloatPixelData"))
 """What a map of measured quantities holds in the place of pixels."""
 
@@ -50,11 +58,28 @@ DECODERS: Mapping[UID, Callable[[bytes], NDArray[Any]]] = {
 """imagecodecs: right on every lossless file we know, BSD-3-Clause, and on two cores twice as fast as GDCM."""
 
 
+NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)
+
+PICTURE_END = b"\xff\xd9"
+"""How pictures of the JPEG family end."""
+
+NAMES = {
+    "1.2.840.10008.1.2.4.110": "JPEG XL Lossless",
+    "1.2.840.10008.1.2.4.111": "JPEG XL JPEG Recompression",
+    "1.2.840.10008.1.2.4.112": "JPEG XL",
+    "1.2.840.10008.1.2.8.1": "Deflated Image Frame Compression",
+    "1.2.840.113619.5.2": "GE Private Implicit VR Big Endian",
+}
+"""Transfer syntaxes of newer editions of PS3.6, A, than pydicom's table, and a vendor's that files are found in."""
+
+
 class PixelFile:
     """A DICOM file whose pixels were read, so that its frames can be decoded, from several threads at once."""
 
     def __init__(self, storage: PixelStorage) -> None:
-        """Raises CorruptFile where the file is broken, NoImage where it has no pixels."""
+        """Raises UnsupportedTransferSyntax, CorruptFile where the file is broken, NoImage where it has no pixels."""
+        if storage.syntax not in (*NATIVE, *DECODERS, RLELossless):
+            raise UnsupportedTransferSyntax(f"The {_name_of(storage.syntax)} is not read.")
         self._storage = storage
         self._shape = storage.rows, storage.columns
         try:
@@ -70,7 +95,7 @@ class PixelFile:
         if storage.high_bit != storage.bits_stored - 1 or storage.bits_stored < 1:
             raise UnsupportedTransferSyntax("Pixels that do not lie in the lowest bits of their words are not read.")
         try:
-            values = self._decode(index) if storage.syntax.is_compressed else self._native(index)
+            values = self._native(index) if storage.syntax in NATIVE else self._decode(index)
         except (*BROKEN_HEADER, RuntimeError) as error:
             raise CorruptFile("The pixels of a slice are incomplete or damaged.") from error
         if values.shape != self._shape:
@@ -88,13 +113,10 @@ class PixelFile:
         storage = self._storage
         if storage.syntax == RLELossless:
             return self._run_lengths(index)
-        decoder = DECODERS.get(storage.syntax)
-        if decoder is None:
-            raise UnsupportedTransferSyntax(f"The compression {storage.syntax.name} is not read.")
         picture = get_frame(self._pixels, index, number_of_frames=storage.frames)
         if size_of(picture) not in (None, self._shape):
             raise CorruptFile("A slice's pixels have another size than its header says.")
-        values = decoder(picture)
+        values = DECODERS[storage.syntax](picture)
         # The JPEG family decodes to unsigned words; the header tells how they are meant.
         return values.view(f"i{values.itemsize}") if storage.signed else values
 
@@ -131,6 +153,9 @@ def _pixels_of(storage: PixelStorage) -> bytes:
             element = _deflated_pixels(stream)
         else:
             stream.seek(storage.begins_at)
+            if storage.syntax not in NATIVE and _begins_fragments(stream.read(12)):
+                return read_fragments(stream, end=b"" if storage.syntax == RLELossless else PICTURE_END)
+            stream.seek(storage.begins_at)
             element = next(data_element_generator(stream, storage.implicit, storage.little_endian), None)
     if element is None or element.tag in REAL_NUMBERS:
         raise NoImage("The file has no pixels.")
@@ -138,6 +163,16 @@ def _pixels_of(storage: PixelStorage) -> bytes:
         raise CorruptFile("The file changed while it was read.")
     pixels: bytes = element.value
     return pixels
+
+
+def _begins_fragments(beginning: bytes) -> bool:
+    """Whether an element begins so: of pixels, of any representation, without a length (PS3.5 A.4)."""
+    return beginning.startswith(PIXELS_BEGIN) and beginning.endswith(UNDEFINED_LENGTH) and len(beginning) == 12
+
+
+def _name_of(syntax: UID) -> str:
+    name = NAMES.get(syntax, syntax.name) if syntax.is_valid else "that the file names"
+    return f"{'transfer syntax' if syntax.is_private else 'compression'} {name}"
 
 
 def _deflated_pixels(stream: BufferedIOBase) -> DataElement | None:

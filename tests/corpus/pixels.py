@@ -46,6 +46,21 @@ SYNTAXES: dict[str, UID] = {
 HUGE = 65_535
 """Rows and columns of which twelve slices need 103 GB."""
 
+DELIMITER = b"\xfe\xff\xdd\xe0" + bytes(4)
+"""What closes compressed pixels."""
+
+PADDING = b"\xfc\xff\xfc\xffOB" + bytes(2) + b"\x04\x00\x00\x00" + bytes(4)
+"""DataSetTrailingPadding of four bytes."""
+
+NOT_READ = {
+    "JPEG XL": "1.2.840.10008.1.2.4.110",
+    "GE's private": "1.2.840.113619.5.2",
+    "an unknown": "1.2.826.0.1.3680043.8.498.99",
+}
+
+META_LENGTH_AT = 140
+"""Where the length of the meta header stands."""
+
 PIXELS = b"\xe0\x7f\x10\x00OW\x00\x00"
 """Tag and VR of native pixels, before their length."""
 
@@ -193,6 +208,60 @@ def deflated_bomb(folder: Path) -> Path:
     return file
 
 
+def without_delimiter(syntax: UID, instead: bytes = b"") -> Callable[[Path], Path]:
+    """Compressed pixels that nothing closes, or ``instead`` of a delimiter something else."""
+
+    def make(folder: Path) -> Path:
+        for file in series(folder, style=DicomStyle(transfer_syntax=syntax)):
+            _replace_delimiter(file, instead)
+        return folder
+
+    return make
+
+
+def frames_without_delimiter(folder: Path) -> Path:
+    path = enhanced_compressed(folder)
+    _replace_delimiter(path, bytes(8))
+    return path
+
+
+def fragment_cut_short(folder: Path) -> Path:
+    """Neither a delimiter nor the picture's end, and lengths that agree."""
+    file = series(folder, style=DicomStyle(transfer_syntax=JPEG2000Lossless))[4]
+    whole = bytearray(_replace_delimiter(file, b"").read_bytes())
+    at = whole.rindex(b"\xfe\xff\x00\xe0") + 4
+    struct.pack_into("<I", whole, at, struct.unpack_from("<I", whole, at)[0] - 40)
+    file.write_bytes(whole[:-40])
+    return folder
+
+
+def _replace_delimiter(file: Path, instead: bytes) -> Path:
+    whole = file.read_bytes()
+    assert whole.endswith(DELIMITER)
+    file.write_bytes(whole.removesuffix(DELIMITER) + instead)
+    return file
+
+
+def said_to_be(syntax: str) -> Callable[[Path], Path]:
+    """A series whose meta headers name a syntax that is not read."""
+
+    def make(folder: Path) -> Path:
+        written = ExplicitVRLittleEndian if UID(syntax).is_private else JPEG2000Lossless
+        for file in series(folder, style=DicomStyle(transfer_syntax=written)):
+            whole = bytearray(file.read_bytes().replace(_syntax_element(written), _syntax_element(syntax), 1))
+            more = len(_syntax_element(syntax)) - len(_syntax_element(written))
+            struct.pack_into("<I", whole, META_LENGTH_AT, struct.unpack_from("<I", whole, META_LENGTH_AT)[0] + more)
+            file.write_bytes(whole)
+        return folder
+
+    return make
+
+
+def _syntax_element(uid: str) -> bytes:
+    value = uid.encode() + b"\0" * (len(uid) % 2)
+    return b"\x02\x00\x10\x00UI" + struct.pack("<H", len(value)) + value
+
+
 def nested_beside(folder: Path) -> Path:
     bad_files.report_nested_too_deep(folder)
     series(folder)
@@ -309,6 +378,16 @@ CASES = [
     Case("undefined length", "Of pixels that are not compressed.", length_undefined, errors.CorruptFile),
     Case("100 GB", "65535 × 65535 × 12, refused before a pixel is read.", a_hundred_gigabytes, errors.OutOfMemory),
     Case("picture larger than said", "64 million pixels in 16 × 14.", picture_larger_than_said, errors.CorruptFile),
+    Case("no delimiter", "Nothing closes the pixels (JPEG lossless).", without_delimiter(JPEGLosslessSV1)),
+    Case("no delimiter, RLE", "The file ends with its last fragment.", without_delimiter(RLELossless)),
+    Case("nulls for a delimiter", "Of compressed frames.", frames_without_delimiter),
+    Case("padding for a delimiter", "The next element follows (JPEG-LS).", without_delimiter(JPEGLSLossless, PADDING)),
+    Case("half a delimiter", "Cut within its eight bytes.", without_delimiter(JPEG2000Lossless, DELIMITER[:6])),
+    Case("picture without an end", "No delimiter either.", fragment_cut_short, errors.CorruptFile),
+    *(
+        Case(f"{name} syntax", "Refused by its name.", said_to_be(uid), errors.UnsupportedTransferSyntax)
+        for name, uid in NOT_READ.items()
+    ),
     Case("deflated bomb", "A megabyte that unpacks to 1.2 GB.", deflated_bomb, errors.CorruptFile),
     Case("cut header", "The file ends before its rows.", bad_files.truncated_header, errors.CorruptFile),
     Case("nested 2000 deep", "Sequences of one slice.", bad_files.slice_nested_too_deep, errors.CorruptFile),

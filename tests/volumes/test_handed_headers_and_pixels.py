@@ -12,11 +12,12 @@ from tests.shared_data import NOT_HERE, SHARED_DATA
 
 FAULTS = SHARED_DATA / "faults"
 
-READ = ("modality_lut", "numbers_that_are_none", "spacing_as_text")
+READ = ("delimiter_missing", "modality_lut", "numbers_that_are_none", "spacing_as_text")
 """Synthetic ones that show the corpus's scene."""
 
 REFUSED: dict[str, type[errors.OpenScansError]] = {
     "nested_sequences": errors.CorruptFile,
+    "private_syntax": errors.UnsupportedTransferSyntax,
     "rescale_missing_in_some_slices": errors.CorruptFile,
 }
 
@@ -45,3 +46,9 @@ def test_it_is_refused_by_its_own_error(name: str) -> None:
     with pytest.raises(errors.OpenScansError) as caught:
         read_volume(handed(name))
     assert type(caught.value) is REFUSED[name]
+
+
+def test_real_pixels_that_nothing_closes_are_read() -> None:
+    volume = read_volume(handed("real_delimiter_missing"))
+    assert volume.voxels.shape == (3, 320, 320)
+    assert (volume.voxels.min(), volume.voxels.max()) == (0, 819)

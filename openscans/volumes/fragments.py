@@ -1,0 +1,48 @@
+"""The items that compressed pixels lie in (PS3.5 A.4), read up to their delimiter, or up to what stands in its place.
+
+pydicom searches for the delimiter and takes a file without one for damaged. Some writers leave it out or write nulls;
+whether the pixels are complete is told by the items' own lengths.
+"""
+
+import os
+import struct
+from typing import BinaryIO
+
+ITEM, DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0" + bytes(4)
+TRAILING_PADDING = b"\xfc\xff\xfc\xff"
+"""The tag of the only element that usually follows pixels."""
+
+UNDEFINED_LENGTH = b"\xff\xff\xff\xff"
+
+HEADER_BYTES = 8
+"""Of an item: its tag and its length."""
+
+
+def read_fragments(stream: BinaryIO, *, end: bytes) -> bytes:
+    """The items that begin where ``stream`` stands, as `pydicom.encaps` takes them.
+
+    ``end``: how a complete picture ends, which is asked for where no delimiter follows the last; it may be empty.
+    Raises EOFError where an item or a picture is cut short, ValueError where something else follows.
+    """
+    start = at = stream.tell()
+    size = os.fstat(stream.fileno()).st_size
+    header = stream.read(HEADER_BYTES)
+    while header.startswith(ITEM) and len(header) == HEADER_BYTES:
+        at += HEADER_BYTES + struct.unpack_from("<I", header, len(ITEM))[0]
+        if at > size:
+            raise EOFError("The file ends within a fragment.")
+        stream.seek(at)
+        header = stream.read(HEADER_BYTES)
+    stream.seek(start)
+    fragments = stream.read(at - start)
+    if header != DELIMITER:
+        _check_end(fragments, header, end)
+    return fragments
+
+
+def _check_end(fragments: bytes, follows: bytes, end: bytes) -> None:
+    """What ``follows`` in the place of a delimiter: part of one, nulls, nothing, or the next element."""
+    if not (DELIMITER.startswith(follows) or not any(follows) or follows.startswith(TRAILING_PADDING)):
+        raise ValueError("Something else stands where fragments end.")
+    if not fragments.rstrip(b"\0").endswith(end):
+        raise EOFError("The last picture is cut short.")
