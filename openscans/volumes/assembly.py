@@ -1,11 +1,13 @@
 """A series becomes an image, sorted and checked by its headers, and then a volume, decoded by several threads."""
 
 import operator
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby, islice, repeat
+from itertools import islice, repeat
+from pathlib import Path
 
 from openscans.errors import CorruptFile, InputNotFound, TooFewSlices
 from openscans.progress import Report
@@ -41,7 +43,7 @@ class DicomImage(Image):
             resampled_zyx=None if stack.stored is None else stack.volume_zyx,
             narrow=all(one.rescale.stays_narrow for one in stack.slices),
             at_once=SLICES_AT_ONCE,
-            largest_file_bytes=_largest_file_bytes(stack),
+            kept_file_bytes=_most_bytes_kept(stack),
         )
 
     def is_unchanged(self) -> bool:
@@ -97,12 +99,24 @@ def _instance_of(one: Slice) -> Instance:
     return Instance(one.sop_instance_uid, one.instance_number, one.file, one.frame, one.uid_location)
 
 
-def _largest_file_bytes(stack: Stack) -> int:
-    """Raises InputNotFound where a file has gone meanwhile."""
+def _most_bytes_kept(stack: Stack) -> int:
+    """Of files that `_readings` keeps at one time, each from its first frame to its last.
+
+    Raises InputNotFound where a file has gone meanwhile.
+    """
+    last = {one.file: index for index, one in enumerate(stack.slices)}
+    sizes: dict[Path, int] = {}
+    most_bytes = 0
     try:
-        return max(file.stat().st_size for file in {one.file for one in stack.slices})
+        for index, one in enumerate(stack.slices):
+            if one.file not in sizes:
+                sizes[one.file] = one.file.stat().st_size
+                most_bytes = max(most_bytes, sum(sizes.values()))
+            if last[one.file] == index:
+                del sizes[one.file]
     except OSError as error:
         raise InputNotFound("A file of the series has gone or cannot be read.") from error
+    return most_bytes
 
 
 def _without_copies(slices: Sequence[Slice]) -> list[Slice]:
@@ -154,11 +168,17 @@ def _voxels(stack: Stack, report: Report) -> Voxels:
 
 
 def _readings(slices: Sequence[Slice]) -> Iterator[Callable[[], Plane]]:
-    """One piece of work for each slice; a file of many frames is opened once for all of them."""
-    for _, frames in groupby(slices, key=lambda one: one.file):
-        together = list(frames)
-        opened = _open(together[0]) if len(together) > 1 else None
-        yield from (partial(_plane, one, opened) for one in together)
+    """One piece of work for each slice; a file of many frames is opened once, and kept until the last of them.
+
+    Frames of several files may lie between each other's.
+    """
+    frames_left = Counter(one.file for one in slices)
+    kept: dict[Path, PixelFile] = {}
+    for one in slices:
+        if one.file not in kept and frames_left[one.file] > 1:
+            kept[one.file] = _open(one)
+        frames_left[one.file] -= 1
+        yield partial(_plane, one, kept.get(one.file) if frames_left[one.file] else kept.pop(one.file, None))
 
 
 def _open(one: Slice) -> PixelFile:

@@ -31,12 +31,12 @@ def check_series(
     resampled_zyx: tuple[int, int, int] | None,
     narrow: bool,
     at_once: int,
-    largest_file_bytes: int,
+    kept_file_bytes: int,
 ) -> None:
     """Whether a series of ``image_zyx`` (slices, rows, columns) fits, and the volume resampled from it, if any.
 
     ``narrow``: the headers tell that 16 bits hold all values. ``at_once``: decoded slices that wait for their place
-    together. A file of many frames is held as a whole, so the largest counts.
+    together. ``kept_file_bytes``: of files that are held at one time, as one of many frames is held as a whole.
     """
     slices, rows, columns = image_zyx
     # Where a later slice needs a wider type, the image is there twice for a moment.
@@ -44,7 +44,7 @@ def check_series(
     need_bytes += min(slices, at_once) * rows * columns * PENDING_PIXEL_BYTES
     if resampled_zyx is not None:
         need_bytes += math.prod(resampled_zyx) * (NARROW_BYTES if narrow else WIDE_BYTES)
-    memory.check_free(need_bytes + largest_file_bytes, "The image")
+    memory.check_free(need_bytes + kept_file_bytes, "The image")
 
 
 def check_nifti(shape: tuple[int, ...], dtype: DTypeLike, *, resampled_zyx: tuple[int, int, int] | None) -> None:

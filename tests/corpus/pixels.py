@@ -342,6 +342,19 @@ def enhanced_with_phases(folder: Path) -> Path:
     return merged(files, [*range(len(files)), *range(len(files))])
 
 
+def interleaved(count: int, syntax: UID = ExplicitVRLittleEndian) -> Callable[[Path], Path]:
+    """``count`` files of frames that lie between each other's."""
+
+    def make(folder: Path) -> Path:
+        files = series(folder, style=DicomStyle(transfer_syntax=syntax))
+        for number in range(count):
+            own = files[number::count]
+            merged(own, range(len(own))).rename(folder / f"frames{number}.dcm")
+        return folder
+
+    return make
+
+
 def too_many_frames(folder: Path) -> Path:
     """Two thousand million frames in a file of some kilobytes."""
     path = enhanced(folder)
@@ -370,6 +383,8 @@ CASES = [
     Case("enhanced CT", "One file, frames in any order.", enhanced),
     Case("enhanced CT, JPEG 2000", "One file, compressed.", enhanced_compressed),
     Case("enhanced CT of two phases", "Each place twice.", enhanced_with_phases, errors.SeveralVolumes),
+    Case("two files of frames", "Every other slice lies in the other.", interleaved(2)),
+    Case("three files of frames, RLE", "Every third slice lies in the same.", interleaved(3, RLELossless)),
     Case("two thousand million frames", "A count that no file can hold.", too_many_frames, errors.CorruptFile),
     Case("truncated pixels", "The file ends early.", bad_files.truncated_dicom, errors.CorruptFile),
     Case("truncated JPEG 2000", "Compressed.", bad_files.truncated_compressed_dicom, errors.CorruptFile),

@@ -11,6 +11,7 @@ from pydicom.uid import generate_uid
 
 from phantom.files import DicomStyle, write_dicom_series
 from tests import bad_files
+from tests.corpus.pixels import interleaved
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -53,3 +54,10 @@ def test_files_without_preamble_are_opened_no_more_often(files: list[Path], tmp_
     found = counted("read", files[0], tmp_path / "results")
     assert found["parsed"] == SLICES
     assert set(found["opened"].values()) == {2}
+
+
+def test_files_whose_frames_lie_between_each_other_s_are_opened_no_more_often(tmp_path: Path) -> None:
+    folder = tmp_path / "series"
+    folder.mkdir()
+    found = counted("read", interleaved(3)(folder), tmp_path / "results")
+    assert found["opened"] == {f"frames{number}.dcm": 2 for number in range(3)}
