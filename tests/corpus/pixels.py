@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
@@ -13,10 +14,13 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
+    HTJ2K,
     UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGLosslessSV1,
@@ -225,6 +229,26 @@ def frames_without_delimiter(folder: Path) -> Path:
     return path
 
 
+def high_throughput(syntax: UID) -> Callable[[Path], Path]:
+    """A series of high-throughput JPEG 2000, written by another encoder than it is read by."""
+
+    def make(folder: Path) -> Path:
+        for file in series(folder):
+            dataset = pydicom.dcmread(file)
+            picture = imagecodecs.htj2k_encode(dataset.pixel_array)
+            dataset.file_meta.TransferSyntaxUID = syntax
+            dataset.PixelData = encapsulate([picture])
+            dataset["PixelData"].VR, dataset["PixelData"].is_undefined_length = "OB", True
+            dataset.save_as(file)
+        return folder
+
+    return make
+
+
+def high_throughput_frames(folder: Path) -> Path:
+    return merged(sorted(high_throughput(HTJ2KLosslessRPCL)(folder).iterdir()), [3, 0, 11, 4, 1, 2, 10, 9, 5, 8, 6, 7])
+
+
 def fragment_cut_short(folder: Path) -> Path:
     """Neither a delimiter nor the picture's end, and lengths that agree."""
     file = series(folder, style=DicomStyle(transfer_syntax=JPEG2000Lossless))[4]
@@ -364,6 +388,9 @@ def too_many_frames(folder: Path) -> Path:
 
 CASES = [
     *(Case(name, "Bit by bit what was written.", _in(syntax)) for name, syntax in SYNTAXES.items()),
+    Case("HTJ2K, lossless", "High-throughput JPEG 2000 (.201).", high_throughput(HTJ2KLossless)),
+    Case("HTJ2K", "Of the syntax that may be lossy (.203).", high_throughput(HTJ2K)),
+    Case("enhanced CT, HTJ2K", "Frames in any order (.202).", high_throughput_frames),
     Case("unsigned", "With an intercept of −1024.", _in(ExplicitVRLittleEndian, signed=False)),
     Case("12 bits in 16", "What lies above them is ignored.", twelve_bits),
     Case("12 bits, signed", "The twelfth bit is the sign.", twelve_bits_signed),

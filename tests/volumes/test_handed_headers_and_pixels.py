@@ -12,7 +12,7 @@ from tests.shared_data import NOT_HERE, SHARED_DATA
 
 FAULTS = SHARED_DATA / "faults"
 
-READ = ("delimiter_missing", "modality_lut", "numbers_that_are_none", "spacing_as_text")
+READ = ("delimiter_missing", "htj2k", "modality_lut", "numbers_that_are_none", "spacing_as_text")
 """Synthetic ones that show the corpus's scene."""
 
 REFUSED: dict[str, type[errors.OpenScansError]] = {
