@@ -1,6 +1,7 @@
-"""The size that a compressed picture says it has, read from its own header before a decoder makes room for it."""
+"""What a compressed picture's own header says, read before a decoder makes room for it or relies on it."""
 
 import struct
+from collections.abc import Iterator
 
 JPEG_START, JPEG_2000_SIZE = b"\xff\xd8", b"\xff\x4f\xff\x51"
 
@@ -10,6 +11,9 @@ NO_SIZE = frozenset({0xC4, 0xC8, 0xCC})
 LS_FRAME = 0xF7
 """The frame header of JPEG-LS."""
 
+HUFFMAN_TABLE, SCAN = 0xC4, 0xDA
+"""Markers of JPEG: what a lossless picture is decoded with, and where its data begin."""
+
 
 def size_of(picture: bytes) -> tuple[int, int] | None:
     """Rows and columns of a JPEG, JPEG-LS or JPEG 2000 stream; None where its header does not tell."""
@@ -17,6 +21,14 @@ def size_of(picture: bytes) -> tuple[int, int] | None:
         return _jpeg_size(picture) if picture.startswith(JPEG_START) else _jpeg_2000_size(picture)
     except (struct.error, IndexError):
         return None
+
+
+def has_huffman_table(picture: bytes) -> bool:
+    """Whether a JPEG stream has a table before its data. Without one, liblj92 ends the process."""
+    try:
+        return any(kind == HUFFMAN_TABLE for kind, _ in _segments(picture))
+    except (struct.error, IndexError):
+        return False
 
 
 def _jpeg_2000_size(picture: bytes) -> tuple[int, int] | None:
@@ -29,15 +41,26 @@ def _jpeg_2000_size(picture: bytes) -> tuple[int, int] | None:
 
 
 def _jpeg_size(picture: bytes) -> tuple[int, int] | None:
-    """Of the first frame header; segments are passed over by their lengths, fill bytes one by one."""
+    """Of the first frame header."""
+    for kind, at in _segments(picture):
+        if kind == LS_FRAME or (0xC0 <= kind <= 0xCF and kind not in NO_SIZE):
+            _, rows, columns = struct.unpack_from(">BHH", picture, at + 4)
+            return rows, columns
+    return None
+
+
+def _segments(picture: bytes) -> Iterator[tuple[int, int]]:
+    """Markers of a JPEG stream up to its data, and where they stand.
+
+    Segments are passed over by their lengths, fill bytes one by one. Raises struct.error, IndexError where it is cut.
+    """
     at = 2
     while picture[at] == 0xFF:
         kind = picture[at + 1]
         if kind == 0xFF:
             at += 1
             continue
-        length, _, rows, columns = struct.unpack_from(">HBHH", picture, at + 2)
-        if kind == LS_FRAME or (0xC0 <= kind <= 0xCF and kind not in NO_SIZE):
-            return rows, columns
-        at += 2 + length
-    return None
+        yield kind, at
+        if kind == SCAN:
+            return
+        at += 2 + struct.unpack_from(">H", picture, at + 2)[0]

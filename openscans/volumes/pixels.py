@@ -35,7 +35,7 @@ from pydicom.uid import (
 
 from openscans.errors import CorruptFile, NoImage, UnsupportedTransferSyntax
 from openscans.system.regular_files import open_regular
-from openscans.volumes.codestreams import size_of
+from openscans.volumes.codestreams import has_huffman_table, size_of
 from openscans.volumes.elements import BROKEN_HEADER
 from openscans.volumes.fragments import UNDEFINED_LENGTH, read_fragments
 from openscans.volumes.headers import PixelStorage
@@ -67,6 +67,10 @@ OpenJPEG, which it has for JPEG 2000, decodes high-throughput JPEG 2000 too: 2 m
 JPEG 2000 takes 25. OpenJPH would take 0.7, and 1.8 MB of the bundle.
 """
 
+
+LOSSLESS_JPEG = (JPEGLossless, JPEGLosslessSV1)
+
+DAMAGED = "The pixels of a slice are incomplete or damaged."
 
 NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)
 
@@ -107,7 +111,7 @@ class PixelFile:
         try:
             values = self._native(index) if storage.syntax in NATIVE else self._decode(index)
         except (*BROKEN_HEADER, RuntimeError) as error:
-            raise CorruptFile("The pixels of a slice are incomplete or damaged.") from error
+            raise CorruptFile(DAMAGED) from error
         if values.shape != self._shape:
             raise CorruptFile("A slice's pixels have another size than its header says.")
         return self._clean(values)
@@ -126,6 +130,8 @@ class PixelFile:
         picture = get_frame(self._pixels, index, number_of_frames=storage.frames)
         if size_of(picture) not in (None, self._shape):
             raise CorruptFile("A slice's pixels have another size than its header says.")
+        if storage.syntax in LOSSLESS_JPEG and not has_huffman_table(picture):
+            raise CorruptFile(DAMAGED)
         values = DECODERS[storage.syntax](picture)
         # The JPEG family decodes to unsigned words; the header tells how they are meant.
         return values.view(f"i{values.itemsize}") if storage.signed else values

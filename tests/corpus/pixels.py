@@ -62,6 +62,9 @@ NOT_READ = {
     "an unknown": "1.2.826.0.1.3680043.8.498.99",
 }
 
+FRAME_HEADER = b"\xff\xc3\x00\x0b"
+"""Of a lossless JPEG: marker and length."""
+
 META_LENGTH_AT = 140
 """Where the length of the meta header stands."""
 
@@ -266,6 +269,15 @@ def _replace_delimiter(file: Path, instead: bytes) -> Path:
     return file
 
 
+def no_huffman_table(folder: Path) -> Path:
+    """A lossless JPEG whose frame header is said to reach into the table behind it."""
+    file = series(folder, style=DicomStyle(transfer_syntax=JPEGLosslessSV1))[4]
+    whole = file.read_bytes()
+    assert FRAME_HEADER in whole
+    file.write_bytes(whole.replace(FRAME_HEADER, FRAME_HEADER[:3] + b"\x0f"))
+    return folder
+
+
 def said_to_be(syntax: str) -> Callable[[Path], Path]:
     """A series whose meta headers name a syntax that is not read."""
 
@@ -425,6 +437,7 @@ CASES = [
     Case("nulls for a delimiter", "Of compressed frames.", frames_without_delimiter),
     Case("padding for a delimiter", "The next element follows (JPEG-LS).", without_delimiter(JPEGLSLossless, PADDING)),
     Case("half a delimiter", "Cut within its eight bytes.", without_delimiter(JPEG2000Lossless, DELIMITER[:6])),
+    Case("no Huffman table", "A lossless JPEG whose lengths hide it.", no_huffman_table, errors.CorruptFile),
     Case("picture without an end", "No delimiter either.", fragment_cut_short, errors.CorruptFile),
     *(
         Case(f"{name} syntax", "Refused by its name.", said_to_be(uid), errors.UnsupportedTransferSyntax)
