@@ -88,7 +88,7 @@ choose_kind() {
     local full="./setup.sh --full takes the full one, with PyTorch: 7 GB on Linux."
     local lean="./setup.sh --cpu takes the lean one, without PyTorch: 0.5 GB."
     if [ "$kind" = full ]; then
-        say "Installing the full set into .venv; on Linux it is about 7 GB and takes some minutes."
+        say "Installing the full set into .venv: about 7 GB on Linux, where it takes some minutes, 2 GB on macOS."
     elif [ "$kind" = lean ]; then
         say "Installing the lean set into .venv, without PyTorch: about 0.5 GB."
     elif [ "$(uname)" = Darwin ]; then
