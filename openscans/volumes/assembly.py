@@ -76,8 +76,8 @@ def open_series(series: Series) -> DicomImage:
     slices, chosen = select_phase(_without_copies(series.slices), series.named)
     if not slices:
         raise TooFewSlices("The series holds no slice.")
-    _check_rescaling(slices)
     stack = stack_slices(slices)
+    _check_rescaling(stack.slices)
     return DicomImage(series.modality, Extent(stack.volume_zyx, stack.affine_lps), series, stack, chosen)
 
 

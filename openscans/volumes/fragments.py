@@ -8,7 +8,12 @@ import os
 import struct
 from typing import BinaryIO
 
-ITEM, DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0" + bytes(4)
+ITEM, DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
+"""Tags. A delimiter's length is 0; what some write there is of no use."""
+
+ITEM_DELIMITER = b"\xfe\xff\x0d\xe0"
+"""What closes items of other kinds, and is mistaken for the other."""
+
 TRAILING_PADDING = b"\xfc\xff\xfc\xff"
 """The tag of the only element that usually follows pixels."""
 
@@ -35,14 +40,15 @@ def read_fragments(stream: BinaryIO, *, end: bytes) -> bytes:
         header = stream.read(HEADER_BYTES)
     stream.seek(start)
     fragments = stream.read(at - start)
-    if header != DELIMITER:
+    if not header.startswith(DELIMITER):
         _check_end(fragments, header, end)
     return fragments
 
 
 def _check_end(fragments: bytes, follows: bytes, end: bytes) -> None:
-    """What ``follows`` in the place of a delimiter: part of one, nulls, nothing, or the next element."""
-    if not (DELIMITER.startswith(follows) or not any(follows) or follows.startswith(TRAILING_PADDING)):
+    """What ``follows`` in the place of a delimiter: part of one, nulls, nothing, another kind, or the next element."""
+    begun = DELIMITER.startswith(follows) or not any(follows)
+    if not begun and not follows.startswith((ITEM_DELIMITER, TRAILING_PADDING)):
         raise ValueError("Something else stands where fragments end.")
     if not fragments.rstrip(b"\0").endswith(end):
         raise EOFError("The last picture is cut short.")

@@ -249,7 +249,9 @@ def _several(value: Any) -> list[Any]:  # noqa: ANN401 - pydicom gives one value
 
 def _slices(elements: Elements) -> Iterator[Slice]:
     values = elements.values
-    frames = int(values.get("NumberOfFrames") or 1)
+    frames = _whole_number(values.get("NumberOfFrames") or 1)
+    if frames is None:
+        raise _MalformedValue(NO_NUMBER)
     if not 1 <= frames <= MOST_FRAMES:
         raise ValueError(f"{frames} frames")
     per_frame = values.get("PerFrameFunctionalGroupsSequence") or []
@@ -369,9 +371,13 @@ def _value(sequence: str, name: str, groups: Sequence[Dataset], values: dict[str
     for group in groups:
         items = group.get(sequence) or []
         found = value_of(items[0], Tag(name)) if len(items) and name in items[0] else None
-        if found is not None:
+        if not _is_empty(found):
             return found
-    return values.get(name)
+    return None if _is_empty(values.get(name)) else values.get(name)
+
+
+def _is_empty(value: Any) -> bool:  # noqa: ANN401 - as above
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def _numbers(value: Any) -> list[float]:  # noqa: ANN401 - pydicom gives one value or a list of them
@@ -394,8 +400,8 @@ def _number(value: Any) -> float:  # noqa: ANN401 - as `_numbers`
 
 
 def _whole_number(value: Any) -> int | None:  # noqa: ANN401 - whatever stands in the element
-    """For what is only told again: None where it is no whole number."""
+    """None where it is no whole number."""
     try:
         return None if value is None else int(value)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         return None

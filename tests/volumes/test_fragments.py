@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from openscans import errors
-from openscans.volumes.fragments import DELIMITER, ITEM, read_fragments
+from openscans.volumes.fragments import ITEM, read_fragments
 from tests.corpus import pixels
+from tests.corpus.pixels import DELIMITER
 from tests.reading import read_volume
 
 END = b"\xff\xd9"
@@ -34,7 +35,19 @@ def read(file: Path, content: bytes, end: bytes = END) -> bytes:
 
 @pytest.mark.parametrize(
     "follows",
-    [DELIMITER, DELIMITER + b"\xfc\xff\xfc\xffOB", b"", bytes(3), bytes(8), bytes(300), DELIMITER[:5], pixels.PADDING],
+    [
+        DELIMITER,
+        DELIMITER + b"\xfc\xff\xfc\xffOB",
+        DELIMITER[:4] + b"\1\2\3\4",
+        b"\xfe\xff\x0d\xe0" + bytes(4),
+        b"",
+        bytes(3),
+        bytes(8),
+        bytes(300),
+        DELIMITER[:3],
+        DELIMITER[:5],
+        pixels.PADDING,
+    ],
 )
 def test_they_are_read_up_to_what_closes_them(file: Path, follows: bytes) -> None:
     assert read(file, TABLE + PICTURE + follows) == TABLE + PICTURE
