@@ -196,30 +196,15 @@ class Pipeline:
         self, volume: volumes.Volume, task: DetectionTask, *, device: str, report: StageReport, watch: Stopwatch
     ) -> vertebrae.LabelMap | None:
         """What the segmenter found around the spine; None where the localiser found no spine."""
-        box, roi = None, None
-        if task.localiser is not None:
-            localiser = self._pool.take(task.localiser, device)
-            watch.lap("load")
-            z, y, x = volume.voxels.shape
-            later = self._patches(task, volumes.Extent((z, y, x), volume.affine_lps))[1:]
-            roi = localise(
-                volume,
-                localiser,
-                step=task.localiser.step,
-                report=_with_forecast(
-                    report, "localising", lambda: Forecast(localiser.patch_s, self._seconds(later, device))
-                ),
-                body_only=self._tiles != "exact",
-            )
-            # The next network takes several times as much, and need not find this one's arrays beside its own.
-            localiser.release()
-            self._pool.keep_pace(task.localiser, device)
-            watch.lap("localise")
+        if task.localiser is None:
+            roi = None
+        else:
+            roi = self._localise(volume, task, task.localiser, device=device, report=report, watch=watch)
             if roi is None:
                 return None
-            box = roi.box
         segmenter = self._pool.take(task.segmenter, device)
         watch.lap("load")
+        box = None if roi is None else roi.box
         run = self._run(task.segmenter, device)
         memory_check.check_run(run, box or grids.whole_box(volume.size), volume.affine_lps)
         label_map = segment(
@@ -239,6 +224,35 @@ class Pipeline:
             self._ran.add((task.segmenter.sha256, device))
         watch.lap("segment")
         return label_map
+
+    def _localise(
+        self,
+        volume: volumes.Volume,
+        task: DetectionTask,
+        model: TrainedModel,
+        *,
+        device: str,
+        report: StageReport,
+        watch: Stopwatch,
+    ) -> SpineRoi | None:
+        """`localise` by the network of ``model``, which lets go of its memory: the next takes several times as much."""
+        localiser = self._pool.take(model, device)
+        watch.lap("load")
+        z, y, x = volume.voxels.shape
+        later = self._patches(task, volumes.Extent((z, y, x), volume.affine_lps))[1:]
+        roi = localise(
+            volume,
+            localiser,
+            step=model.step,
+            report=_with_forecast(
+                report, "localising", lambda: Forecast(localiser.patch_s, self._seconds(later, device))
+            ),
+            body_only=self._tiles != "exact",
+        )
+        localiser.release()
+        self._pool.keep_pace(model, device)
+        watch.lap("localise")
+        return roi
 
     def _narrow(self, roi: SpineRoi | None) -> SpineRoi | None:
         """What the segmenter has to see of the box; None for all of it."""
