@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
+from phantom.files import write_nifti
 from tests.live_server import LiveServer, eventually, live_server
 from tests.staged import (
     Images,
@@ -33,8 +35,11 @@ LIMITABLE = pytest.mark.skipif(not hasattr(psutil, "RLIMIT_AS"), reason="the sys
 CANCEL_S = 5.0
 """What a worker has to react before it is ended."""
 
-ROOM_BYTES = 200_000_000
-"""Enough for the small image beside what a worker holds that is warm, not for the large one."""
+ROOM_BYTES = 100_000_000
+"""Enough for the small image beside the most that a worker has reserved so far, not for a large one."""
+
+LARGE_ZYX = (400, 512, 512)
+"""Voxels of two bytes that take twice as much room as there is."""
 
 
 TOO_LITTLE = 0.85
@@ -153,8 +158,9 @@ def test_progress_and_time_come_from_units_of_work(server: LiveServer, images: I
     assert all(before <= after for before, after in itertools.pairwise(progress))
     reading = {event["progress"] for event in detection.events if event["status"] == "reading"}
     patches = {event["progress"] for event in detection.events if event["status"] == "segmenting"}
-    # Slices come faster than events are sent.
-    assert len(reading) > 1
+    # Slices may come faster than events are sent.
+    assert reading
+    assert max(reading) < min(patches)
     assert len(patches) > 3
     measured = [
         event["eta_s"] for event in detection.events if event["status"] == "segmenting" and event["eta_s"] is not None
@@ -177,21 +183,28 @@ def test_how_long_it_takes_is_known_from_the_first_event_of_a_stage_once_the_net
     assert reading[-1] is not None
 
 
+def most_reserved_bytes(process: psutil.Process) -> int:
+    """Of addresses, so far; networks give some back after they ran."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return int(status.partition("VmPeak:")[2].split()[0]) * 1024
+
+
 @LIMITABLE
 def test_an_image_that_needs_more_memory_than_the_worker_may_take_is_refused_and_a_smaller_one_is_not(
-    place: Place, images: Images, reference: list[dict[str, Any]]
+    tmp_path: Path, place: Place, images: Images, reference: list[dict[str, Any]]
 ) -> None:
+    write_nifti(tmp_path / "large.nii", np.zeros(LARGE_ZYX, np.int16), np.eye(4))
     with live_server(place.home) as server:
         assert found_in(server, images.short) == reference
         warm = living_worker(server)
         # The next worker inherits the limit, as it would one that was set for the service.
-        limit_bytes = warm.memory_info().vms + ROOM_BYTES
+        limit_bytes = most_reserved_bytes(warm) + ROOM_BYTES
         psutil.Process(server.process.pid).rlimit(psutil.RLIMIT_AS, (limit_bytes, limit_bytes))
         make_cold(server)
         assert found_in(server, images.short) == reference
         limited = living_worker(server)
-        answer = server.detect(images.long, use_cache=False)
-        assert (answer.status_code, answer.json()["code"]) == (507, "out_of_memory")
+        answer = server.detect(tmp_path / "large.nii", use_cache=False)
+        assert (answer.status_code, answer.json().get("code")) == (507, "out_of_memory")
         assert found_in(server, images.short) == reference
         assert living_worker(server) != limited
 

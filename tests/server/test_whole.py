@@ -42,8 +42,8 @@ def test_ended_during_a_detection_it_tells_so_is_gone_soon_and_leaves_nothing_be
         assert time.monotonic() - began_s < 3
         assert are_gone(processes, within_s=0.5)
     assert files_below(tmp_path / "tmp") == set()
-    # Networks that were compiled by then are kept, whole: the next start reads them.
-    assert {path.suffix for path in files_below(tmp_path / "home") - whole} <= {".blob"}
+    # Networks that were compiled by then are kept, whole, and what was measured: the next start reads them.
+    assert {path.suffix for path in files_below(tmp_path / "home") - whole} <= {".blob", ".abilities", ".pace"}
 
 
 def centres(server: LiveServer, image: Path) -> list[dict[str, float]]:
