@@ -9,7 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 from numpy.typing import NDArray
-from pydicom.uid import UID, JPEG2000Lossless, generate_uid
+from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless, generate_uid
 
 from openscans import errors, volumes
 from phantom.files import DicomStyle, write_dicom_series
@@ -315,6 +315,15 @@ def test_reading_stops_when_the_listener_says_so(tmp_path: Path, stop_at: int) -
 
     with pytest.raises(errors.Cancelled):
         read_volume(tmp_path, report=stop)
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, JPEG2000Lossless], ids=["native", "JPEG 2000"])
+def test_reading_tells_every_slice_that_it_has_read(tmp_path: Path, syntax: UID) -> None:
+    write_dicom_series(tmp_path, some_voxels(shape_zyx=(5, 8, 8)), axial_affine(), DicomStyle(transfer_syntax=syntax))
+    image = volumes.open(tmp_path)
+    told: list[tuple[int, int]] = []
+    image.read(lambda done, total: told.append((done, total)))
+    assert [*dict.fromkeys(told)] == [(done, 5) for done in range(6)]
 
 
 def test_asking_for_the_modality_stops_when_the_listener_says_so(tmp_path: Path) -> None:
