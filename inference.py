@@ -66,7 +66,7 @@ class Pipeline:
         parallel.set_thread_count(options.threads)
         self._tiles = options.tiles
         self._pool = NetworkPool(options, load)
-        self._images = volumes.LastOpened()
+        self._images = volumes.LastOpened(look_beside=options.look_beside)
         self._unfit: dict[str, ResultWarning] = {}
         self._ran: set[tuple[str, str]] = set()
         """Digest and device of the networks that keep the memory that a patch took; a localiser lets go of its own."""

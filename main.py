@@ -152,7 +152,11 @@ def build_parts(settings: Settings) -> Parts:
     from openscans.weights.releases import Installer
     from openscans.weights.retry_policy import RetryPolicy
 
-    options = InferenceOptions(settings.threads, settings.precision, settings.cache_folder, settings.tiles)
+    # What lies beside a folder that may be read may lie outside of all that may.
+    beside = not settings.allowed_roots
+    options = InferenceOptions(
+        settings.threads, settings.precision, settings.cache_folder, settings.tiles, look_beside=beside
+    )
     log_plan = LogPlan(settings.log_folder, settings.debug)
     worker = Worker(
         partial(make_pipeline, options),

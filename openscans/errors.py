@@ -12,6 +12,7 @@ Knows nothing of HTTP; `server.error_responses` maps these classes to statuses. 
     ├─ NotFound                      not_found                    nothing is at the address
     ├─ MethodNotAllowed              method_not_allowed           the address answers, but not to this
     ├─ InputNotFound                 file_not_found               no file is at the path
+    ├─ UnknownSeries                 unknown_series               the folder holds no series with that UID
     ├─ ForbiddenPath                 forbidden_path               a path that may not be read
     ├─ VolumeError                   corrupt_file                 a file or series that cannot become a volume
     │  ├─ UnsupportedFile            unsupported_file             a format that is not read
@@ -36,7 +37,10 @@ Knows nothing of HTTP; `server.error_responses` maps these classes to statuses. 
     └─ DiskFull                      disk_full                    the disk does not suffice
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+MOST_SERIES_TOLD = 10
+"""Of those that a folder holds; a study has some, an archive thousands."""
 
 
 class OpenScansError(Exception):
@@ -117,6 +121,18 @@ class MethodNotAllowed(OpenScansError):
 class InputNotFound(OpenScansError):
     code = "file_not_found"
     hint = "Check the path; it must be absolute and readable by the user who runs the server."
+
+
+class UnknownSeries(OpenScansError):
+    """A folder holds no series with the UID that a caller named; ``found``: UID, modality and slices of its images."""
+
+    code = "unknown_series"
+
+    def __init__(self, found: Sequence[tuple[str, str, int]] = ()) -> None:
+        listed = [f"{uid} ({modality}, {slices} slices)" for uid, modality, slices in found[:MOST_SERIES_TOLD] if uid]
+        more = f", and {len(found) - len(listed)} more" if len(found) > len(listed) else ""
+        hint = f"It holds {', '.join(listed)}{more}." if listed else "Leave series_uid out."
+        super().__init__("The folder holds no series with this series_uid.", hint=hint)
 
 
 class ForbiddenPath(OpenScansError):

@@ -59,6 +59,9 @@ class WarningCode(StrEnum):
     ONE_OF_SEVERAL_VOLUMES = "one_of_several_volumes"
     OUT_OF_ORDER = "out_of_order"
     PLACEMENT_UNKNOWN = "placement_unknown"
+    SERIES_ELSEWHERE = "series_elsewhere"
+    SERIES_PASSED_OVER = "series_passed_over"
+    SERIES_UID_MISSING = "series_uid_missing"
     SFORM_QFORM_DIFFER = "sform_qform_differ"
     SHEARED_AXES = "sheared_axes"
     SLICES_LEFT_OUT = "slices_left_out"
@@ -241,12 +244,14 @@ class InferenceOptions:
     """How networks are run: CPU threads (None: the cores that the process may use), "auto" (bfloat16 where the
     processor has it), "float32" or "int8" (where it labels as float32 does), the folder for compiled networks, and
     which patches: "spine" (of nnU-Net's those that hold a part of it), "course" (laid along it) or "exact" (all that
-    nnU-Net computes)."""
+    nnU-Net computes). ``look_beside``: whether folders beside a DICOM file's own are looked into for more of its
+    series."""
 
     threads: int | None
     precision: str
     cache_folder: Path
     tiles: str = "spine"
+    look_beside: bool = True
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ from openscans.types import (
 RESULT_VERSION = "8"
 """To be raised with every change that may make the same weights find something else in the same image."""
 
-FLEETING = frozenset({WarningCode.DEVICE_FALLBACK})
-"""Warnings of how the machine was just then; what carries one is not kept."""
+FLEETING = frozenset({WarningCode.DEVICE_FALLBACK, WarningCode.SERIES_ELSEWHERE})
+"""Warnings of how the machine was just then, or of files that no fingerprint covers; what carries one is not kept."""
 
 OF_THE_MACHINE = frozenset({WarningCode.INT8_REFUSED, WarningCode.SLOW_ENGINE})
 """Warnings of what it took to find an answer, which are not true of it when it is recalled; it is kept without them."""

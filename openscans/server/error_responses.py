@@ -22,6 +22,7 @@ STATUS: dict[type[OpenScansError], int] = {
     NotFound: 404,
     MethodNotAllowed: 405,
     errors.InputNotFound: 404,
+    errors.UnknownSeries: 404,
     errors.ForbiddenPath: 403,
     errors.ForbiddenHost: 403,
     errors.ForbiddenOrigin: 403,

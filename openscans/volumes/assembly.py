@@ -4,21 +4,21 @@ import operator
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice, repeat
 from pathlib import Path
 
-from openscans.errors import CorruptFile, InputNotFound, TooFewSlices
+from openscans.errors import CorruptFile, InputNotFound, OpenScansError, OutOfMemory, TooFewSlices, VolumeError
 from openscans.progress import Report
 from openscans.system.parallel import thread_count
 from openscans.types import ResultWarning, WarningCode
 from openscans.volumes import memory_estimate
 from openscans.volumes.geometry import Stack, stack_slices
-from openscans.volumes.headers import Slice
+from openscans.volumes.headers import PixelStorage, Slice
 from openscans.volumes.image import Image
-from openscans.volumes.phases import select_phase
-from openscans.volumes.pixels import PixelFile
+from openscans.volumes.pixels import PixelFile, check_storage
+from openscans.volumes.selection import select_volume
 from openscans.volumes.series import Series
 from openscans.volumes.stored import AIR
 from openscans.volumes.values import Plane, Rescale, Voxels, allocate, widen
@@ -30,11 +30,15 @@ SLICES_AT_ONCE = 16
 
 @dataclass(frozen=True)
 class DicomImage(Image):
-    """A series whose slices are sorted and make one volume. ``chosen`` tells where it is one of several."""
+    """A series whose slices are sorted and make one volume. ``chosen`` tells where it is one of several.
+
+    ``others``: the folder's series that are read in its place, the largest first, where its pixels cannot be.
+    """
 
     series: Series
     stack: Stack
     chosen: tuple[ResultWarning, ...] = ()
+    others: tuple[Series, ...] = ()
 
     def check_memory(self) -> None:
         stack = self.stack
@@ -47,9 +51,25 @@ class DicomImage(Image):
         )
 
     def is_unchanged(self) -> bool:
-        return self.series.folder.is_unchanged()
+        return all(folder.is_unchanged() for folder in (self.series.folder, *self.series.beside))
 
     def _volume(self, report: Report) -> Volume:
+        try:
+            return self._decode(report)
+        except VolumeError as error:
+            # The network was chosen by the modality that was told.
+            others = [series for series in self.others if series.modality == self.modality]
+            if not others:
+                raise
+            damaged = error.with_traceback(None)
+        try:
+            instead = open_largest(others)
+        except (OutOfMemory, VolumeError):
+            raise damaged from None
+        passed_over = _passed_over([damaged])
+        return replace(instead, chosen=(*instead.chosen, passed_over)).read(report)
+
+    def _decode(self, report: Report) -> Volume:
         stack, series = self.stack, self.series
         voxels = _voxels(stack, report)
         return Volume(
@@ -67,18 +87,79 @@ class DicomImage(Image):
 def open_series(series: Series) -> DicomImage:
     """Sort and check ``series`` by its headers.
 
-    Raises TooFewSlices, InconsistentGeometry, SeveralVolumes, CorruptFile.
+    Raises TooFewSlices, InconsistentGeometry, SeveralVolumes, CorruptFile, UnsupportedTransferSyntax.
     """
     # A localizer would be left out if it could be read.
     faults = [header.fault for header in series.headers if header.fault is not None and not header.localizer]
     if faults:
         raise faults[0].error("A file of the series")
-    slices, chosen = select_phase(_without_copies(series.slices), series.named)
-    if not slices:
+    selected = select_volume(_without_copies(series.slices), series.modality, series.named)
+    if not selected.slices:
         raise TooFewSlices("The series holds no slice.")
-    stack = stack_slices(slices)
+    stack = stack_slices(selected.slices)
     _check_rescaling(stack.slices)
-    return DicomImage(series.modality, Extent(stack.volume_zyx, stack.affine_lps), series, stack, chosen)
+    for one in stack.slices:
+        check_storage(_told(one.storage))
+    return DicomImage(series.modality, Extent(stack.volume_zyx, stack.affine_lps), series, stack, selected.warnings)
+
+
+def open_spread(series: Series, whole: Series) -> DicomImage:
+    """``whole``, which is ``series`` with what lies in folders beside its own; without that if it makes no one volume.
+
+    What was found there is told either way. Raises as `open_series`.
+    """
+    if not whole.beside:
+        return open_series(series)
+    more = len(whole.slices) - len(series.slices)
+    where = "a folder beside" if len(whole.beside) == 1 else f"{len(whole.beside)} folders beside"
+    image = _open_together(series, whole)
+    if image is not None:
+        text = f"{more} images of this series lie in {where}, and were read with those of the given file's folder."
+    else:
+        image = open_series(series)
+        text = f"{more} more images of this series lie in {where}. All together make no one volume: they were not read."
+    return replace(image, chosen=(*image.chosen, ResultWarning(WarningCode.SERIES_ELSEWHERE, text)))
+
+
+def _open_together(series: Series, whole: Series) -> DicomImage | None:
+    """``whole``, if it makes a volume that holds more than ``series``."""
+    try:
+        image = open_series(whole)
+    except VolumeError:
+        return None
+    return image if any(one.file.parent != series.folder.top for one in image.stack.slices) else None
+
+
+def open_largest(found: Sequence[Series]) -> DicomImage:
+    """Of ``found``, the most slices first, the series that makes the largest volume.
+
+    Raises what `open_series` raises of the first where none makes one, or OutOfMemory where the first is too large.
+    """
+    largest: DicomImage | None = None
+    refused: dict[int, OpenScansError] = {}
+    for index, series in enumerate(found):
+        if largest is not None and series.placed <= len(largest.stack.slices):
+            break
+        try:
+            image = open_series(series)
+            image.check_memory()
+        except (OutOfMemory, VolumeError) as error:
+            refused[index] = error
+            continue
+        if largest is None or len(image.stack.slices) > len(largest.stack.slices):
+            largest = image
+    if largest is None:
+        raise refused[0]
+    others = (series for index, series in enumerate(found) if index not in refused and series is not largest.series)
+    passed_over = [_passed_over([*refused.values()])] if refused else []
+    return replace(largest, chosen=(*largest.chosen, *passed_over), others=tuple(others))
+
+
+def _passed_over(refused: Sequence[OpenScansError]) -> ResultWarning:
+    count = len(refused)
+    which = "A series with more slices" if count == 1 else f"{count} series with more slices, or as many,"
+    text = f"{which} cannot be read and {'was' if count == 1 else 'were'} passed over: {refused[0].message}"
+    return ResultWarning(WarningCode.SERIES_PASSED_OVER, text)
 
 
 def _check_rescaling(slices: Sequence[Slice]) -> None:
@@ -139,6 +220,11 @@ def _warnings_of(series: Series) -> Iterator[ResultWarning]:
         yield ResultWarning(
             WarningCode.MISSING_SLICES, "A damaged DICOM file lies beside the series; it may be a slice of it."
         )
+    if series.is_joined:
+        yield ResultWarning(
+            WarningCode.SERIES_UID_MISSING,
+            "Each slice has a series UID of its own; those of one size, description and device were put together.",
+        )
     if series.unread:
         yield ResultWarning(
             WarningCode.SLICES_LEFT_OUT, f"{series.unread} could not be read; slices of this series may be missing."
@@ -182,9 +268,13 @@ def _readings(slices: Sequence[Slice]) -> Iterator[Callable[[], Plane]]:
 
 
 def _open(one: Slice) -> PixelFile:
-    if one.storage is None:
+    return PixelFile(_told(one.storage))
+
+
+def _told(storage: PixelStorage | None) -> PixelStorage:
+    if storage is None:
         raise CorruptFile("The DICOM header does not tell how the pixels are stored.")
-    return PixelFile(one.storage)
+    return storage
 
 
 def _plane(one: Slice, opened: PixelFile | None) -> Plane:

@@ -22,21 +22,37 @@ from openscans.volumes.deflated import check_deflated
 BITS = ("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
 """How a pixel lies in its word."""
 
+CLUES = (
+    "FrameOfReferenceUID",
+    "SeriesNumber",
+    "SeriesDescription",
+    "ProtocolName",
+    "Manufacturer",
+    "ManufacturerModelName",
+    "StationName",
+    "AcquisitionNumber",
+    "TemporalPositionIdentifier",
+    "EchoNumbers",
+    "EchoTime",
+    "TriggerTime",
+    "InversionTime",
+    "DiffusionBValue",
+    "KVP",
+    "ConvolutionKernel",
+)
+"""Of which nobody asks more than whether two files agree: they are texts here, whatever stands in them."""
+
 NEEDED: list[BaseTag | int | str] = [
     Tag(name)
     for name in (
         *BITS,
+        *CLUES,
         "SOPClassUID",
         "SOPInstanceUID",
         "SeriesInstanceUID",
-        "SeriesNumber",
-        "FrameOfReferenceUID",
         "Modality",
         "ImageType",
         "InstanceNumber",
-        "AcquisitionNumber",
-        "TemporalPositionIdentifier",
-        "EchoNumbers",
         "ImagePositionPatient",
         "ImageOrientationPatient",
         "PixelSpacing",
@@ -58,6 +74,8 @@ UIDS = ("SOPInstanceUID", "SeriesInstanceUID")
 """What an answer may name, and is read again from the file where the answer is kept."""
 
 BIT_TAGS = tuple(map(Tag, BITS))
+
+CLUE_TAGS = frozenset(map(Tag, CLUES))
 
 SEQUENCES = tuple(
     map(Tag, ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "ModalityLUTSequence"))
@@ -214,7 +232,16 @@ def _locate_uids(
 
 
 def _values_of(dataset: Dataset, tags: Iterable[BaseTag]) -> dict[str, Any]:
-    return {keyword_for_tag(tag): value_of(dataset, tag) for tag in tags}
+    return {
+        keyword_for_tag(tag): _text_of(dataset, tag) if tag in CLUE_TAGS else value_of(dataset, tag) for tag in tags
+    }
+
+
+def _text_of(dataset: Dataset, tag: BaseTag) -> str:
+    """What stands at ``tag``, without what fills it up; never what it means, which may be malformed."""
+    raw = dataset.get_item(tag)
+    value = raw.value if raw is not None else None
+    return value.decode("latin-1").strip(" \0") if isinstance(value, bytes) else str(value or "")
 
 
 def value_of(dataset: Dataset, tag: BaseTag) -> Any:  # noqa: ANN401 - whatever an element may hold

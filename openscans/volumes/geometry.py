@@ -30,8 +30,13 @@ such a gap and the numbering holds; where more is missing it may not."""
 FINEST_STEP_MM = 1.0
 """Unevenly spaced slices are resampled at their smallest gap, but no finer than this: the networks see 1.5 mm."""
 
+NOWHERE = "The headers do not tell where the slices lie in the patient."
+
 DIRECTION_TOLERANCE = 1e-3
 """Direction cosines are written with four to six digits."""
+
+SPACING_TOLERANCE = 1e-3
+"""Share of a pixel's size that rounding may change."""
 
 TILT_TOLERANCE = 0.002
 """Sideways drift per millimetre of travel (0.1 degrees). Rounded positions stay below it; tilts begin at 0.5°."""
@@ -106,6 +111,27 @@ def set_upright(image: Extent) -> Upright:
     return Upright(Extent(stored.volume_zyx, affine), stored, (_tilt_warning(tilt_deg),))
 
 
+def heights_mm(slices: Sequence[Slice], *, along: Slice) -> NDArray[np.float64]:
+    """How high each of ``slices``, of which all have a place, lies along the normal of ``along``.
+
+    Raises InconsistentGeometry where that has no direction that an image can have.
+    """
+    if along.place is None:
+        raise InconsistentGeometry(NOWHERE)
+    normal = normal_lps(along.place)
+    return np.array([float(one.place.position @ normal) for one in slices if one.place is not None])
+
+
+def find_holes(heights_mm: NDArray[np.float64]) -> list[tuple[float, float]]:
+    """Between which heights slices are missing, as far as gaps that are wider than most tell."""
+    ascending = np.sort(heights_mm)
+    gaps = np.diff(ascending)
+    if not len(gaps):
+        return []
+    wide = np.flatnonzero(gaps > 1.5 * np.median(gaps))
+    return [(float(ascending[index]), float(ascending[index + 1])) for index in wide]
+
+
 def stack_slices(slices: Sequence[Slice]) -> Stack:
     """Sort ``slices`` and check that they make one volume, if need be resampled.
 
@@ -117,10 +143,10 @@ def stack_slices(slices: Sequence[Slice]) -> Stack:
         )
     placed = [(one, one.place) for one in slices if one.place is not None]
     if len(placed) < len(slices):
-        raise InconsistentGeometry("The headers do not tell where the slices lie in the patient.")
+        raise InconsistentGeometry(NOWHERE)
     first = placed[0][1]
     _check_alike(placed)
-    normal = _normal(first)
+    normal = normal_lps(first)
     distances_mm = np.array([float(place.position @ normal) for _, place in placed])
     order = np.argsort(distances_mm, kind="stable")
     ordered = tuple(placed[index][0] for index in order)
@@ -141,13 +167,13 @@ def _placed_stack(
     ImageOrientationPatient by PixelSpacing, from ImagePositionPatient. Its third column, which is zero there, is the
     way from one plane to the next.
     """
-    normal = _normal(place)
+    normal = normal_lps(place)
     travel = (positions_lps_mm[-1] - positions_lps_mm[0]) / heights_mm[-1]
     _check_line(positions_lps_mm, heights_mm, travel, place)
     tilt_deg = _tilt_deg(travel, normal)
     warnings = [] if tilt_deg == 0 else [_tilt_warning(tilt_deg)]
     planes = len(ordered)
-    if not _is_even(heights_mm):
+    if not is_even(heights_mm):
         warnings.append(_gap_warning(heights_mm))
         planes = _planes_over(heights_mm)
     step_mm = heights_mm[-1] / (planes - 1)
@@ -173,7 +199,7 @@ def _resampling(
     origins = np.linalg.solve(affine_lps[:3, :3], (positions_lps_mm - affine_lps[:3, 3]).T).T
     # What positions are rounded to is no tilt, and where slices are even a plane is a slice and no mixture of two.
     origins[:, :2][:, np.ptp(origins[:, :2], axis=0) <= LARGEST_OFFSET_VOXELS] = 0
-    if _is_even(origins[:, 2] * float(np.linalg.norm(affine_lps[:3, 2]))):
+    if is_even(origins[:, 2] * float(np.linalg.norm(affine_lps[:3, 2]))):
         origins[:, 2] = np.rint(origins[:, 2])
     low = np.array([*np.floor(origins[:, :2].min(axis=0)), 0])
     origins -= low
@@ -194,11 +220,13 @@ def _check_alike(placed: Sequence[tuple[Slice, Place]]) -> None:
         turned = max(np.abs(its.along_row - place.along_row).max(), np.abs(its.along_column - place.along_column).max())
         if not turned <= DIRECTION_TOLERANCE:
             raise InconsistentGeometry("The slices lie in different directions, so they make no single volume.")
-        if not np.allclose((its.column_mm, its.row_mm), (place.column_mm, place.row_mm), rtol=1e-3, atol=0):
+        if not np.allclose(
+            (its.column_mm, its.row_mm), (place.column_mm, place.row_mm), rtol=SPACING_TOLERANCE, atol=0
+        ):
             raise InconsistentGeometry("The slices have different pixel spacings, so they make no single volume.")
 
 
-def _normal(place: Place) -> NDArray[np.float64]:
+def normal_lps(place: Place) -> NDArray[np.float64]:
     """The direction (LPS) that slices follow: that of growing columns × that of growing rows.
 
     C.7.6.2.1.1 demands that both have the length 1 and are square to each other. Raises InconsistentGeometry.
@@ -267,13 +295,16 @@ def _tilt_warning(angle_deg: float) -> ResultWarning:
     return ResultWarning(WarningCode.GANTRY_TILT_CORRECTED, f"{text} Positions are given on the slices as stored.")
 
 
-def _is_even(heights_mm: NDArray[np.float64]) -> bool:
-    """Whether every gap is like the others and every slice near its place in an evenly spaced volume."""
+def is_even(heights_mm: NDArray[np.float64]) -> bool:
+    """Whether every gap is like the others and every slice near its place in an evenly spaced volume.
+
+    ``heights_mm``: two or more, ascending.
+    """
     gaps = np.diff(heights_mm)
     typical = float(np.median(gaps))
     alike = np.abs(gaps - typical) <= SLICE_GAP_TOLERANCE * typical + POSITION_ROUNDING_MM
-    step_mm = heights_mm[-1] / len(gaps)
-    off_voxels = np.abs(heights_mm / step_mm - np.arange(len(heights_mm)))
+    from_first_mm = heights_mm - heights_mm[0]
+    off_voxels = np.abs(from_first_mm * (len(gaps) / from_first_mm[-1]) - np.arange(len(heights_mm)))
     return bool(alike.all() and off_voxels.max() <= LARGEST_OFFSET_VOXELS)
 
 

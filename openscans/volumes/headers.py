@@ -18,6 +18,11 @@ from pydicom.uid import (
     EnhancedMRImageStorage,
     ImplicitVRLittleEndian,
     MRImageStorage,
+    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    MultiFrameSingleBitSecondaryCaptureImageStorage,
+    MultiFrameTrueColorSecondaryCaptureImageStorage,
+    SecondaryCaptureImageStorage,
 )
 
 from openscans.errors import CorruptFile, InputNotFound, UnsupportedFile
@@ -37,8 +42,31 @@ from openscans.volumes.values import ModalityLut, Rescale
 CLUES = ("FrameOfReferenceUID", "SeriesNumber", "Rows", "Columns")
 """What anonymised files of one series still share."""
 
-PHASES = ("AcquisitionNumber", "TemporalPositionIdentifier", "EchoNumbers", "ImageType")
+ORIGIN = ("SeriesNumber", "SeriesDescription", "ProtocolName", "Manufacturer", "ManufacturerModelName", "StationName")
+"""What slices of one series share even where each was given a series UID, or a study, of its own."""
+
+TELLING = (
+    "AcquisitionNumber",
+    "TemporalPositionIdentifier",
+    "EchoNumbers",
+    "ImageType",
+    "EchoTime",
+    "TriggerTime",
+    "DiffusionBValue",
+    "InversionTime",
+    "KVP",
+    "ConvolutionKernel",
+)
 """What may tell several volumes of one series apart, the likeliest first."""
+
+CAPTURES = (
+    SecondaryCaptureImageStorage,
+    MultiFrameSingleBitSecondaryCaptureImageStorage,
+    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    MultiFrameTrueColorSecondaryCaptureImageStorage,
+)
+"""Pictures of a screen or a sheet of paper."""
 
 MOST_FRAMES = 50_000
 """In one file; a header that claims more would fill the memory with nothing."""
@@ -128,7 +156,8 @@ class Slice:
     columns: int
     place: Place | None
     rescale: Rescale | ModalityLut
-    phase: tuple[str, ...] = ("",) * len(PHASES)
+    telling: tuple[str, ...] = ("",) * len(TELLING)
+    is_capture: bool = False
     uid_location: UidLocation | None = None
     series_uid_location: UidLocation | None = None
 
@@ -144,6 +173,7 @@ class Header:
     series_uid: str
     modality: str
     clues: tuple[str, ...] = ()
+    origin: tuple[str, ...] = ()
     localizer: bool = False
     has_pixels: bool = False
     fault: Fault | None = None
@@ -176,16 +206,10 @@ def read_header(file: Path) -> Header:
         raise CorruptFile("The DICOM header is incomplete or malformed.") from error
 
 
-def headers_of(files: Sequence[Path], report: Report, *, known: Header | None = None) -> Iterator[Header]:
-    """The facts of those ``files`` that are DICOM or cannot be read. ``report`` stays at nothing done.
-
-    The file of the header ``known`` is not read again.
-    """
+def headers_of(files: Sequence[Path], report: Report) -> Iterator[Header]:
+    """The facts of those ``files`` that are DICOM or cannot be read. ``report`` stays at nothing done."""
     for file in files:
         report(0, len(files))
-        if known is not None and file == known.file:
-            yield known
-            continue
         try:
             yield read_header(file)
         except UnsupportedFile:
@@ -228,6 +252,7 @@ def _header(elements: Elements) -> Header:
         series_uid=str(values.get("SeriesInstanceUID") or ""),
         modality=str(values.get("Modality") or ""),
         clues=tuple(str(values.get(name) or "") for name in CLUES),
+        origin=(str(rows), str(columns), *(str(values.get(name) or "") for name in ORIGIN)),
         localizer="LOCALIZER" in image_type,
         has_pixels=has_pixels,
         fault=fault,
@@ -257,6 +282,8 @@ def _slices(elements: Elements) -> Iterator[Slice]:
     per_frame = values.get("PerFrameFunctionalGroupsSequence") or []
     shared = list(values.get("SharedFunctionalGroupsSequence") or [])[:1]
     storage = _storage(elements, frames)
+    telling = tuple(str(values.get(name) or "") for name in TELLING)
+    is_capture = _class_of(elements) in CAPTURES
     for frame in range(frames):
         groups = [*per_frame[frame : frame + 1], *shared]
         yield Slice(
@@ -270,7 +297,8 @@ def _slices(elements: Elements) -> Iterator[Slice]:
             # Without groups of its own, a frame of several has no place that the header tells.
             place=_place(groups, values) if frames == 1 or per_frame else None,
             rescale=_rescale(groups, elements),
-            phase=tuple(str(values.get(name) or "") for name in PHASES),
+            telling=telling,
+            is_capture=is_capture,
             uid_location=elements.uid_locations.get("SOPInstanceUID"),
             series_uid_location=elements.uid_locations.get("SeriesInstanceUID"),
         )

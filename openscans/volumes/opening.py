@@ -4,24 +4,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from openscans.errors import InputNotFound, OutOfMemory
+from openscans.errors import InputNotFound, InvalidRequest, OutOfMemory
 from openscans.progress import Report, ignore_progress
 from openscans.system.regular_files import open_regular
-from openscans.volumes.assembly import open_series
+from openscans.volumes.assembly import open_largest, open_spread
 from openscans.volumes.image import TOO_LARGE, Image
 from openscans.volumes.itk import SUFFIXES, open_itk
 from openscans.volumes.nifti import is_nifti, open_nifti
 from openscans.volumes.series import Series, image_header, series_around, series_in_folder
+from openscans.volumes.spread import gather_beside
 
 
-def open_image(path: Path, *, series_uid: str | None = None, report: Report = ignore_progress) -> Image:
+def open_image(
+    path: Path, *, series_uid: str | None = None, look_beside: bool = True, report: Report = ignore_progress
+) -> Image:
     """The image at ``path``: a DICOM file (with its series), a folder, NIfTI, NRRD or MetaImage, by its headers.
 
-    ``series_uid`` chooses a series of a folder. ``report`` is called for every file that is looked at, and stays at
+    ``series_uid`` chooses a series of a folder. ``look_beside``: whether the folders beside a DICOM file's own, which
+    may hold more of its series, are looked into. ``report`` is called for every file that is looked at, and stays at
     nothing done. Raises InputNotFound, OutOfMemory, InvalidRequest, FolderTooLarge and the kinds of VolumeError.
     """
     try:
-        image = _open_any(path, series_uid, report)
+        image = _open_any(path, series_uid, report, look_beside=look_beside)
     except MemoryError as error:
         raise OutOfMemory(TOO_LARGE) from error
     # Whatever is done for an image before it is read would be done for nothing.
@@ -40,15 +44,17 @@ class LastOpened:
     """The image that was opened last, for one reader who wants the same.
 
     Minutes may lie between the two, in which networks are fetched, or somebody exports the series again.
+    ``look_beside`` as in `open_image`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, look_beside: bool = True) -> None:
+        self._look_beside = look_beside
         self._last: _Opened | None = None
 
     def open(self, path: Path, series_uid: str | None, report: Report) -> Image:
         """As `open_image`, whose result is kept for `take`; what was kept before is not, whatever happens."""
         self._last = None
-        image = open_image(path, series_uid=series_uid, report=report)
+        image = open_image(path, series_uid=series_uid, look_beside=self._look_beside, report=report)
         self._last = _Opened(path, series_uid, image)
         return image
 
@@ -60,16 +66,17 @@ class LastOpened:
         last, self._last = self._last, None
         if last is not None and (last.path, last.series_uid) == (path, series_uid) and last.image.is_unchanged():
             return last.image
-        return open_image(path, series_uid=series_uid, report=report)
+        return open_image(path, series_uid=series_uid, look_beside=self._look_beside, report=report)
 
 
-def _open_any(path: Path, series_uid: str | None, report: Report) -> Image:
+def _open_any(path: Path, series_uid: str | None, report: Report, *, look_beside: bool) -> Image:
     open_one = _opener_of(path)
     if open_one is not None:
         return open_one(path, report)
     if path.is_dir():
-        return open_series(series_in_folder(path, series_uid, report))
-    return open_series(_series_of(path, series_uid, report))
+        return open_largest(series_in_folder(path, series_uid, report))
+    series = _series_of(path, series_uid, report)
+    return open_spread(series, gather_beside(series, report) if look_beside else series)
 
 
 def _opener_of(path: Path) -> Callable[[Path, Report], Image] | None:
@@ -92,8 +99,11 @@ def _opener_of(path: Path) -> Callable[[Path, Report], Image] | None:
 
 
 def _series_of(file: Path, series_uid: str | None, report: Report) -> Series:
-    """The series that ``file`` belongs to, or the one of its folder that ``series_uid`` names."""
+    """The series that ``file`` belongs to, which must be the one with ``series_uid`` if that is told."""
     own = image_header(file)
-    if series_uid in (None, own.series_uid):
-        return series_around(own, report)
-    return series_in_folder(file.parent, series_uid, report, known=own)
+    if series_uid not in (None, own.series_uid):
+        raise InvalidRequest(
+            "The file belongs to another series than the one that series_uid names.",
+            hint="Leave series_uid out, or name the folder in place of the file.",
+        )
+    return series_around(own, report)

@@ -87,13 +87,22 @@ NAMES = {
 """Transfer syntaxes of newer editions of PS3.6, A, than pydicom's table, and a vendor's that files are found in."""
 
 
+def check_storage(storage: PixelStorage) -> None:
+    """Raises UnsupportedTransferSyntax where the header tells that nothing here decodes the pixels."""
+    if storage.syntax not in (*NATIVE, *DECODERS, RLELossless):
+        raise UnsupportedTransferSyntax(f"The {_name_of(storage.syntax)} is not read.")
+    if storage.bits_allocated not in (8, 16, 32):
+        raise UnsupportedTransferSyntax(f"Pixels of {storage.bits_allocated} bits are not read.")
+    if storage.high_bit != storage.bits_stored - 1 or storage.bits_stored < 1:
+        raise UnsupportedTransferSyntax("Pixels that do not lie in the lowest bits of their words are not read.")
+
+
 class PixelFile:
     """A DICOM file whose pixels were read, so that its frames can be decoded, from several threads at once."""
 
     def __init__(self, storage: PixelStorage) -> None:
         """Raises UnsupportedTransferSyntax, CorruptFile where the file is broken, NoImage where it has no pixels."""
-        if storage.syntax not in (*NATIVE, *DECODERS, RLELossless):
-            raise UnsupportedTransferSyntax(f"The {_name_of(storage.syntax)} is not read.")
+        check_storage(storage)
         self._storage = storage
         self._shape = storage.rows, storage.columns
         try:
@@ -103,13 +112,8 @@ class PixelFile:
 
     def frame(self, index: int) -> Stored:
         """Stored values of one frame, (y, x), before rescaling. Raises CorruptFile, UnsupportedTransferSyntax."""
-        storage = self._storage
-        if storage.bits_allocated not in (8, 16, 32):
-            raise UnsupportedTransferSyntax(f"Pixels of {storage.bits_allocated} bits are not read.")
-        if storage.high_bit != storage.bits_stored - 1 or storage.bits_stored < 1:
-            raise UnsupportedTransferSyntax("Pixels that do not lie in the lowest bits of their words are not read.")
         try:
-            values = self._native(index) if storage.syntax in NATIVE else self._decode(index)
+            values = self._native(index) if self._storage.syntax in NATIVE else self._decode(index)
         except (*BROKEN_HEADER, RuntimeError) as error:
             raise CorruptFile(DAMAGED) from error
         if values.shape != self._shape:

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from openscans.errors import InputNotFound, InvalidRequest, NoImage, UnsupportedModality
+from openscans.errors import InputNotFound, NoImage, UnknownSeries, UnsupportedModality
 from openscans.progress import Report
 from openscans.volumes.headers import Header, Slice, headers_of, read_header
 from openscans.volumes.listing import FolderContents
+from openscans.volumes.volume import FEWEST_SLICES
 
 MODALITIES = ("CT", "MR")
 
@@ -35,7 +36,8 @@ class Unread:
 class Series:
     """The headers of one series, found in ``folder``. ``damaged`` counts DICOM files that do not tell their series.
 
-    ``named`` is the file that stands for the series, if one does. ``unread`` may hold slices of it.
+    ``named`` is the file that stands for the series, if one does. ``unread`` may hold slices of it. ``uid`` is empty
+    where each slice has one of its own. ``beside``: other folders that hold slices of it.
     """
 
     uid: str
@@ -45,6 +47,12 @@ class Series:
     damaged: int = 0
     named: Path | None = None
     unread: Unread = Unread()
+    beside: tuple[FolderContents, ...] = ()
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether its slices have series UIDs of their own."""
+        return not self.uid and bool(self.headers[0].series_uid)
 
     @property
     def slices(self) -> list[Slice]:
@@ -73,40 +81,44 @@ def series_around(own: Header, report: Report) -> Series:
     """The whole series that ``own`` belongs to, gathered from its folder. Raises InputNotFound, FolderTooLarge."""
     folder = FolderContents.of(own.file.parent, deep=False)
     beside, unread = _gather_headers(folder, [file for file in folder.paths if file != own.file], report)
-    # Groups keep the order of what they are made of.
-    series = _group([own, *beside], folder)[0]
+    [series] = [one for one in _group([own, *beside], folder) if own in one.headers]
     return replace(series, named=own.file, unread=_unread_of(series, [own, *beside], unread))
 
 
-def series_in_folder(top: Path, series_uid: str | None, report: Report, *, known: Header | None = None) -> Series:
-    """The series ``series_uid`` of ``top`` and the folders below, else the CT or MR series with the most placed slices.
+def series_in_folder(top: Path, series_uid: str | None, report: Report) -> list[Series]:
+    """The CT and MR series of ``top`` and the folders below, those with the most placed slices first.
 
-    ``known`` is a header that was read before. Raises InputNotFound, InvalidRequest, FolderTooLarge, NoImage,
-    UnsupportedModality, CorruptFile.
+    Of them only ``series_uid``, if that is told. Raises InputNotFound, UnknownSeries, FolderTooLarge, NoImage,
+    UnsupportedModality, CorruptFile; never returns none.
     """
     folder = FolderContents.of(top, deep=True)
-    headers, unread = _gather_headers(folder, folder.paths, report, known=known)
+    headers, unread = _gather_headers(folder, folder.paths, report)
     if not headers:
         which = "no DICOM file that may be read" if unread else "no DICOM file"
         raise InputNotFound(f"The folder holds {which}.", hint=ONE_DISK if folder.mounts and not unread else None)
     found = _group(headers, folder)
     if series_uid is not None:
-        found = [series for series in found if series.uid == series_uid]
-        if not found:
-            raise InvalidRequest("The folder holds no series with this series_uid.", hint="Leave series_uid out.")
+        found = _only(series_uid, found)
     images = [series for series in found if series.modality in MODALITIES and series.slices]
     if not images:
         _check_image(found[0].headers[0])
         raise NoImage("The folder holds no CT or MR images.")
-    series = max(images, key=lambda series: series.placed)
-    return replace(series, unread=_unread_of(series, headers, unread))
+    images.sort(key=lambda series: series.placed, reverse=True)
+    return [replace(series, unread=_unread_of(series, headers, unread)) for series in images]
 
 
-def _gather_headers(
-    folder: FolderContents, files: Sequence[Path], report: Report, *, known: Header | None = None
-) -> tuple[list[Header], Unread]:
+def _only(series_uid: str, found: Sequence[Series]) -> list[Series]:
+    only = [series for series in found if any(header.series_uid == series_uid for header in series.headers)]
+    if not only:
+        images = [series for series in found if series.modality in MODALITIES and series.slices]
+        images.sort(key=lambda series: series.placed, reverse=True)
+        raise UnknownSeries([(series.uid, series.modality, len(series.slices)) for series in images])
+    return only
+
+
+def _gather_headers(folder: FolderContents, files: Sequence[Path], report: Report) -> tuple[list[Header], Unread]:
     """Headers of the DICOM files among ``files``, and what in ``folder`` could not be read."""
-    found = list(headers_of(files, report, known=known))
+    found = list(headers_of(files, report))
     closed = (*folder.unreadable, *(header.file for header in found if header.unread))
     return [header for header in found if not header.unread], Unread(closed, folder.unlisted)
 
@@ -123,12 +135,39 @@ def _unread_of(series: Series, headers: Sequence[Header], unread: Unread) -> Unr
     return replace(unread, files=tuple(file for file in unread.files if file.parent in own or file.parent not in told))
 
 
-def _group(headers: list[Header], folder: FolderContents) -> list[Series]:
+def _group(headers: Sequence[Header], folder: FolderContents) -> list[Series]:
+    """The series of ``headers``, each with its own in the order in which they came."""
     groups: dict[tuple[str, ...], list[Header]] = defaultdict(list)
     for header in headers:
         groups[header.key].append(header)
     damaged = sum(header.fault is not None and not header.series_uid for header in headers)
-    return [Series(own[0].series_uid, own[0].modality, tuple(own), folder, damaged) for own in groups.values()]
+    own: list[Series] = []
+    lone: list[Series] = []
+    for group in groups.values():
+        series = Series(group[0].series_uid, group[0].modality, tuple(group), folder, damaged)
+        (lone if _is_lone(series) else own).append(series)
+    return own + _join_lone(lone)
+
+
+def _is_lone(series: Series) -> bool:
+    """Whether one slice is all of ``series``, as where software that anonymises gave each its own UID."""
+    slices, first = series.slices, series.headers[0]
+    return len(slices) == 1 and slices[0].place is not None and bool(series.uid) and not first.localizer
+
+
+def _join_lone(lone: Sequence[Series]) -> list[Series]:
+    """``lone`` series, of which those that tell the same origin become one; too few for a volume stay what they are."""
+    groups: dict[tuple[str, ...], list[Series]] = defaultdict(list)
+    for series in lone:
+        groups[series.modality, *series.headers[0].origin].append(series)
+    found = []
+    for group in groups.values():
+        if len(group) < FEWEST_SLICES:
+            found += group
+        else:
+            headers = tuple(header for series in group for header in series.headers)
+            found.append(replace(group[0], uid="", headers=headers))
+    return found
 
 
 def _check_image(header: Header) -> None:

@@ -21,9 +21,17 @@ warning in the answer; a code alone is the error's.
 - **Gaps** of up to 10 mm are filled by interpolation: `missing_slices` where whole slices are missing, `uneven_spacing`
   where distances differ otherwise. Wider ones are `inconsistent_geometry`: vertebrae of a neck follow each other every
   15 mm, so no narrower gap can hide one and shift the numbering.
-- **Several volumes under one series UID** are `several_volumes`. If a file was named, the first of AcquisitionNumber,
-  TemporalPositionIdentifier, EchoNumbers and ImageType that tells them apart chooses the file's own:
-  `one_of_several_volumes`.
+- **Several volumes under one series UID** are `several_volumes`: phases, echoes, stations, also where one's slices lie
+  between another's. If a file was named, its own is read: `one_of_several_volumes`. What tells them apart are numbers
+  of the header, up to three together (acquisition, point in time, echo, kind of image, b-value, …), each only where
+  every volume covers the others' places; else the positions themselves.
+- **Images that belong to no volume** under a series' UID (references, screens, sheets) are passed over, if the volume
+  is whole without them: `slices_left_out`. So are slices that two acquisitions share where positions go on evenly.
+- **Of a folder** the series is read that makes the largest volume; larger ones that cannot be read are named:
+  `series_passed_over`. Slices with series UIDs of their own are put together if size, description and device agree:
+  `series_uid_missing`.
+- **A file** stands for its series, also where that goes on in the folders beside: `series_elsewhere`. Four folders in a
+  row without it end the search; with OPENSCANS_ALLOWED_ROOTS there is none.
 - **What may not be read** (by its permissions, or as a link that leads nowhere, or because it went meanwhile) is passed
   over: `slices_left_out` where slices of the series may be among it.
 - **NIfTI** is packed or not by its content, whatever its name says; of a pair either file may be named. NRRD and

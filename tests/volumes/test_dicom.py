@@ -180,17 +180,6 @@ def test_a_file_among_several_series_stands_for_its_own(tmp_path: Path, name: st
     assert (volume.series_instance_uid, len(volume.voxels)) == (uids[name], slices)
 
 
-def test_series_uid_outweighs_the_given_file(tmp_path: Path) -> None:
-    uids = three_series(tmp_path)
-    assert len(read_volume(tmp_path / "slice00000.small", series_uid=uids["mr"]).voxels) == 4
-
-
-def test_an_unknown_series_uid_is_the_requests_fault(tmp_path: Path) -> None:
-    three_series(tmp_path)
-    with pytest.raises(errors.InvalidRequest):
-        read_volume(tmp_path, series_uid="1.2.3")
-
-
 def test_a_series_may_lie_in_a_folder_below(tmp_path: Path) -> None:
     write_dicom_series(tmp_path / "study" / "series", some_voxels(), axial_affine())
     assert read_volume(tmp_path).voxels.shape == (5, 17, 22)

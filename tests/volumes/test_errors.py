@@ -23,8 +23,6 @@ CASES = [pytest.param(make, expected, id=make.__name__) for make, expected in ba
 PIXELS_ARE_AT_FAULT = (
     bad_files.truncated_dicom,
     bad_files.truncated_compressed_dicom,
-    bad_files.jpeg_baseline_ct,
-    bad_files.pixels_in_high_bits,
     bad_files.zero_slope,
     bad_files.slope_that_is_no_number,
 )
@@ -56,6 +54,12 @@ def test_the_sentence_and_the_hint_are_for_a_person(
 @pytest.mark.parametrize("make", PIXELS_ARE_AT_FAULT, ids=lambda make: make.__name__)
 def test_the_modality_is_known_before_pixels_are_read(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     assert volumes.open(make(tmp_path)).modality == "CT"
+
+
+@pytest.mark.parametrize("make", [bad_files.jpeg_baseline_ct, bad_files.pixels_in_high_bits])
+def test_pixels_that_nothing_decodes_are_refused_by_their_headers(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+    with pytest.raises(errors.UnsupportedTransferSyntax):
+        volumes.open(make(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -39,11 +39,11 @@ def test_each_header_is_parsed_once_and_each_file_opened_twice(
     assert found["opened"] == {file.name: 2 for file in files}
 
 
-def test_a_file_that_is_not_of_the_chosen_series_is_parsed_once_too(files: list[Path], tmp_path: Path) -> None:
+def test_files_that_are_not_of_the_chosen_series_are_parsed_once_too(files: list[Path], tmp_path: Path) -> None:
     other = generate_uid()
     style = DicomStyle(series_uid=other, suffix=".other")
     beside = write_dicom_series(files[0].parent, bad_files.some_voxels(slices=4), bad_files.AFFINE, style)
-    found = counted("detect", files[0], tmp_path / "results", other)
+    found = counted("detect", files[0].parent, tmp_path / "results", other)
     assert found["parsed"] == SLICES + 4
     assert found["opened"] == {file.name: 1 for file in files} | {file.name: 2 for file in beside}
 
