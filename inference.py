@@ -99,6 +99,7 @@ class Pipeline:
         warnings += self._pool.warnings(task.networks, device)
         if task.modality_assumed:
             warnings += volumes.assumed_ct_warnings(volume.voxels)
+        warnings += volumes.intensity_warnings(volume.voxels, volume.told, is_mr=task.modality == "MR")
         found: list[Vertebra] = []
         if label_map is not None:
             report("measuring", 0, 1)

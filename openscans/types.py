@@ -70,6 +70,7 @@ class WarningCode(StrEnum):
     TOUCHING_BORDER = "touching_border"
     UNEVEN_SPACING = "uneven_spacing"
     UNEXPECTED_DIGEST = "unexpected_digest"
+    VALUES_NOT_HU = "values_not_hu"
 
 
 @dataclass(frozen=True)
@@ -204,7 +205,8 @@ class DetectionTask:
     """One detection that somebody asked for, with the weights it needs.
 
     ``localiser`` finds the spine in the whole image first; None lets ``segmenter`` see the whole image.
-    ``modality_assumed``: neither the caller nor the image's format said that it is a CT.
+    ``modality_assumed``: neither the caller nor the image's format said that it is a CT. ``modality``: "CT" or "MR", of
+    the images that the networks were trained on.
     """
 
     path: Path
@@ -215,6 +217,7 @@ class DetectionTask:
     fast_mode: bool = False
     device: str = "auto"
     modality_assumed: bool = False
+    modality: str = "CT"
 
     @property
     def networks(self) -> tuple[TrainedModel, ...]:

@@ -235,6 +235,7 @@ class Detector:
             series_uid=request.series_uid,
             fast_mode=request.fast_mode,
             device=request.device or self._device,
+            modality=task.modality,
         )
 
 

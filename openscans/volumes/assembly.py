@@ -17,6 +17,7 @@ from openscans.volumes import memory_estimate
 from openscans.volumes.geometry import Stack, stack_slices
 from openscans.volumes.headers import PixelStorage, Slice
 from openscans.volumes.image import Image
+from openscans.volumes.intensities import Told
 from openscans.volumes.pixels import PixelFile, check_storage
 from openscans.volumes.selection import select_volume
 from openscans.volumes.series import Series
@@ -81,6 +82,7 @@ class DicomImage(Image):
             warnings=(*slice_count_warnings(len(stack.slices)), *stack.warnings, *self.chosen, *_warnings_of(series)),
             stored=stack.stored,
             series_uid_location=stack.slices[0].series_uid_location,
+            told=_told_of_values(stack.slices),
         )
 
 
@@ -99,7 +101,7 @@ def open_series(series: Series) -> DicomImage:
     stack = stack_slices(selected.slices)
     _check_rescaling(stack.slices)
     for one in stack.slices:
-        check_storage(_told(one.storage))
+        check_storage(_storage_of(one))
     return DicomImage(series.modality, Extent(stack.volume_zyx, stack.affine_lps), series, stack, selected.warnings)
 
 
@@ -174,6 +176,16 @@ def _check_rescaling(slices: Sequence[Slice]) -> None:
             f"{told.count(False)} of {len(slices)} slices do not tell how their values are rescaled, and others do.",
             hint="Copy or export the series again, with RescaleSlope and RescaleIntercept in every slice.",
         )
+
+
+def _told_of_values(slices: Sequence[Slice]) -> Told:
+    rescales = [one.rescale for one in slices]
+    units = {rescale.unit for rescale in rescales}
+    return Told(
+        bits_stored=max(_storage_of(one).bits_stored for one in slices),
+        rescaled=any(not isinstance(rescale, Rescale) or rescale.told for rescale in rescales),
+        unit=units.pop() if len(units) == 1 else "",
+    )
 
 
 def _instance_of(one: Slice) -> Instance:
@@ -268,13 +280,13 @@ def _readings(slices: Sequence[Slice]) -> Iterator[Callable[[], Plane]]:
 
 
 def _open(one: Slice) -> PixelFile:
-    return PixelFile(_told(one.storage))
+    return PixelFile(_storage_of(one))
 
 
-def _told(storage: PixelStorage | None) -> PixelStorage:
-    if storage is None:
+def _storage_of(one: Slice) -> PixelStorage:
+    if one.storage is None:
         raise CorruptFile("The DICOM header does not tell how the pixels are stored.")
-    return storage
+    return one.storage
 
 
 def _plane(one: Slice, opened: PixelFile | None) -> Plane:

@@ -63,6 +63,7 @@ NEEDED: list[BaseTag | int | str] = [
         "NumberOfFrames",
         "RescaleSlope",
         "RescaleIntercept",
+        "RescaleType",
         "ModalityLUTSequence",
         "SharedFunctionalGroupsSequence",
         "PerFrameFunctionalGroupsSequence",

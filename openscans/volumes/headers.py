@@ -357,6 +357,7 @@ def _rescale(groups: Sequence[Dataset], elements: Elements) -> Rescale | Modalit
         slope=1.0 if slope is None else _number(slope),
         intercept=0.0 if intercept is None else _number(intercept),
         told=slope is not None or intercept is not None,
+        unit=str(_value("PixelValueTransformationSequence", "RescaleType", groups, values) or "").strip().upper(),
     )
 
 
@@ -376,12 +377,14 @@ def _modality_lut(item: Dataset, elements: Elements) -> ModalityLut:
         raise _MalformedValue(BROKEN_LUT) from error
     if len(entries) < count:
         raise _MalformedValue(BROKEN_LUT)
-    return _kept_lut(int(first.astype(np.int16) if signed else first), entries[:count].astype(np.uint16).tobytes())
+    unit = str(item.get("ModalityLUTType") or "").strip().upper()
+    first_mapped = int(first.astype(np.int16) if signed else first)
+    return _kept_lut(first_mapped, entries[:count].astype(np.uint16).tobytes(), unit)
 
 
 @lru_cache(LUTS_KEPT)
-def _kept_lut(first: int, entries: bytes) -> ModalityLut:
-    return ModalityLut(first, np.frombuffer(entries, np.uint16))
+def _kept_lut(first: int, entries: bytes, unit: str) -> ModalityLut:
+    return ModalityLut(first, np.frombuffer(entries, np.uint16), unit)
 
 
 def _words(value: Any, order: str) -> NDArray[np.uint16]:  # noqa: ANN401 - bytes, one number, or a list of them

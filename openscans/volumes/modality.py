@@ -20,11 +20,16 @@ MODALITY_ASSUMED = ResultWarning(
 )
 
 
+def has_air(voxels: Voxels) -> bool:
+    """Whether enough of ``voxels`` (z, y, x) are as thin as a CT's air, lungs and gas in HU."""
+    thin = sum(int(np.count_nonzero(plane < THINNEST_TISSUE_HU)) for plane in voxels)
+    return thin >= LEAST_THIN * voxels.size
+
+
 def assumed_ct_warnings(voxels: Voxels) -> tuple[ResultWarning, ...]:
     """A warning where ``voxels`` (z, y, x), which nobody called a CT, have next to nothing of a CT's air.
 
     Nearly every CT has some, so that this is silent for a CT in HU and told of an MR, of stored values from 0 on and of
     values between 0 and 1; of a CT that was cut to what lies within the body, too.
     """
-    thin = sum(int(np.count_nonzero(plane < THINNEST_TISSUE_HU)) for plane in voxels)
-    return () if thin >= LEAST_THIN * voxels.size else (MODALITY_ASSUMED,)
+    return () if has_air(voxels) else (MODALITY_ASSUMED,)

@@ -1,6 +1,6 @@
 """Stored values become HU, or the vendor's unit, in the narrowest type that holds a whole image; numpy only."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -31,12 +31,13 @@ LARGEST_VALUE = 1e30
 class Rescale:
     """Stored value · slope + intercept = HU (CT) or the vendor's unit (MR): PS3.3 C.11.1, units C.11.1.1.2.
 
-    ``told``: the header has one of the two; else values are taken as they are stored.
+    ``told``: the header has one of the two; else values are taken as they are stored. ``unit``: RescaleType.
     """
 
     slope: float = 1.0
     intercept: float = 0.0
     told: bool = True
+    unit: str = field(default="", compare=False)
 
     def apply(self, stored: Plane) -> Plane:
         """The values that ``stored`` means: whole numbers where that is sure, else float64. Raises CorruptFile."""
@@ -79,10 +80,12 @@ class ModalityLut:
     """A table that gives each stored value's meaning in the place of a `Rescale`: PS3.3 C.11.1.1.
 
     ``entries[0]`` is meant by ``first`` and all values below, the last entry by all that are beyond the table.
+    ``unit``: ModalityLUTType.
     """
 
     first: int
     entries: NDArray[np.uint16]
+    unit: str = ""
 
     def apply(self, stored: Plane) -> Plane:
         """The values that ``stored`` means, uint16."""

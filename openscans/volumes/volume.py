@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from openscans.errors import InconsistentGeometry
 from openscans.types import Bounds, Point, ResultWarning, UidLocation, Voxel, WarningCode
+from openscans.volumes.intensities import NOTHING_TOLD, Told
 from openscans.volumes.stored import StoredSlices
 from openscans.volumes.values import Voxels
 
@@ -63,7 +64,7 @@ class Volume:
     ``affine_lps`` maps an index of ``voxels`` to LPS mm. DICOM: x is the column, y the row, z the slice along the
     normal (row direction × column direction). NIfTI: x, y, z are the array's first, second and third index.
     ``instances`` has one entry per slice of the image for DICOM and none for other formats. ``series_uid_location`` is
-    in the file of the first slice.
+    in the file of the first slice. ``told``: what the headers say of the values.
 
     Where the volume is the image, ``stored`` is None. Where it had to be resampled (gantry tilt, missing or unevenly
     spaced slices), ``stored`` tells where the image's slices lie in it; then whatever is told of the image in voxels
@@ -78,6 +79,7 @@ class Volume:
     warnings: tuple[ResultWarning, ...] = ()
     stored: StoredSlices | None = None
     series_uid_location: UidLocation | None = None
+    told: Told = NOTHING_TOLD
 
     def __post_init__(self) -> None:
         _check_place(self.affine_lps)
