@@ -5,6 +5,7 @@ Knows the order of the steps; nothing of HTTP, processes, or where weights come 
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -36,6 +37,7 @@ from openscans.types import (
     InferenceOptions,
     ResultWarning,
     TrainedModel,
+    ValueRange,
     Vertebra,
 )
 
@@ -99,7 +101,8 @@ class Pipeline:
         warnings += self._pool.warnings(task.networks, device)
         if task.modality_assumed:
             warnings += volumes.assumed_ct_warnings(volume.voxels)
-        warnings += volumes.intensity_warnings(volume.voxels, volume.told, is_mr=task.modality == "MR")
+        intensities = volumes.look_at_intensities(volume.voxels, volume.told, is_mr=task.modality == "MR")
+        warnings += intensities.warnings
         found: list[Vertebra] = []
         if label_map is not None:
             report("measuring", 0, 1)
@@ -109,10 +112,11 @@ class Pipeline:
             watch.lap("measure")
         return Detection(
             vertebrae=tuple(found),
-            image=describe_image(volume),
+            image=describe_image(volume, intensities.values),
             task=task,
             device=device,
             precision=ran[-1].precision,
+            detected_at=datetime.now(UTC).isoformat(timespec="seconds"),
             networks=ran,
             warnings=(*warnings, *plausibility.plausibility_warnings(found)),
             timings_ms=watch.timings_ms,
@@ -363,10 +367,13 @@ def _nonzero_box(image: NDArray[np.float32]) -> tuple[slice, slice, slice] | Non
     return slices[0], slices[1], slices[2]
 
 
-def describe_image(volume: volumes.Volume) -> ImageFacts:
+def describe_image(volume: volumes.Volume, values: ValueRange) -> ImageFacts:
     return ImageFacts(
         modality=volume.modality,
         size=volume.image_size,
         spacing_mm=volume.image_spacing_mm,
-        series_instance_uid=volume.series_instance_uid,
+        series_instance_uid=volume.series_uid.uid or None,
+        study_instance_uid=volume.study_uid.uid or None,
+        frame_of_reference_uid=volume.frame_of_reference_uid.uid or None,
+        values=values,
     )

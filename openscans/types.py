@@ -143,11 +143,28 @@ class UidLocation:
 
 
 @dataclass(frozen=True)
+class LocatedUid:
+    """A UID, empty where there is none, and where it stands; None where it does not stand there as it is."""
+
+    uid: str = ""
+    location: UidLocation | None = None
+
+
+NO_UID = LocatedUid()
+
+
+@dataclass(frozen=True)
 class SlicePixel:
     """The DICOM instance nearest to a point, and the point's pixel on it."""
 
     sop_instance_uid: str = field(metadata=describe("The instance's SOPInstanceUID."))
-    instance_number: int | None = field(metadata=describe("The instance's InstanceNumber; null where it has none."))
+    instance_number: int = field(
+        metadata=describe("The instance's InstanceNumber; the slice's index and 1 where it has none.")
+    )
+    index: int = field(metadata=describe("The slice's index along the normal, from 0: the nearest to the point's z."))
+    frame_number: int | None = field(
+        metadata=describe("Which frame of the instance it is, from 1; null where the instance has only one.")
+    )
     x: int = field(metadata=describe("The pixel's column, from 0."))
     y: int = field(metadata=describe("The pixel's row, from 0."))
 
@@ -176,13 +193,29 @@ class Vertebra:
 
 
 @dataclass(frozen=True)
+class ValueRange:
+    """Of an image's values."""
+
+    min: float = field(metadata=describe("The least."))
+    max: float = field(metadata=describe("The most."))
+    unit: Literal["HU", "unknown"] = field(metadata=describe("HU where nothing speaks against it."))
+
+
+@dataclass(frozen=True)
 class ImageFacts:
     """The image that was read."""
 
     modality: str | None = field(metadata=describe("CT or MR; null where the format does not tell (NIfTI)."))
     size: Voxel = field(metadata=describe("Columns, rows and slices."))
     spacing_mm: Point = field(metadata=describe("The distance between neighbouring voxels' centres along every axis."))
-    series_instance_uid: str | None = field(metadata=describe("The series' SeriesInstanceUID; null for NIfTI."))
+    series_instance_uid: str | None = field(
+        metadata=describe("The series' SeriesInstanceUID; null for NIfTI, and where each slice has its own.")
+    )
+    study_instance_uid: str | None = field(metadata=describe("The StudyInstanceUID, null where slices differ in it."))
+    frame_of_reference_uid: str | None = field(
+        metadata=describe("The FrameOfReferenceUID, null where slices differ in it.")
+    )
+    values: ValueRange = field(metadata=describe("What the values are."))
 
 
 @dataclass(frozen=True)
@@ -282,7 +315,8 @@ class Detection:
     ``uid_locations`` tells where the UIDs that it names, of the series and of the vertebrae's slices, stand in the
     image's files; it lacks those that stand there in another form, as in deflated ones.
 
-    ``networks`` are those that ran, the one that labels last; ``precision`` is that one's.
+    ``networks`` are those that ran, the one that labels last; ``precision`` is that one's. ``detected_at``: when it was
+    found, UTC, ISO 8601.
     """
 
     vertebrae: tuple[Vertebra, ...]
@@ -290,6 +324,7 @@ class Detection:
     task: DetectionTask
     device: str
     precision: Precision
+    detected_at: str
     warnings: tuple[ResultWarning, ...] = ()
     networks: tuple[RunningNetwork, ...] = ()
     timings_ms: Mapping[str, int] = field(default_factory=dict)

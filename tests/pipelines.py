@@ -15,7 +15,7 @@ from openscans.jobs import worker_process
 from openscans.jobs.fingerprint import Fingerprint, FingerprintCache
 from openscans.jobs.result_cache import ResultCache
 from openscans.progress import Forecast, Report, StageReport
-from openscans.types import Detection, DetectionTask, ImageFacts, Point, TrainedModel, Voxel
+from openscans.types import Detection, DetectionTask, ImageFacts, Point, TrainedModel, ValueRange, Voxel
 from tests.sample_vertebra import SAMPLE
 
 NO_RESULTS = ResultCache(Path(os.devnull), settings=(), most=0)
@@ -203,6 +203,17 @@ ACTS = {
 }
 
 
+IMAGE = ImageFacts(
+    modality="CT",
+    size=Voxel(10, 10, 10),
+    spacing_mm=Point(0.8, 0.8, 1.0),
+    series_instance_uid=None,
+    study_instance_uid=None,
+    frame_of_reference_uid=None,
+    values=ValueRange(-1000.0, 1500.0, "HU"),
+)
+
+
 def task(name: str = "fine") -> DetectionTask:
     model = TrainedModel("Dataset292_small", Path("/weights"), "0" * 64, spacing_mm=1.5, step=0.8)
     return DetectionTask(Path("/images") / name, "vertebrae", model, None)
@@ -210,8 +221,7 @@ def task(name: str = "fine") -> DetectionTask:
 
 def detection_of(task: DetectionTask) -> Detection:
     vertebra = replace(SAMPLE, center=Point(float(number_of(task.path)), 4.0, float(os.getpid())))
-    facts = ImageFacts("CT", Voxel(10, 10, 10), Point(0.8, 0.8, 1.0), None)
-    return Detection((vertebra,), facts, task, "cpu", "float32", timings_ms={"read": 1})
+    return Detection((vertebra,), IMAGE, task, "cpu", "float32", "2026-01-02T03:04:05+00:00", timings_ms={"read": 1})
 
 
 def number_of(path: Path) -> int:

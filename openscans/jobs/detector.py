@@ -187,6 +187,7 @@ class Detector:
             task,
             kept.device,
             kept.precision,
+            kept.detected_at,
             kept.warnings,
             labels=kept.labels,
             cached=True,

@@ -24,7 +24,7 @@ from openscans.types import (
     WarningCode,
 )
 
-RESULT_VERSION = "8"
+RESULT_VERSION = "9"
 """To be raised with every change that may make the same weights find something else in the same image."""
 
 FLEETING = frozenset({WarningCode.DEVICE_FALLBACK, WarningCode.SERIES_ELSEWHERE})
@@ -55,6 +55,7 @@ class CachedDetection:
     weights: tuple[str, ...]
     device: str
     precision: Precision
+    detected_at: str
     vertebrae: tuple[Vertebra, ...]
     image: ImageFacts
     warnings: tuple[ResultWarning, ...]
@@ -113,6 +114,7 @@ def _without_uids(detection: Detection, image: Fingerprint) -> CachedDetection |
         weights=tuple(network.sha256 for network in task.networks),
         device=detection.device,
         precision=detection.precision,
+        detected_at=detection.detected_at,
         vertebrae=detection.vertebrae,
         image=detection.image,
         warnings=tuple(warning for warning in detection.warnings if warning.code not in OF_THE_MACHINE),
@@ -132,19 +134,28 @@ def _without_uids(detection: Detection, image: Fingerprint) -> CachedDetection |
 
 
 def _uids(kept: CachedDetection) -> set[str]:
-    series_uid = kept.image.series_instance_uid
     instances = {vertebra.slice.sop_instance_uid for vertebra in kept.vertebrae if vertebra.slice is not None}
-    return instances | ({series_uid} if series_uid else set())
+    image = kept.image
+    shared = (image.series_instance_uid, image.study_instance_uid, image.frame_of_reference_uid)
+    return instances | {uid for uid in shared if uid}
 
 
 def _replace_uids(kept: CachedDetection, changed: Callable[[str], str]) -> CachedDetection:
     """``kept`` with every UID ``changed``; what has none stays without."""
-    series_uid = kept.image.series_instance_uid
     vertebrae = (
         vertebra
         if vertebra.slice is None
         else replace(vertebra, slice=replace(vertebra.slice, sop_instance_uid=changed(vertebra.slice.sop_instance_uid)))
         for vertebra in kept.vertebrae
     )
-    image = replace(kept.image, series_instance_uid=changed(series_uid) if series_uid else series_uid)
+    image = replace(
+        kept.image,
+        series_instance_uid=_changed(kept.image.series_instance_uid, changed),
+        study_instance_uid=_changed(kept.image.study_instance_uid, changed),
+        frame_of_reference_uid=_changed(kept.image.frame_of_reference_uid, changed),
+    )
     return replace(kept, vertebrae=tuple(vertebrae), image=image)
+
+
+def _changed(uid: str | None, changed: Callable[[str], str]) -> str | None:
+    return changed(uid) if uid else uid

@@ -5,7 +5,7 @@ A `Vertebra` is made here alone, and always in the image's frame.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from openscans.segmentation import grids
 from openscans.types import HEAD_TO_FOOT, Bounds, Point, SlicePixel, Vertebra, Voxel
 from openscans.volumes import Volume
+from openscans.volumes.stored import StoredSlices
 
 VERTEBRA = re.compile(r"(?:vertebrae?_)?([CTLS]\d{1,2})")
 """How TotalSegmentator's label lists name a vertebra, as in ``vertebrae_L5``."""
@@ -111,7 +112,8 @@ def _vertebra(
     component: _Component, pieces: NDArray[np.unsignedinteger[Any]], *, found: LabelMap, volume: Volume
 ) -> Vertebra:
     """``component`` measured among the volume's voxels, and told in the image's."""
-    center = grids.volume_centroid(found.grid, component.mask(pieces), component.low_xyz)
+    mask = component.mask(pieces)
+    center = grids.volume_centroid(found.grid, mask, component.low_xyz)
     bounds = grids.volume_bounds(found.grid, component.low_xyz, component.high_xyz)
     image_center = volume.image_point(center)
     return Vertebra(
@@ -121,7 +123,8 @@ def _vertebra(
         bounds=volume.image_bounds(bounds),
         confidence=min(component.mean_probability, 1.0),
         volume_ml=component.voxels * grids.sample_volume_ml(found.grid, volume.affine_lps),
-        truncated=_touches_edge(bounds, volume.size),
+        truncated=_touches_edge(bounds, volume.size)
+        or (volume.stored is not None and _leaves_slices(mask, component.low_xyz, found.grid, volume.stored)),
         slice=_slice_pixel(image_center, volume),
     )
 
@@ -129,14 +132,44 @@ def _vertebra(
 def _slice_pixel(image_center: Point, volume: Volume) -> SlicePixel | None:
     if not volume.instances:
         return None
-    nearest = volume.instances[min(max(round(image_center.z), 0), len(volume.instances) - 1)]
-    x, y = round(image_center.x), round(image_center.y)
-    return SlicePixel(nearest.sop_instance_uid, nearest.instance_number, x=x, y=y)
+    index = min(max(round(image_center.z), 0), len(volume.instances) - 1)
+    nearest = volume.instances[index]
+    return SlicePixel(
+        sop_instance_uid=nearest.sop_instance_uid,
+        instance_number=index + 1 if nearest.instance_number is None else nearest.instance_number,
+        index=index,
+        frame_number=nearest.frame + 1 if nearest.frames > 1 else None,
+        x=round(image_center.x),
+        y=round(image_center.y),
+    )
 
 
 def _touches_edge(bounds: Bounds, size: Voxel) -> bool:
     at_start = 0 in (bounds.min.x, bounds.min.y, bounds.min.z)
     return at_start or bounds.max.x == size.x - 1 or bounds.max.y == size.y - 1 or bounds.max.z == size.z - 1
+
+
+def _leaves_slices(
+    mask: NDArray[np.bool_], low_xyz: Sequence[int], grid: grids.ModelGrid, stored: StoredSlices
+) -> bool:
+    """Whether ``mask`` (z, y, x; from ``low_xyz`` on) reaches the edge of the slices that are stored at its heights.
+
+    Sheared slices cover another part of the volume at each height, and what lies beside them was added.
+    """
+    places = {
+        axis.source: (axis.first + (low + np.arange(count)) * axis.step, abs(axis.step) / 2)
+        for axis, low, count in zip(grid.axes, low_xyz, mask.shape[::-1], strict=True)
+    }
+    along = {axis.source: 2 - index for index, axis in enumerate(grid.axes)}
+    planes = mask.transpose([along[2], along[1], along[0]])
+    for source, size in ((0, stored.image_size.x), (1, stored.image_size.y)):
+        lines = planes.any(axis=1 if source == 0 else 2)
+        positions, half = places[source]
+        for height, line in zip(places[2][0], lines, strict=True):
+            inside = positions[line] - stored.origin(height, source)
+            if line.any() and (inside.min() - half <= 0 or inside.max() + half >= size - 1):
+                return True
+    return False
 
 
 def extent(found: LabelMap) -> Bounds | None:

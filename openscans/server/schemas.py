@@ -143,6 +143,7 @@ class DetectionAnswer(BaseModel):
     success: Literal[True] = Field(default=True, description="Also where nothing was found.")
     vertebrae: list[Vertebra] = Field(description="From head to foot; empty where none was found.")
     processing_time_ms: int = Field(description="From the detection's start to its end, without waiting in the queue.")
+    detected_at: str = Field(description="When it was found: UTC, ISO 8601.")
     device: str = Field(description="Where the networks ran.")
     precision: Precision = Field(description="In what numbers the network that labels computed.")
     fast_mode: bool = Field(description="As it was asked for.")
@@ -160,6 +161,7 @@ class DetectionAnswer(BaseModel):
             success=True,
             vertebrae=[round_numbers(vertebra) for vertebra in detection.vertebrae],
             processing_time_ms=processing_time_ms,
+            detected_at=detection.detected_at,
             device=detection.device,
             precision=detection.precision,
             fast_mode=detection.task.fast_mode,

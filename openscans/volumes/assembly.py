@@ -12,7 +12,7 @@ from pathlib import Path
 from openscans.errors import CorruptFile, InputNotFound, OpenScansError, OutOfMemory, TooFewSlices, VolumeError
 from openscans.progress import Report
 from openscans.system.parallel import thread_count
-from openscans.types import ResultWarning, WarningCode
+from openscans.types import NO_UID, LocatedUid, ResultWarning, WarningCode
 from openscans.volumes import memory_estimate
 from openscans.volumes.geometry import Stack, stack_slices
 from openscans.volumes.headers import PixelStorage, Slice
@@ -77,11 +77,12 @@ class DicomImage(Image):
             voxels=voxels if stack.stored is None else stack.stored.resample(voxels, AIR.get(series.modality, 0)),
             affine_lps=stack.affine_lps,
             modality=series.modality,
-            series_instance_uid=series.uid or None,
+            series_uid=_shared([one.series_uid for one in stack.slices]),
+            study_uid=_shared([one.study_uid for one in stack.slices]),
+            frame_of_reference_uid=_shared([one.frame_of_reference_uid for one in stack.slices]),
             instances=tuple(map(_instance_of, stack.slices)),
             warnings=(*slice_count_warnings(len(stack.slices)), *stack.warnings, *self.chosen, *_warnings_of(series)),
             stored=stack.stored,
-            series_uid_location=stack.slices[0].series_uid_location,
             told=_told_of_values(stack.slices),
         )
 
@@ -189,7 +190,13 @@ def _told_of_values(slices: Sequence[Slice]) -> Told:
 
 
 def _instance_of(one: Slice) -> Instance:
-    return Instance(one.sop_instance_uid, one.instance_number, one.file, one.frame, one.uid_location)
+    frames = 1 if one.storage is None else one.storage.frames
+    return Instance(one.sop_instance_uid, one.instance_number, one.file, one.frame, one.uid_location, frames)
+
+
+def _shared(uids: Sequence[LocatedUid]) -> LocatedUid:
+    """The first of ``uids`` where all are the same."""
+    return uids[0] if len({one.uid for one in uids}) == 1 else NO_UID
 
 
 def _most_bytes_kept(stack: Stack) -> int:

@@ -23,6 +23,7 @@ BITS = ("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
 """How a pixel lies in its word."""
 
 CLUES = (
+    "StudyInstanceUID",
     "FrameOfReferenceUID",
     "SeriesNumber",
     "SeriesDescription",
@@ -71,7 +72,7 @@ NEEDED: list[BaseTag | int | str] = [
 ]
 """All that is read of a header; nothing that tells who the patient is."""
 
-UIDS = ("SOPInstanceUID", "SeriesInstanceUID")
+UIDS = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
 """What an answer may name, and is read again from the file where the answer is kept."""
 
 BIT_TAGS = tuple(map(Tag, BITS))

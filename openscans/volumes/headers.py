@@ -28,7 +28,7 @@ from pydicom.uid import (
 from openscans.errors import CorruptFile, InputNotFound, UnsupportedFile
 from openscans.progress import Report
 from openscans.system.regular_files import open_regular
-from openscans.types import UidLocation
+from openscans.types import NO_UID, LocatedUid, UidLocation
 from openscans.volumes.elements import (
     BROKEN_HEADER,
     Elements,
@@ -144,7 +144,7 @@ class PixelStorage:
 class Slice:
     """One frame of one file. ``place`` is None where the header does not tell it, ``storage`` where it is malformed.
 
-    The locations are those of the file's own two UIDs, None where they do not stand in it as they are.
+    The UIDs are the file's own, with where they stand in it.
     """
 
     file: Path
@@ -159,7 +159,9 @@ class Slice:
     telling: tuple[str, ...] = ("",) * len(TELLING)
     is_capture: bool = False
     uid_location: UidLocation | None = None
-    series_uid_location: UidLocation | None = None
+    series_uid: LocatedUid = NO_UID
+    study_uid: LocatedUid = NO_UID
+    frame_of_reference_uid: LocatedUid = NO_UID
 
 
 @dataclass(frozen=True)
@@ -284,6 +286,10 @@ def _slices(elements: Elements) -> Iterator[Slice]:
     storage = _storage(elements, frames)
     telling = tuple(str(values.get(name) or "") for name in TELLING)
     is_capture = _class_of(elements) in CAPTURES
+    series_uid, study_uid, frame_of_reference_uid = (
+        LocatedUid(str(values.get(name) or ""), elements.uid_locations.get(name))
+        for name in ("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
+    )
     for frame in range(frames):
         groups = [*per_frame[frame : frame + 1], *shared]
         yield Slice(
@@ -300,7 +306,9 @@ def _slices(elements: Elements) -> Iterator[Slice]:
             telling=telling,
             is_capture=is_capture,
             uid_location=elements.uid_locations.get("SOPInstanceUID"),
-            series_uid_location=elements.uid_locations.get("SeriesInstanceUID"),
+            series_uid=series_uid,
+            study_uid=study_uid,
+            frame_of_reference_uid=frame_of_reference_uid,
         )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from openscans.types import ResultWarning, WarningCode
+from openscans.types import ResultWarning, ValueRange, WarningCode
 from openscans.volumes.modality import has_air
 from openscans.volumes.values import Voxels
 
@@ -87,13 +87,20 @@ class _Sample:
         return float(np.count_nonzero((self.values >= low) & (self.values <= high)) / self.values.size)
 
 
-def intensity_warnings(voxels: Voxels, told: Told, *, is_mr: bool) -> tuple[ResultWarning, ...]:
-    """A warning where ``voxels`` (z, y, x) are not what they should be: the first reason that applies."""
-    if voxels.size == 0:
-        return ()
+@dataclass(frozen=True)
+class Intensities:
+    """What an image's values are, and a warning where they are not what they should be."""
+
+    values: ValueRange
+    warnings: tuple[ResultWarning, ...] = ()
+
+
+def look_at_intensities(voxels: Voxels, told: Told, *, is_mr: bool) -> Intensities:
+    """What ``voxels`` (z, y, x) are; of what speaks against them, the first reason that applies."""
     sample = _sample(voxels)
     reason = _too_few_greys(sample) if is_mr else _why_not_hu(sample, told, has_air=has_air(voxels))
-    return () if reason is None else (ResultWarning(WarningCode.VALUES_NOT_HU, f"{reason} {EXPORT_AGAIN}"),)
+    warnings = () if reason is None else (ResultWarning(WarningCode.VALUES_NOT_HU, f"{reason} {EXPORT_AGAIN}"),)
+    return Intensities(ValueRange(sample.low, sample.high, "unknown" if is_mr or reason else "HU"), warnings)
 
 
 def _sample(voxels: Voxels) -> _Sample:

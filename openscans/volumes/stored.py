@@ -37,7 +37,7 @@ class StoredSlices:
 
     def image_point(self, volume_point: Point) -> Point:
         """A position in the volume's frame, in columns, rows and slices of the image; between slices by fractions."""
-        x, y = (self._origin(volume_point.z, axis) for axis in (0, 1))
+        x, y = (self.origin(volume_point.z, axis) for axis in (0, 1))
         return Point(volume_point.x - x, volume_point.y - y, self._slice_at(volume_point.z))
 
     def image_bounds(self, volume_box: Bounds) -> Bounds:
@@ -46,7 +46,7 @@ class StoredSlices:
         z = self._slices_between(box.min.z - 0.5, box.max.z + 0.5)
         low, high = [], []
         for axis, (first, last) in enumerate(((box.min.x, box.max.x), (box.min.y, box.max.y))):
-            origins = [self._origin(height, axis) for height in (box.min.z, box.max.z)]
+            origins = [self.origin(height, axis) for height in (box.min.z, box.max.z)]
             low.append(round(first - max(origins)))
             high.append(round(last - min(origins)))
         x, y = (
@@ -95,7 +95,7 @@ class StoredSlices:
         """The image's slice, by fractions, at the height ``z`` of the volume."""
         return float(np.interp(z, self.origins_xyz[:, 2], np.arange(self.image_size.z)))
 
-    def _origin(self, z: float, axis: int) -> float:
+    def origin(self, z: float, axis: int) -> float:
         """Where slices at the volume's height ``z`` begin along its ``axis``."""
         return float(np.interp(z, self.origins_xyz[:, 2], self.origins_xyz[:, axis]))
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openscans.errors import InconsistentGeometry
-from openscans.types import Bounds, Point, ResultWarning, UidLocation, Voxel, WarningCode
+from openscans.types import NO_UID, Bounds, LocatedUid, Point, ResultWarning, UidLocation, Voxel, WarningCode
 from openscans.volumes.intensities import NOTHING_TOLD, Told
 from openscans.volumes.stored import StoredSlices
 from openscans.volumes.values import Voxels
@@ -31,7 +31,7 @@ Affine = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Instance:
-    """One slice's DICOM instance; ``frame`` counts from 0 within ``file``.
+    """One slice's DICOM instance; ``frame`` counts from 0 within ``file``, which has ``frames``.
 
     ``uid_location`` is where its UID stands, None where that does not stand in the file as it is (deflated files).
     """
@@ -41,6 +41,7 @@ class Instance:
     file: Path
     frame: int = 0
     uid_location: UidLocation | None = None
+    frames: int = 1
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,8 @@ class Volume:
 
     ``affine_lps`` maps an index of ``voxels`` to LPS mm. DICOM: x is the column, y the row, z the slice along the
     normal (row direction × column direction). NIfTI: x, y, z are the array's first, second and third index.
-    ``instances`` has one entry per slice of the image for DICOM and none for other formats. ``series_uid_location`` is
-    in the file of the first slice. ``told``: what the headers say of the values.
+    ``instances`` has one entry per slice of the image for DICOM and none for other formats. The UIDs are those that all
+    slices share, as they stand in the file of the first one. ``told``: what the headers say of the values.
 
     Where the volume is the image, ``stored`` is None. Where it had to be resampled (gantry tilt, missing or unevenly
     spaced slices), ``stored`` tells where the image's slices lie in it; then whatever is told of the image in voxels
@@ -74,11 +75,12 @@ class Volume:
     voxels: Voxels
     affine_lps: Affine
     modality: str | None = None
-    series_instance_uid: str | None = None
+    series_uid: LocatedUid = NO_UID
+    study_uid: LocatedUid = NO_UID
+    frame_of_reference_uid: LocatedUid = NO_UID
     instances: tuple[Instance, ...] = ()
     warnings: tuple[ResultWarning, ...] = ()
     stored: StoredSlices | None = None
-    series_uid_location: UidLocation | None = None
     told: Told = NOTHING_TOLD
 
     def __post_init__(self) -> None:
@@ -111,14 +113,14 @@ class Volume:
         return volume_box if self.stored is None else self.stored.image_bounds(volume_box)
 
     def locate_uids(self, sop_instance_uids: AbstractSet[str]) -> dict[str, UidLocation]:
-        """Where the UID of the series and those of instances stand in the image's files, as far as that is known."""
+        """Where the UIDs that all slices share and those of instances stand in the image's files, if they do."""
         places = {
             one.sop_instance_uid: one.uid_location
             for one in self.instances
             if one.sop_instance_uid in sop_instance_uids
         }
-        if self.series_instance_uid is not None:
-            places[self.series_instance_uid] = self.series_uid_location
+        for shared in (self.series_uid, self.study_uid, self.frame_of_reference_uid):
+            places[shared.uid] = shared.location
         return {uid: place for uid, place in places.items() if uid and place is not None}
 
 

@@ -14,7 +14,7 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from openscans.jobs.fingerprint import Fingerprint, Listing
 from openscans.jobs.result_cache import ResultCache
-from openscans.types import ImageFacts, Point, UidLocation, Voxel
+from openscans.types import UidLocation
 from phantom import drawing, grid, layout, specs, spine
 from phantom.demo import WEIGHTS
 from phantom.files import DicomStyle, write_dicom_series, write_nifti
@@ -25,7 +25,7 @@ SPACING_MM = (3.0, 3.0, 3.0)
 LEVELS = spine.LEVELS[20:23]
 PATIENT = "Doe^Johanna"
 
-OF_THE_MOMENT = ("processing_time_ms", "timings_ms", "job_id", "cached")
+OF_THE_MOMENT = ("processing_time_ms", "timings_ms", "job_id", "cached", "detected_at")
 
 
 def scan() -> tuple[Any, Any]:
@@ -80,6 +80,7 @@ def test_the_second_answer_is_the_first_and_says_that_it_was_kept(server: LiveSe
     assert first["vertebrae"]
     assert (first["cached"], second["cached"]) == (False, True)
     assert lasting(second) == lasting(first)
+    assert second["detected_at"] == first["detected_at"]
 
 
 def test_every_file_of_the_series_has_the_folder_s_answer_after_its_own(server: LiveServer, series: Path) -> None:
@@ -204,7 +205,9 @@ def test_nobody_can_be_told_from_what_is_kept(ready_home: Path, server: LiveServ
     uids = [vertebra["slice"]["sop_instance_uid"] for vertebra in answer["vertebrae"]]
     text = "".join(file.name + file.read_text() for file in results_of(ready_home))
     assert text
-    for secret in (PATIENT, "4711-0815", answer["image"]["series_instance_uid"], *uids, str(series.parent)):
+    shared = ("series_instance_uid", "study_instance_uid", "frame_of_reference_uid")
+    uids += [answer["image"][name] for name in shared]
+    for secret in (PATIENT, "4711-0815", *uids, str(series.parent)):
         assert secret not in text
 
 
@@ -292,7 +295,7 @@ def test_keeping_an_answer_opens_no_file_of_the_image(tmp_path: Path) -> None:
     image = Fingerprint("0" * 64, gone, Listing(tmp_path / "gone", deep=True, stats=()))
     found = replace(
         pipelines.detection_of(pipelines.task()),
-        image=ImageFacts("CT", Voxel(10, 10, 10), Point(0.8, 0.8, 1.0), "1.2.3"),
+        image=replace(pipelines.IMAGE, series_instance_uid="1.2.3"),
         uid_locations={"1.2.3": UidLocation(gone[1], 100, 5)},
     )
     cache = ResultCache(tmp_path / "results", settings=(), most=10)

@@ -21,6 +21,7 @@ ONCE = httpx.Limits(max_keepalive_connections=0)
 """A connection for each request, so that none is sent into one that the server is just closing."""
 
 TOLD_BY_TYPE = {
+    "detected_at",
     "downloaded_mb",
     "elapsed_ms",
     "instance_id",

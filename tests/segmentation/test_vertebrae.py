@@ -69,7 +69,18 @@ def test_a_vertebra_is_told_on_the_slices_as_they_are_stored() -> None:
     assert l5.center == Point(25, 11, 2)
     assert l5.center_mm == Point(50, 24, 6)
     assert l5.bounds == Bounds(Voxel(20, 8, 1), Voxel(30, 14, 3))
-    assert l5.slice == SlicePixel("1.2", 3, x=25, y=11)
+    assert l5.slice == SlicePixel("1.2", 3, index=2, frame_number=None, x=25, y=11)
+
+
+@pytest.mark.parametrize(("first_row", "truncated"), [(2, True), (4, False)])
+def test_a_vertebra_that_leaves_its_sheared_slices_is_truncated(first_row: int, truncated: bool) -> None:
+    """At its lowest plane slices begin half a row into the volume, at its highest two rows and a half."""
+    labels = drawn((1, slice(2, 11), slice(first_row, 15), slice(20, 31)))
+    origins = np.array([(0.0, 0.5 * index, 2.0 * index) for index in range(10)])
+    stored = StoredSlices(origins, Voxel(40, 25, 10), labels.shape)
+    volume = Volume(labels.astype(np.int16), np.diag([2.0, 2.0, 1.5, 1.0]), stored=stored)
+    [l5] = vertebrae.measure(label_map(labels), volume)
+    assert l5.truncated is truncated
 
 
 def test_only_the_largest_component_of_a_label_counts() -> None:

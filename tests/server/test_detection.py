@@ -64,7 +64,11 @@ def test_the_answer_has_the_keys_of_the_contract(server: LiveServer, images: Pat
             "size": {"x": 10, "y": 10, "z": 10},
             "spacing_mm": {"x": 0.8, "y": 0.8, "z": 1.0},
             "series_instance_uid": None,
+            "study_instance_uid": None,
+            "frame_of_reference_uid": None,
+            "values": {"min": -1000.0, "max": 1500.0, "unit": "HU"},
         },
+        "detected_at": "2026-01-02T03:04:05+00:00",
         "model": {
             "task": "vertebrae",
             "datasets": ["Dataset292_paper", "Dataset298_paper"],

@@ -149,7 +149,7 @@ def test_one_file_stands_for_its_whole_series(tmp_path: Path) -> None:
     files = write_dicom_series(tmp_path, some_voxels(), axial_affine())
     volume = read_volume(files[3])
     np.testing.assert_array_equal(volume.voxels, some_voxels())
-    assert volume.series_instance_uid == pydicom.dcmread(files[3]).SeriesInstanceUID
+    assert volume.series_uid.uid == pydicom.dcmread(files[3]).SeriesInstanceUID
 
 
 def three_series(folder: Path) -> dict[str, str]:
@@ -164,7 +164,7 @@ def three_series(folder: Path) -> dict[str, str]:
 
 def test_of_several_series_the_largest_is_read(tmp_path: Path) -> None:
     uids = three_series(tmp_path)
-    assert read_volume(tmp_path).series_instance_uid == uids["large"]
+    assert read_volume(tmp_path).series_uid.uid == uids["large"]
 
 
 @pytest.mark.parametrize(("name", "slices"), [("small", 5), ("large", 7), ("mr", 4)])
@@ -177,7 +177,7 @@ def test_series_uid_chooses_a_series(tmp_path: Path, name: str, slices: int) -> 
 def test_a_file_among_several_series_stands_for_its_own(tmp_path: Path, name: str, slices: int) -> None:
     uids = three_series(tmp_path)
     volume = read_volume(tmp_path / f"slice00000.{name}")
-    assert (volume.series_instance_uid, len(volume.voxels)) == (uids[name], slices)
+    assert (volume.series_uid.uid, len(volume.voxels)) == (uids[name], slices)
 
 
 def test_a_series_may_lie_in_a_folder_below(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_an_empty_series_uid_is_a_series_of_its_own(tmp_path: Path) -> None:
     files = write_dicom_series(tmp_path, some_voxels(), axial_affine(), DicomStyle(series_uid="", suffix=".a"))
     write_dicom_series(tmp_path, some_voxels(seed=1), axial_affine(), DicomStyle(suffix=".b"))
     volume = read_volume(files[0])
-    assert volume.series_instance_uid is None
+    assert volume.series_uid.uid == ""
     np.testing.assert_array_equal(volume.voxels, some_voxels())
 
 

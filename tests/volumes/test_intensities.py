@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pydicom.uid import generate_uid
 
 from openscans.types import WarningCode
-from openscans.volumes import Volume, intensity_warnings
+from openscans.volumes import Volume, look_at_intensities
 from openscans.volumes.intensities import NOTHING_TOLD, Told
 from phantom.files import DicomStyle
 from tests.bad_files import edit
@@ -43,7 +43,7 @@ def ct(*, noise_hu: float = 25.0, air: bool = True, tissue_hu: float = TISSUE_HU
 
 def said(voxels: NDArray[np.generic], told: Told = NOTHING_TOLD, *, is_mr: bool = False) -> str:
     """The sentence about ``voxels``, empty where there is none."""
-    warnings = intensity_warnings(voxels, told, is_mr=is_mr)
+    warnings = look_at_intensities(voxels, told, is_mr=is_mr).warnings
     assert all(warning.code is WarningCode.VALUES_NOT_HU for warning in warnings)
     return " ".join(warning.message for warning in warnings)
 

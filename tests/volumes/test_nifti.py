@@ -60,7 +60,7 @@ def test_a_file_with_qform_only_is_placed_by_it(tmp_path: Path) -> None:
 def test_the_format_tells_neither_modality_nor_instances(tmp_path: Path) -> None:
     path = saved(tmp_path / "image.nii.gz", some_voxels().T)
     volume = read_volume(path)
-    assert (volumes.open(path).modality, volume.modality, volume.series_instance_uid) == (None, None, None)
+    assert (volumes.open(path).modality, volume.modality, volume.series_uid.uid) == (None, None, "")
     assert volume.instances == ()
 
 

@@ -73,7 +73,7 @@ def test_slices_with_series_uids_of_their_own_are_found_by_any_of_them(tmp_path:
         edit(file, SeriesInstanceUID=uid if file == files[3] else generate_uid())
     volume = read_volume(tmp_path, series_uid=uid)
     assert volume.voxels.shape == SHAPE
-    assert volume.series_instance_uid is None
+    assert volume.series_uid.uid == ""
 
 
 def test_slices_of_two_devices_are_not_put_together(tmp_path: Path) -> None:

@@ -39,9 +39,9 @@ def text_at(location: UidLocation | None) -> str:
 
 def assert_told(volume: Volume) -> None:
     """Every UID stands where it is said to stand, in the file that it belongs to."""
-    assert volume.series_instance_uid
-    assert text_at(volume.series_uid_location) == volume.series_instance_uid
-    assert volume.series_uid_location.file == str(volume.instances[0].file)
+    assert volume.series_uid.uid
+    assert text_at(volume.series_uid.location) == volume.series_uid.uid
+    assert volume.series_uid.location.file == str(volume.instances[0].file)
     for instance in volume.instances:
         assert text_at(instance.uid_location) == instance.sop_instance_uid
         assert instance.uid_location.file == str(instance.file)
@@ -106,7 +106,7 @@ def test_frames_of_one_file_share_their_places(tmp_path: Path, syntax: UID) -> N
 def test_of_deflated_files_no_place_is_told(tmp_path: Path) -> None:
     series(tmp_path, DeflatedExplicitVRLittleEndian)
     volume = read_volume(tmp_path)
-    assert volume.series_uid_location is None
+    assert volume.series_uid.location is None
     assert {instance.uid_location for instance in volume.instances} == {None}
 
 
@@ -117,12 +117,12 @@ def test_what_is_no_single_uid_has_no_place(tmp_path: Path, uid: str) -> None:
         marker = "7" * 8
         edit(file, SeriesInstanceUID=marker if uid else "")
         file.write_bytes(file.read_bytes().replace(marker.encode(), uid.encode("latin-1").ljust(8, b"\0")))
-    assert read_volume(tmp_path).series_uid_location is None
+    assert read_volume(tmp_path).series_uid.location is None
 
 
 def test_other_formats_have_none(tmp_path: Path) -> None:
     write_nifti(tmp_path / "image.nii", bad_files.some_voxels(), bad_files.AFFINE)
-    assert read_volume(tmp_path / "image.nii").series_uid_location is None
+    assert read_volume(tmp_path / "image.nii").series_uid.location is None
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,9 @@ def test_the_places_of_the_series_and_of_the_named_instances_are_told(tmp_path: 
     assert volume.locate_uids({first.sop_instance_uid, second.sop_instance_uid}) == {
         first.sop_instance_uid: first.uid_location,
         second.sop_instance_uid: second.uid_location,
-        volume.series_instance_uid: volume.series_uid_location,
+        volume.series_uid.uid: volume.series_uid.location,
+        volume.study_uid.uid: volume.study_uid.location,
+        volume.frame_of_reference_uid.uid: volume.frame_of_reference_uid.location,
     }
 
 
