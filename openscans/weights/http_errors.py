@@ -1,5 +1,7 @@
 """What can go wrong between us and a server, as errors with a sentence: those that may pass, and those that last.
 
+What goes wrong where a proxy stands between has a hint that names the variable that sets it.
+
 Knows HTTP's statuses and httpx's errors; nothing of bodies, files or of asking again.
 """
 
@@ -8,11 +10,11 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit, urlunsplit
-from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
 from openscans.errors import DownloadFailed
+from openscans.weights.proxies import proxy_for
 from openscans.weights.retry_policy import parse_retry_after
 
 WHOLE = httpx.codes.OK
@@ -34,14 +36,13 @@ CERTIFICATE_HINT = (
     "If your network has a certificate authority of its own, set SSL_CERT_FILE to its certificates in PEM format; "
     "otherwise check the computer's clock."
 )
-PROXY_HINT = "Check HTTPS_PROXY (http://name:password@host:port) and NO_PROXY, or ask who runs the proxy."
 
 
 class TransientError(DownloadFailed):
     """A failure that may be gone when asked again, after ``retry_after_s`` if the server said so."""
 
-    def __init__(self, message: str, *, retry_after_s: float = 0.0) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, retry_after_s: float = 0.0, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
         self.retry_after_s = retry_after_s
 
 
@@ -56,17 +57,17 @@ def host_of(url: str) -> str:
 
 
 def connection_broken(url: str) -> TransientError:
-    return TransientError(f"The connection to {host_of(url)} broke off.")
+    return TransientError(f"The connection to {host_of(url)} broke off.", hint=_proxy_hint(url))
 
 
 @contextmanager
 def translate_setting_errors() -> Iterator[None]:
     try:
         yield
-    except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:
+    except (ImportError, ValueError, OSError) as error:
         raise DownloadFailed(
-            "The settings for the proxy or for the certificates cannot be used.",
-            hint="HTTPS_PROXY must be an http or https address, SSL_CERT_FILE a file of certificates in PEM format.",
+            "The certificates that SSL_CERT_FILE or SSL_CERT_DIR names cannot be used.",
+            hint="SSL_CERT_FILE must be a file of certificates in PEM format, SSL_CERT_DIR a folder of such.",
         ) from error
 
 
@@ -79,9 +80,12 @@ def check_response(url: str, response: httpx.Response) -> None:
         raise TransientError(f"{host} cannot give out the file at the moment ({status}).", retry_after_s=retry_after_s)
     if status not in {WHOLE, REST, NOTHING_MORE}:
         sentence = REFUSED_SENTENCES.get(status, "{host} answered {status} instead of {file}.")
-        raise DownloadFailed(sentence.format(host=host, file=file, status=status))
+        raise DownloadFailed(sentence.format(host=host, file=file, status=status), hint=_proxy_hint(str(response.url)))
     if response.headers.get("content-encoding", "identity").lower() != "identity":
-        raise DownloadFailed(f"{host} or a proxy sends {file} compressed, though it was asked not to.", hint=PROXY_HINT)
+        raise DownloadFailed(
+            f"{host} or a proxy sends {file} compressed, though it was asked not to.",
+            hint=_proxy_hint(str(response.url)),
+        )
     # Networks that want a login answer for every server; what is already here must not give way to their page.
     if status == WHOLE and response.headers.get("content-type", "").startswith("text/html"):
         raise DownloadFailed(f"A web page came from {host} instead of {file}.", hint="Log in to the network first.")
@@ -93,7 +97,8 @@ def translate_http_errors(url: str) -> Iterator[None]:
     try:
         yield
     except httpx.ReadTimeout as error:
-        raise TransientError(f"{host_of(_asked_url(error, url))} stopped sending.") from error
+        asked = _asked_url(error, url)
+        raise TransientError(f"{host_of(asked)} stopped sending.", hint=_proxy_hint(asked)) from error
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
         raise _connect_failure(_asked_url(error, url), error) from error
     except httpx.ProxyError as error:
@@ -116,29 +121,27 @@ def _connect_failure(url: str, error: httpx.TransportError) -> DownloadFailed:
     causes = list(_causes(error))
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
         return DownloadFailed(f"The certificate of {host_of(url)} is not trusted.", hint=CERTIFICATE_HINT)
-    proxy = _proxy_for(url)
+    proxy = proxy_for(url)
     if proxy is None:
         return TransientError(f"{host_of(url)} cannot be reached (no connection).")
     if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
-        return DownloadFailed(f"Nothing answers at the proxy's address, {proxy}.", hint=PROXY_HINT)
-    return TransientError(f"{host_of(url)} cannot be reached through the proxy {proxy}.")
+        return DownloadFailed(f"Nothing answers at the proxy's address, {proxy}.", hint=proxy.hint)
+    return TransientError(f"{host_of(url)} cannot be reached through the proxy {proxy}.", hint=proxy.hint)
 
 
 def _proxy_refusal(url: str, error: httpx.ProxyError) -> DownloadFailed:
     """The error's text begins with the status that the proxy gave, if it gave one."""
     status = re.match(r"[0-9]{3}\b", str(error))
+    hint = _proxy_hint(url)
     if status is None or status[0].startswith("5"):
-        return TransientError(f"The proxy cannot connect to {host_of(url)} at the moment.")
-    return DownloadFailed(f"The proxy refuses to connect to {host_of(url)} ({status[0]}).", hint=PROXY_HINT)
+        return TransientError(f"The proxy cannot connect to {host_of(url)} at the moment.", hint=hint)
+    return DownloadFailed(f"The proxy refuses to connect to {host_of(url)} ({status[0]}).", hint=hint)
 
 
-def _proxy_for(url: str) -> str | None:
-    """The proxy that the environment names for ``url``, without a login."""
-    proxies = getproxies()
-    proxy = proxies.get(urlsplit(url).scheme) or proxies.get("all")
-    if not proxy or proxy_bypass(host_of(url)):
-        return None
-    return urlsplit(strip_login(proxy)).netloc or None
+def _proxy_hint(url: str) -> str | None:
+    """What to do about the proxy that is asked for ``url``; None where the server itself is."""
+    proxy = proxy_for(url)
+    return None if proxy is None else proxy.hint
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -1,6 +1,7 @@
 """One request: what its answer's headers tell, and its body as it comes, or an error with a sentence that says why.
 
-With `http_errors`, the only user of httpx. Knows nothing of files, of what was begun before, or of asking again.
+With `http_errors`, `proxies` and `trust`, the only user of httpx. Knows nothing of files, of what was begun before, or
+of asking again.
 
 Rules for threads. Every request runs in a thread of its own, so that who waits can leave at once, whatever the server
 does; a thread that was left touches nothing more and ends by itself, at the latest when the server counts as dead.
@@ -9,12 +10,10 @@ does; a thread that was left touches nothing more and ends by itself, at the lat
 
 import os
 import re
-import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 
 import httpx
 
@@ -26,7 +25,9 @@ from openscans.weights.http_errors import (
     translate_http_errors,
     translate_setting_errors,
 )
+from openscans.weights.proxies import ProxyTransport
 from openscans.weights.retry_policy import RetryPolicy
+from openscans.weights.trust import trusted_certificates
 
 AHEAD_BYTES = 1 << 20
 """How far the network may be ahead of the disk. More leaves the processor's cache; less makes threads wait."""
@@ -159,7 +160,7 @@ class HttpClient:
     def __init__(self, retry_policy: RetryPolicy) -> None:
         self._timeout = httpx.Timeout(retry_policy.stall_s, connect=min(retry_policy.connect_s, retry_policy.stall_s))
         with translate_setting_errors():
-            self._trusted = _trusted_certificates(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+            self._trusted = trusted_certificates(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
 
     @contextmanager
     def ask(self, url: str, headers: Mapping[str, str], *, idle: Callable[[], None]) -> Iterator[BackgroundResponse]:
@@ -172,11 +173,4 @@ class HttpClient:
             response.leave()
 
     def _client(self) -> httpx.Client:
-        with translate_setting_errors():
-            return httpx.Client(timeout=self._timeout, follow_redirects=True, verify=self._trusted)
-
-
-@lru_cache(maxsize=1)
-def _trusted_certificates(file: str | None, folder: str | None) -> ssl.SSLContext:
-    """The certificates that the environment names, else those that come with httpx. Reading them takes a while."""
-    return httpx.create_ssl_context()
+        return httpx.Client(timeout=self._timeout, follow_redirects=True, transport=ProxyTransport(self._trusted))

@@ -194,20 +194,17 @@ def test_a_proxy_that_refuses_is_said_so_at_once(target: Path, monkeypatch: pyte
 def test_a_proxy_that_is_not_there_is_said_so_at_once(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     port = unused_port()
     monkeypatch.setenv("HTTPS_PROXY", f"http://someone:secret@127.0.0.1:{port}")
-    with pytest.raises(DownloadFailed, match=rf"Nothing answers at the proxy's address, 127\.0\.0\.1:{port}\.$"):
+    with pytest.raises(
+        DownloadFailed, match=rf"Nothing answers at the proxy's address, 127\.0\.0\.1:{port} \(HTTPS_PROXY\)\.$"
+    ):
         download.fetch(["https://localhost:9/a.zip"], target, retry_policy=BRISK)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("HTTPS_PROXY", "ftp://127.0.0.1:9"), ("SSL_CERT_FILE", "/nowhere/certificates.pem")]
-)
-def test_settings_that_cannot_be_used_are_said_so(
-    target: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
-) -> None:
-    monkeypatch.setenv(name, value)
-    with pytest.raises(DownloadFailed, match="settings for the proxy") as caught:
+def test_certificates_that_cannot_be_used_are_said_so(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/certificates.pem")
+    with pytest.raises(DownloadFailed, match="SSL_CERT_FILE") as caught:
         download.fetch(["https://localhost:9/a.zip"], target, retry_policy=BRISK)
-    assert name in caught.value.hint
+    assert "PEM" in caught.value.hint
 
 
 # Stopping in between
