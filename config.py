@@ -1,20 +1,31 @@
 """A mapping (the environment, with command-line flags laid over it) becomes one frozen `Settings`.
 
-Importing this does nothing; nothing here reads os.environ or touches the disk.
+Whose a name is decides what a wrong value does: one that begins with ``OPENSCANS_`` is ours and ends the start; HOST,
+PORT and DEBUG belong to other programs too, and are passed over where they cannot be meant, with a notice for the log.
+
+Importing this does nothing; nothing here touches the disk.
 """
 
 import ipaddress
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
 from openscans.errors import OpenScansError
-from openscans.system import devices
+from openscans.system import devices, folders
+
+OURS = "OPENSCANS_"
+"""How the names begin that nobody else uses."""
 
 WEIGHTS_URL = "https://github.com/wasserth/TotalSegmentator/releases/download"
+
+HIGHEST_PORT = 65535
+
+ON = frozenset({"1", "true", "yes", "on"})
+OFF = frozenset({"0", "false", "no", "off"})
 
 LONGEST_WARM_S = 30 * 24 * 3600
 """A month; who wants longer says -1 (never)."""
@@ -22,10 +33,8 @@ LONGEST_WARM_S = 30 * 24 * 3600
 LONGEST_STALL_S = 3600
 """Who waits longer for a single byte waits for nothing."""
 
-
 LONGEST_HANG_S = 24 * 3600
 """A day; no patch takes so long on any machine."""
-
 
 MOST_RESULTS = 100_000
 """Some gigabytes; they are listed whenever one is written."""
@@ -45,7 +54,8 @@ class Settings:
     ``threads`` None: the cores that the process may use. ``keep_warm_s`` None: the worker keeps its memory for ever.
     ``hang_s``: five minutes are a packed image from a slow network drive; for a patch that takes longer the worker asks
     for more. ``allowed_roots`` empty: any file that the user may read. ``totalsegmentator_results``: weights to import.
-    ``results``: how many answers are kept; one is some tens of kilobytes.
+    ``results``: how many answers are kept; one is some tens of kilobytes. ``notices``: what was passed over, a sentence
+    each, with the variable's name and never with what it holds.
     """
 
     home: Path
@@ -72,6 +82,7 @@ class Settings:
     parent_pid: int | None = None
     totalsegmentator_results: Path | None = None
     end_with_stdin: bool = False
+    notices: tuple[str, ...] = ()
 
     @property
     def cache_folder(self) -> Path:
@@ -84,13 +95,20 @@ class Settings:
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Self:
         """Raises InvalidSetting for a value that is not what its setting needs; an empty value is no value."""
+        asked = _AskedNames(env)
+        settings = cls._read(asked)
+        return replace(settings, notices=(*_shared_notices(env), *_unknown_notices(env, asked.names)))
+
+    @classmethod
+    def _read(cls, env: Mapping[str, str]) -> Self:
+        roots = "OPENSCANS_ALLOWED_ROOTS"
         keep_warm_s = _whole_number(env, "OPENSCANS_KEEP_WARM_S", default=600, low=-1, high=LONGEST_WARM_S)
         token = env.get("OPENSCANS_TOKEN", "").strip() or None
         return cls(
-            home=_folder(env.get("OPENSCANS_HOME", "").strip() or "~/.openscans"),
-            host=_host(env, "HOST", default=cls.host, others_may_reach_it=token is not None),
-            port=_whole_number(env, "PORT", default=cls.port, low=0, high=65535),
-            debug=_switch(env, "DEBUG", default=cls.debug),
+            home=_folder("OPENSCANS_HOME", env.get("OPENSCANS_HOME", "").strip() or "~/.openscans"),
+            host=_host(env, _name_of(env, "HOST"), default=cls.host, others_may_reach_it=token is not None),
+            port=_whole_number(env, _name_of(env, "PORT"), default=cls.port, low=0, high=HIGHEST_PORT),
+            debug=_switch(env, _name_of(env, "DEBUG"), default=cls.debug),
             weights_urls=_urls(env, "OPENSCANS_WEIGHTS_URL"),
             device=_device(env, "OPENSCANS_DEVICE"),
             precision=_choice(env, "OPENSCANS_PRECISION", ("auto", "float32", "int8")),
@@ -106,12 +124,63 @@ class Settings:
             queue=_whole_number(env, "OPENSCANS_QUEUE", default=cls.queue, low=0, high=1000),
             results=_whole_number(env, "OPENSCANS_RESULTS", default=cls.results, low=0, high=MOST_RESULTS),
             token=token,
-            allowed_roots=tuple(_folder(root) for root in _split(env, "OPENSCANS_ALLOWED_ROOTS", os.pathsep)),
+            allowed_roots=tuple(_folder(roots, text) for text in _split(env, roots, os.pathsep)),
             allowed_origins=_origins(env, "OPENSCANS_ALLOWED_ORIGINS"),
             parent_pid=_number_or_none(env, "OPENSCANS_PARENT_PID", low=1, high=2**32 - 1),
             totalsegmentator_results=_totalsegmentator_results(env),
             end_with_stdin=_switch(env, "OPENSCANS_END_WITH_STDIN", default=cls.end_with_stdin),
         )
+
+
+class _AskedNames(Mapping[str, str]):
+    """``env``, and the names that were looked up in it."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self._env = env
+        self.names: set[str] = set()
+
+    def __getitem__(self, name: str) -> str:
+        self.names.add(name)
+        return self._env[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._env)
+
+    def __len__(self) -> int:
+        return len(self._env)
+
+
+def _name_of(env: Mapping[str, str], shared: str) -> str:
+    """The name whose value counts: ours, or ``shared`` where it alone holds what can be meant."""
+    ours = f"{OURS}{shared}"
+    return shared if not env.get(ours, "").strip() and SHARED[shared](env.get(shared, "").strip()) else ours
+
+
+def _shared_notices(env: Mapping[str, str]) -> Iterator[str]:
+    """What is said of names that other programs use, where what they hold is nothing for us."""
+    for name, can_be_meant in SHARED.items():
+        text, ours = env.get(name, "").strip(), f"{OURS}{name}"
+        if text and not env.get(ours, "").strip() and not can_be_meant(text):
+            yield f"{name} is passed over: it holds what other programs mean by it. {ours} is ours alone."
+    for name in sorted(env):
+        if re.fullmatch(r"WEB_CONCURRENCY|FORWARDED_ALLOW_IPS|UVICORN_\w+", name, re.ASCII) and env[name].strip():
+            yield f"{name} is passed over; settings of this server begin with {OURS}."
+
+
+def _unknown_notices(env: Mapping[str, str], known: Set[str]) -> Iterator[str]:
+    """What is said of names that begin as ours do, and are none."""
+    ours = [name for name in known if name.startswith(OURS)]
+    for name in sorted(env):
+        if re.fullmatch(rf"{OURS}\w*", name, re.ASCII | re.IGNORECASE) and name not in known:
+            yield f"{name} is no setting and is passed over; {_nearest(name.upper(), ours)}."
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    # Nobody who writes no name wrong waits for it to load.
+    import difflib
+
+    found = difflib.get_close_matches(name, known, n=1)
+    return f"the nearest that is one is {found[0]}" if found else "the README lists those that are"
 
 
 def _host(env: Mapping[str, str], name: str, *, default: str, others_may_reach_it: bool) -> str:
@@ -130,6 +199,16 @@ def _is_loopback(host: str) -> bool:
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
+def _is_address(text: str) -> bool:
+    """Whether it can only mean where to listen. Shells and compilers put names into HOST: the machine's, a target's."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        # As the system reads numbers of an address that are left out.
+        return text.lower() == "localhost" or re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,3}){0,2}", text, re.ASCII) is not None
+    return True
+
+
 def _whole_number(env: Mapping[str, str], name: str, *, default: int, low: int, high: int) -> int:
     found = _number_or_none(env, name, low=low, high=high)
     return default if found is None else found
@@ -139,21 +218,31 @@ def _number_or_none(env: Mapping[str, str], name: str, *, low: int, high: int) -
     text = env.get(name, "").strip()
     if not text:
         return None
-    # int() alone would take "8_000" and Arabic digits, and would need seconds for a million digits.
-    if not re.fullmatch(r"[+-]?[0-9]{1,10}", text) or not low <= int(text) <= high:
+    if not _is_whole_number(text, low, high):
         raise InvalidSetting(f"{name} must be a whole number from {low} to {high}, not {text[:40]!r}.")
     return int(text)
+
+
+def _is_whole_number(text: str, low: int, high: int) -> bool:
+    # int() alone would take "8_000" and Arabic digits, and would need seconds for a million digits.
+    return re.fullmatch(r"[+-]?[0-9]{1,10}", text) is not None and low <= int(text) <= high
+
+
+def _is_port(text: str) -> bool:
+    return _is_whole_number(text, 0, HIGHEST_PORT)
 
 
 def _switch(env: Mapping[str, str], name: str, *, default: bool) -> bool:
     text = env.get(name, "").strip().lower()
     if not text:
         return default
-    if text in {"1", "true", "yes", "on"}:
-        return True
-    if text in {"0", "false", "no", "off"}:
-        return False
-    raise InvalidSetting(f"{name} must be 1 or 0, not {text[:40]!r}.")
+    if not _is_switch(text):
+        raise InvalidSetting(f"{name} must be 1 or 0, not {text[:40]!r}.")
+    return text in ON
+
+
+def _is_switch(text: str) -> bool:
+    return text.lower() in ON | OFF
 
 
 def _choice(env: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str:
@@ -192,15 +281,19 @@ def _split(env: Mapping[str, str], name: str, separator: str) -> list[str]:
 
 def _totalsegmentator_results(env: Mapping[str, str]) -> Path | None:
     """Where TotalSegmentator looks for its weights; None where that is unclear, as it is no setting of ours."""
+    weights = env.get("TOTALSEG_WEIGHTS_PATH")
     try:
-        weights = env.get("TOTALSEG_WEIGHTS_PATH")
-        return _folder(weights or f"{env.get('TOTALSEG_HOME_DIR') or '~/.totalsegmentator'}/nnunet/results")
-    except InvalidSetting:
+        return folders.absolute(weights or f"{env.get('TOTALSEG_HOME_DIR') or '~/.totalsegmentator'}/nnunet/results")
+    except FileNotFoundError:
         return None
 
 
-def _folder(text: str) -> Path:
+def _folder(name: str, text: str) -> Path:
     try:
-        return Path(text).expanduser().absolute()
-    except RuntimeError as error:
-        raise InvalidSetting(f"The home folder meant by {text[:80]!r} is not known; give the whole path.") from error
+        return folders.absolute(text)
+    except FileNotFoundError as error:
+        raise InvalidSetting(f"{name} needs a whole path: where {text[:80]!r} begins is not known here.") from error
+
+
+SHARED: Mapping[str, Callable[[str], bool]] = {"HOST": _is_address, "PORT": _is_port, "DEBUG": _is_switch}
+"""Names that other programs use too, and whether a value can be meant for us."""

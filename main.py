@@ -6,6 +6,7 @@ main module, so nothing here imports the web framework before it is needed.
 
 import argparse
 import errno
+import logging
 import multiprocessing
 import os
 import signal
@@ -16,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from config import InvalidSetting, Settings
@@ -41,6 +43,10 @@ LATEST_END_S = 1.5
 """From the sign to end to the end, whatever still hangs: 2 s are promised after the parent's end, 3 s after a signal.
 Streams get their last event in the first tenths of a second."""
 
+NOTHING_IS_KEPT = "OPENSCANS_HOME cannot be written: what is there is used; no model, answer or log comes to it."
+
+log = logging.getLogger("openscans.main")
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -63,6 +69,7 @@ def main(arguments: Sequence[str], env: Mapping[str, str]) -> int:
     keep_standard_descriptors()
     try:
         settings = Settings.from_env({**env, **parse_flags(arguments)})
+        require_open_home(settings.home)
     except InvalidSetting as error:
         write_line(sys.stderr, f"{error.message} {error.hint}")
         return EXIT_INVALID_SETTING
@@ -71,6 +78,15 @@ def main(arguments: Sequence[str], env: Mapping[str, str]) -> int:
     except OSError as error:
         return explain_bind_failure(settings.host, settings.port, error)
     return run(settings, listener)
+
+
+def require_open_home(home: Path) -> None:
+    """Raises InvalidSetting where nothing that lies in ``home`` can be reached; it need not be there yet."""
+    from openscans.system import folders
+
+    reason = folders.why_closed(home)
+    if reason is not None:
+        raise InvalidSetting(f"The folder that OPENSCANS_HOME means cannot be used: {reason}.")
 
 
 def explain_bind_failure(host: str, port: int, error: OSError) -> int:
@@ -103,8 +119,8 @@ def parse_flags(arguments: Sequence[str]) -> dict[str, str]:
     parser.add_argument("--end-with-stdin", action="store_const", const="1", help="end when standard input ends")
     given = parser.parse_args(arguments)
     named = {
-        "HOST": given.host,
-        "PORT": given.port,
+        "OPENSCANS_HOST": given.host,
+        "OPENSCANS_PORT": given.port,
         "OPENSCANS_PARENT_PID": given.parent_pid,
         "OPENSCANS_END_WITH_STDIN": given.end_with_stdin,
     }
@@ -132,9 +148,11 @@ def bind_socket(host: str, port: int) -> socket.socket:
 
 def run(settings: Settings, listener: socket.socket) -> int:
     """Serve on ``listener`` until asked to end."""
-    from openscans.system import logs
+    from openscans.system import folders, logs
 
     logs.set_up(settings.log_folder, file_name="server.log", debug=settings.debug)
+    for notice in (*settings.notices, *([] if folders.is_writable(settings.home) else [NOTHING_IS_KEPT])):
+        log.warning("%s", notice)
     parts = build_parts(settings)
     parts.models.tidy()
     return serve(settings, parts, listener)

@@ -87,7 +87,7 @@ class ForbiddenHost(OpenScansError):
     """The request says that it is meant for another machine, as one of a page that rebinds its own name does."""
 
     code = "forbidden_host"
-    hint = "Use http://127.0.0.1 or http://localhost, or start the server with HOST set to the address that you use."
+    hint = "Use http://127.0.0.1 or http://localhost, or start the server with OPENSCANS_HOST set to that address."
 
 
 class ForbiddenOrigin(OpenScansError):

@@ -1,12 +1,17 @@
 """Settings: what the environment and the command line become."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from config import WEIGHTS_URL, InvalidSetting, Settings
 from main import parse_flags
+
+ROOT = Path(__file__).resolve().parents[1]
+
+OF_OTHERS = ("0.0.0.0", "::", "0", "192.168.1.5", "fe80::1")
 
 
 def test_an_empty_environment_gives_the_defaults_of_the_contract() -> None:
@@ -34,14 +39,15 @@ def test_an_empty_environment_gives_the_defaults_of_the_contract() -> None:
         parent_pid=None,
         totalsegmentator_results=Path.home() / ".totalsegmentator/nnunet/results",
         end_with_stdin=False,
+        notices=(),
     )
 
 
 def test_every_setting_can_be_set(tmp_path: Path) -> None:
     env = {
-        "HOST": "::1",
-        "PORT": "0",
-        "DEBUG": "yes",
+        "OPENSCANS_HOST": "::1",
+        "OPENSCANS_PORT": "0",
+        "OPENSCANS_DEBUG": "yes",
         "OPENSCANS_HOME": str(tmp_path),
         "OPENSCANS_WEIGHTS_URL": "http://localhost:1/a/, https://mirror.example/b",
         "OPENSCANS_DEVICE": "CUDA:1",
@@ -106,12 +112,12 @@ def test_a_worker_that_is_kept_warm_for_ever() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("PORT", "65536"),
-        ("PORT", "-1"),
-        ("PORT", "8_000"),
-        ("PORT", "80.5"),
-        ("PORT", "9" * 100_000),
-        ("DEBUG", "perhaps"),
+        ("OPENSCANS_PORT", "65536"),
+        ("OPENSCANS_PORT", "-1"),
+        ("OPENSCANS_PORT", "8_000"),
+        ("OPENSCANS_PORT", "80.5"),
+        ("OPENSCANS_PORT", "9" * 100_000),
+        ("OPENSCANS_DEBUG", "perhaps"),
         ("OPENSCANS_THREADS", "0"),
         ("OPENSCANS_QUEUE", "-1"),
         ("OPENSCANS_KEEP_WARM_S", "-2"),
@@ -132,6 +138,74 @@ def test_a_value_that_cannot_be_is_refused_with_its_name(name: str, value: str) 
     assert len(caught.value.message) < 200
 
 
+SHARED = {"HOST": "::1", "PORT": "9000", "DEBUG": "on"}
+
+
+def test_names_that_other_programs_use_count_where_they_can_be_meant() -> None:
+    settings = Settings.from_env(SHARED)
+    assert (settings.host, settings.port, settings.debug, settings.notices) == ("::1", 9000, True, ())
+
+
+def test_a_name_that_is_ours_alone_is_stronger() -> None:
+    ours = {"OPENSCANS_HOST": "localhost", "OPENSCANS_PORT": "9001", "OPENSCANS_DEBUG": "0"}
+    for shared in (SHARED, {"HOST": "0.0.0.0", "PORT": "http", "DEBUG": "*"}):
+        settings = Settings.from_env({**shared, **ours})
+        assert (settings.host, settings.port, settings.debug, settings.notices) == ("localhost", 9001, False, ())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HOST", "x86_64-conda-linux-gnu"),
+        ("HOST", "workstation"),
+        ("HOST", "localhost:3000"),
+        ("HOST", "https://secret@proxy.example"),
+        ("PORT", "tcp://10.0.0.1:80"),
+        ("PORT", "65536"),
+        ("PORT", "9" * 100_000),
+        ("DEBUG", "*"),
+        ("DEBUG", "release"),
+        ("WEB_CONCURRENCY", "auto"),
+        ("FORWARDED_ALLOW_IPS", "*"),
+        ("UVICORN_PORT", "secret"),
+    ],
+)
+@pytest.mark.parametrize("token", [{}, {"OPENSCANS_TOKEN": "s3cret"}])
+def test_what_other_programs_mean_is_passed_over_and_said_by_its_name(
+    name: str, value: str, token: dict[str, str]
+) -> None:
+    settings = Settings.from_env({name: value, **token})
+    assert len(settings.notices) == 1
+    assert settings.notices[0].startswith(f"{name} is passed over")
+    assert value not in settings.notices[0]
+    assert (settings.host, settings.port, settings.debug) == (Settings.host, Settings.port, Settings.debug)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "nearest"),
+    [
+        ("OPENSCANS_THREAD", "OPENSCANS_THREADS"),
+        ("OPENSCANS_ALOWED_ROOTS", "OPENSCANS_ALLOWED_ROOTS"),
+        ("openscans_port", "OPENSCANS_PORT"),
+        ("OPENSCANS_MODEL_HOME", "OPENSCANS_HOME"),
+    ],
+)
+def test_a_name_that_begins_as_ours_and_is_none_is_said_with_the_nearest(wrong: str, nearest: str) -> None:
+    assert Settings.from_env({wrong: "secret"}).notices == (
+        f"{wrong} is no setting and is passed over; the nearest that is one is {nearest}.",
+    )
+
+
+def test_a_name_that_is_near_none_is_said_too() -> None:
+    (notice,) = Settings.from_env({"OPENSCANS_ZZZZZZZZZZZZZ": "1"}).notices
+    assert "README" in notice
+
+
+def test_every_name_that_is_read_stands_in_the_readme() -> None:
+    told = set(re.findall(r"OPENSCANS_[A-Z_]+", (ROOT / "README.md").read_text(encoding="utf-8")))
+    assert set(re.findall(r'"(OPENSCANS_[A-Z_]+)"', (ROOT / "config.py").read_text(encoding="utf-8"))) <= told
+
+
 def test_reading_settings_makes_no_folder(tmp_path: Path) -> None:
     Settings.from_env({"OPENSCANS_HOME": str(tmp_path / "home")})
     assert list(tmp_path.iterdir()) == []
@@ -143,13 +217,21 @@ def test_a_flag_is_stronger_than_the_environment() -> None:
     assert (settings.host, settings.port, settings.parent_pid) == ("localhost", 9001, 12)
 
 
+@pytest.mark.parametrize("name", ["HOST", "OPENSCANS_HOST"])
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.1", "::1", "localhost", "::ffff:127.0.0.1"])
-def test_loopback_needs_no_token(host: str) -> None:
-    assert Settings.from_env({"HOST": host}).host == host
+def test_loopback_needs_no_token(host: str, name: str) -> None:
+    assert Settings.from_env({name: host}).host == host
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "0", "192.168.1.5", "fe80::1", "workstation", "localhost.example"])
-def test_an_address_that_others_may_reach_needs_a_token(host: str) -> None:
-    with pytest.raises(InvalidSetting, match="OPENSCANS_TOKEN"):
-        Settings.from_env({"HOST": host})
-    assert Settings.from_env({"HOST": host, "OPENSCANS_TOKEN": "s3cret"}).host == host
+@pytest.mark.parametrize(
+    ("name", "host"),
+    [
+        *((name, host) for name in ("HOST", "OPENSCANS_HOST") for host in OF_OTHERS),
+        ("OPENSCANS_HOST", "workstation"),
+        ("OPENSCANS_HOST", "localhost.example"),
+    ],
+)
+def test_an_address_that_others_may_reach_needs_a_token(name: str, host: str) -> None:
+    with pytest.raises(InvalidSetting, match=f"^{name} .*OPENSCANS_TOKEN"):
+        Settings.from_env({name: host})
+    assert Settings.from_env({name: host, "OPENSCANS_TOKEN": "s3cret"}).host == host

@@ -34,6 +34,7 @@ from openscans.jobs.worker_messages import (
 )
 from openscans.jobs.worker_process import LogPlan, MakePipeline, worker_main
 from openscans.progress import StageReport
+from openscans.system import folders
 from openscans.types import WorkerState
 
 TICK_S = 0.1
@@ -78,6 +79,8 @@ class Child:
             target=worker_main, args=(far_end, make_pipeline, log_plan), name="worker", daemon=True
         )
         try:
+            if folders.leave_lost_folder():
+                log.warning("the folder that the server was started in is gone or closed")
             # With the far end open here too, the death of the child would not close the pipe.
             with far_end:
                 self._process.start()

@@ -41,6 +41,9 @@ class Server(uvicorn.Server):
             http=Connection,
             h11_max_incomplete_event_size=LARGEST_HEAD_BYTES,
             log_config=None,
+            # Named, or uvicorn would read what other servers' programs may have set in the environment.
+            workers=1,
+            forwarded_allow_ips="127.0.0.1,::1",
             access_log=debug,
             server_header=False,
             ws="none",

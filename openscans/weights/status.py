@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from openscans.system.folders import user_home
 from openscans.types import ModelState, ResultWarning, WarningCode, describe
 from openscans.weights import catalogue
 from openscans.weights.catalogue import Dataset, Task
@@ -137,5 +138,5 @@ def _megabytes(size_bytes: int) -> float:
 
 
 def _with_tilde(path: Path) -> str:
-    home = Path.home()
-    return f"~/{path.relative_to(home).as_posix()}" if path.is_relative_to(home) else str(path)
+    home = user_home()
+    return f"~/{path.relative_to(home).as_posix()}" if home is not None and path.is_relative_to(home) else str(path)

@@ -85,9 +85,9 @@ RUNS: Mapping[str, tuple[Sequence[str], Mapping[str, str]]] = {
     **{
         name: ([], {name: value})
         for name, value in {
-            "DEBUG": "perhaps",
             "OPENSCANS_ALLOWED_ORIGINS": "viewer.example",
             "OPENSCANS_AUTO_DOWNLOAD": "maybe",
+            "OPENSCANS_DEBUG": "perhaps",
             "OPENSCANS_DEVICE": "tpu",
             "OPENSCANS_HANG_S": "0",
             "OPENSCANS_KEEP_WARM_S": "-2",
