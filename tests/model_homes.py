@@ -5,6 +5,7 @@ from pathlib import Path
 from model_manager import Models
 from openscans.weights.download_task import TELL_EVERY_S, DownloadSnapshot, DownloadTask
 from openscans.weights.releases import Installer
+from tests.live_server import LiveServer
 from tests.release_server import DATASETS
 
 MR = DATASETS[756].folder
@@ -33,3 +34,16 @@ def files_below(folder: Path) -> set[str]:
     """Without locks, which are empty and are never removed."""
     files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
     return {path.relative_to(folder).as_posix() for path in files}
+
+
+def told_state(server: LiveServer) -> str:
+    """The MR model's, as the server tells it."""
+    answer = server.get("/api/models/status?task=vertebrae_mr")
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["state"])
+
+
+def import_over_http(server: LiveServer, path: Path) -> None:
+    """Take the MR model from ``path``; it is ready then."""
+    answer = server.post("/api/models/import/vertebrae_mr", {"file_path": str(path)})
+    assert (answer.status_code, answer.json().get("state")) == (200, "ready"), answer.text

@@ -30,6 +30,12 @@ RESERVE_BYTES = 100_000_000
 
 FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
+NOT_TOLD = {errno.ENOSYS, errno.ENOTSUP, errno.EOVERFLOW}
+"""What disks say that cannot tell how large they are."""
+
+CANNOT_SYNC = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EBADF}
+"""What disks say that know no way to make something durable; nothing more can be done there."""
+
 LINKED_FROM_BYTES = 1_000_000
 """Smaller files are copied: people edit them in place, and a hard link would change with them."""
 
@@ -80,7 +86,7 @@ def copy(source: IO[bytes], target: Path) -> KeptFile:
 
 
 def link_or_copy(original: Path, target: Path) -> KeptFile:
-    """``original`` under a second name where the disk can do that and it is large, else a copy of it.
+    """What ``original`` is or leads to, under a second name where the disk can do that and it is large, else a copy.
 
     Nothing here writes into a file that is in its place, so the original stays as it is. A change through its first
     name is noticed like any other, by its time.
@@ -117,18 +123,27 @@ def write_whole(path: Path, content: Iterable[bytes | memoryview], *, durable: b
         sync_folder(path.parent)
 
 
+def printable(name: str) -> str:
+    """``name`` in characters that every text can hold: those of a file's name that are no UTF-8 are spelled out."""
+    return name.encode(errors="backslashreplace").decode()
+
+
 def unfinished(path: Path) -> list[Path]:
     """What `write_whole` left for ``path`` in processes that were killed, and what living ones are writing."""
-    return list(path.parent.glob(f"*{path.name}{UNFINISHED}"))
+    try:
+        return [found for found in path.parent.iterdir() if found.name.endswith(f"{path.name}{UNFINISHED}")]
+    except OSError:
+        # Nothing of ours lies in a folder that is not there, or that cannot be read.
+        return []
 
 
 def sync_folder(folder: Path) -> None:
-    """The names in ``folder`` are on the disk itself afterwards."""
+    """The names in ``folder`` are on the disk itself afterwards, where the disk can do that."""
     # Windows cannot open a folder; NTFS keeps names in its journal.
     if os.name != "nt":
         descriptor = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(descriptor)
+            _sync_descriptor(descriptor)
         finally:
             os.close(descriptor)
 
@@ -140,15 +155,20 @@ def sync_folders(top: Path) -> None:
 
 
 def require_room(folder: Path, needed_bytes: int) -> None:
-    """Raises DiskFull unless ``needed_bytes`` fit on the disk of ``folder`` (which exists) and a reserve stays free."""
-    if shutil.disk_usage(folder).free < needed_bytes + RESERVE_BYTES:
+    """Raises DiskFull unless ``needed_bytes`` fit on the disk of ``folder`` (which exists) and a reserve stays free.
+
+    A disk that does not tell its size is taken for one with room.
+    """
+    free_bytes = _free_bytes(folder)
+    if free_bytes is not None and free_bytes < needed_bytes + RESERVE_BYTES:
         raise disk_full_error(folder, needed_bytes)
 
 
 def disk_full_error(folder: Path, needed_bytes: int) -> DiskFull:
     """The error that says how much is needed on the disk of ``folder``, the reserve included, and how much is free."""
-    free_bytes, all_bytes = shutil.disk_usage(folder).free, needed_bytes + RESERVE_BYTES
-    return DiskFull(f"{all_bytes / 1e6:.0f} MB are needed on the disk; {free_bytes / 1e6:.0f} MB are free.")
+    free_bytes, all_bytes = _free_bytes(folder), needed_bytes + RESERVE_BYTES
+    free = "it does not tell how many are free" if free_bytes is None else f"{free_bytes / 1e6:.0f} MB are free"
+    return DiskFull(f"{all_bytes / 1e6:.0f} MB are needed on the disk; {free}.")
 
 
 def is_disk_full(error: OSError) -> bool:
@@ -172,13 +192,33 @@ def translate_os_errors() -> Iterator[None]:
 def _try_link(original: Path, target: Path) -> bool:
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        target.hardlink_to(original)
+        # Linux would give the link itself a second name, and not what it leads to.
+        target.hardlink_to(os.path.realpath(original))
     except OSError:
         # Another disk, another owner, a file system without links: all of them can be read and copied.
         return False
     return True
 
 
+def _free_bytes(folder: Path) -> int | None:
+    """None where the disk does not say: some of other machines' tell a size of nothing, or no size at all."""
+    try:
+        usage = shutil.disk_usage(folder)
+    except OSError as error:
+        if error.errno not in NOT_TOLD:
+            raise
+        return None
+    return usage.free if usage.total else None
+
+
 def _sync(out: IO[bytes]) -> None:
     out.flush()
-    os.fsync(out.fileno())
+    _sync_descriptor(out.fileno())
+
+
+def _sync_descriptor(descriptor: int) -> None:
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in CANNOT_SYNC:
+            raise

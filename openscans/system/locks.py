@@ -10,11 +10,15 @@ hold locks on two files of one name.
 import errno
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 HELD_BY_OTHERS = {errno.EACCES, errno.EAGAIN, errno.EDEADLK}
+
+UNKNOWN = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
+"""What disks of other machines say that know no locks."""
 
 NOT_OURS = {errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -27,7 +31,7 @@ def hold_lock(path: Path, *, shared: bool) -> Iterator[bool]:
     """Whether nobody stood in the way; then the lock is held to the end of the block.
 
     Many may share it; who does not share it holds it alone. Raises OSError where the file cannot be opened or its
-    disk knows no locks.
+    disk knows no locks (`UNKNOWN`).
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,6 +47,42 @@ def hold_lock(path: Path, *, shared: bool) -> Iterator[bool]:
             yield free
     finally:
         os.close(descriptor)
+
+
+class LocalLocks:
+    """Locks by name within this process alone, for a disk that knows none."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Lock()
+        self._sharing: dict[str, int] = {}
+        self._alone: set[str] = set()
+
+    @contextmanager
+    def hold(self, name: str, *, shared: bool) -> Iterator[bool]:
+        """As `hold_lock`."""
+        free = self._take(name, shared=shared)
+        try:
+            yield free
+        finally:
+            if free:
+                self._give_back(name, shared=shared)
+
+    def _take(self, name: str, *, shared: bool) -> bool:
+        with self._changed:
+            if name in self._alone or (not shared and self._sharing.get(name)):
+                return False
+            if shared:
+                self._sharing[name] = self._sharing.get(name, 0) + 1
+            else:
+                self._alone.add(name)
+            return True
+
+    def _give_back(self, name: str, *, shared: bool) -> None:
+        with self._changed:
+            if shared:
+                self._sharing[name] -= 1
+            else:
+                self._alone.remove(name)
 
 
 if sys.platform == "win32":

@@ -7,12 +7,14 @@ alone waits for no other meanwhile, and who wants several alone waits a moment o
 Nothing is promised of the order in which those who wait come to it.
 """
 
+import logging
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from openscans.errors import ModelInUse
+from openscans.errors import ModelInUse, OpenScansError
 from openscans.system import locks
 from openscans.system.files import translate_os_errors
 
@@ -23,11 +25,16 @@ GLANCE_S = 0.2
 """Whoever only asks holds a lock for microseconds; one that is held for longer is meant."""
 
 
+log = logging.getLogger("openscans.models")
+
+
 class DatasetLocks:
-    """Locks by name, each a file in ``folder``."""
+    """Locks by name, each a file in ``folder``; within this process alone where its disk knows no locks."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._local = locks.LocalLocks()
+        self._warned = threading.Event()
 
     @contextmanager
     def try_exclusive(self, names: Collection[str]) -> Iterator[None]:
@@ -57,11 +64,13 @@ class DatasetLocks:
             yield
 
     def is_held(self, name: str) -> bool:
-        """Whether somebody changes it right now."""
-        if not self._path(name).exists():
+        """Whether somebody changes it right now, as far as the disk tells."""
+        try:
+            with ExitStack() as stack:
+                return self._path(name).exists() and not self._enter(stack, name, shared=True)
+        except (OSError, OpenScansError):
+            # Where no lock can be had nobody holds one.
             return False
-        with ExitStack() as stack:
-            return not self._enter(stack, name, shared=True)
 
     def _enter_soon(self, stack: ExitStack, name: str) -> None:
         end_s = time.monotonic() + GLANCE_S
@@ -78,10 +87,21 @@ class DatasetLocks:
         """Whether it was free; then ``stack`` holds it."""
         with ExitStack() as tried:
             with translate_os_errors():
-                free = tried.enter_context(locks.hold_lock(self._path(name), shared=shared))
+                free = self._try(tried, name, shared=shared)
             if free:
                 stack.push(tried.pop_all())
             return free
+
+    def _try(self, tried: ExitStack, name: str, *, shared: bool) -> bool:
+        try:
+            return tried.enter_context(locks.hold_lock(self._path(name), shared=shared))
+        except OSError as error:
+            if error.errno not in locks.UNKNOWN:
+                raise
+        if not self._warned.is_set():
+            self._warned.set()
+            log.warning("The disk of OPENSCANS_HOME knows no locks: no second server may use it at the same time.")
+        return tried.enter_context(self._local.hold(name, shared=shared))
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.lock"
