@@ -42,7 +42,7 @@ class DemonstrationFailed(Exception):
 @contextmanager
 def server(home: Path, *, python: str = sys.executable, env: Mapping[str, str] = os.environ) -> Iterator[httpx.Client]:
     """The real server on a free port, with ``home`` as its OPENSCANS_HOME, for as long as the block lasts."""
-    env = {**env, "PORT": "0", "OPENSCANS_HOME": str(home), "OPENSCANS_OFFLINE": "1"}
+    env = {**env, "OPENSCANS_PORT": "0", "OPENSCANS_HOME": str(home), "OPENSCANS_OFFLINE": "1"}
     # The executable is the server itself.
     command = [python] if getattr(sys, "frozen", False) else [python, str(ROOT / "main.py")]
     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
