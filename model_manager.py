@@ -18,6 +18,7 @@ from pathlib import Path
 
 from openscans.errors import ModelInUse, ModelMissing, OpenScansError
 from openscans.progress import Report
+from openscans.system.files import printable
 from openscans.types import ModelState, TrainedModel
 from openscans.weights import catalogue, status
 from openscans.weights.catalogue import Task
@@ -117,7 +118,8 @@ class Models:
             if needed_by:
                 places = [place for place in places if place.condition().state != "ready"]
             stay = len(places) < len(task.datasets)
-            removed = any(place.sizes_bytes() for place in places)
+            # A link that leads nowhere is damage without a file.
+            removed = any(place.sizes_bytes() or place.condition().state == "damaged" for place in places)
             return Deletion(removed, sum(place.remove() for place in places), needed_by if stay else ())
 
     def import_from(self, key: str, path: Path) -> None:
@@ -143,7 +145,7 @@ class Models:
                 if place.has_leftovers():
                     self._tidy(place)
                 for name in place.condition().damaged_files:
-                    log.warning("%s/%s is damaged.", place.dataset.folder, name)
+                    log.warning("%s/%s is damaged.", place.dataset.folder, printable(name))
 
     def close(self) -> None:
         """Stop all downloads; their bytes are kept."""

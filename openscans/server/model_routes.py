@@ -3,7 +3,8 @@
 Knows the models by their public functions; nothing of zips or folders. What touches the disk runs in a thread.
 """
 
-from collections.abc import AsyncIterator, Mapping
+import pathlib
+from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any, TypeAlias
@@ -14,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 
 from openscans import errors
 from openscans.jobs.readable_path import readable_path
+from openscans.progress import Report
 from openscans.server import sse
 from openscans.server.disconnects import in_thread
 from openscans.server.openapi import describe_errors, describe_stream
@@ -102,7 +104,7 @@ def delete(task: TaskKey, state: State) -> DeletedAnswer:
 )
 async def import_weights(task: TaskKey, body: ImportBody, request: Request, state: State) -> ModelStatus:
     """Install weights that came by other means, verified like a download."""
-    find = partial(readable_path, body.file_path, state.access.allowed_roots)
+    find = partial(_import_path, body.file_path, state.access.allowed_roots)
     path = await in_thread(find, request, state.path_checks)
     await run_in_threadpool(state.models.import_from, task, path)
     return await run_in_threadpool(state.models.status, task)
@@ -113,6 +115,12 @@ def verify(task: TaskKey, state: State) -> ModelStatus:
     """Compute every file's digest anew."""
     state.models.verify(task)
     return state.models.status(task)
+
+
+def _import_path(text: str, roots: Sequence[pathlib.Path], report: Report) -> pathlib.Path:
+    """`readable_path`, by the name that was given where that is no risk: it may be a link named as a dataset."""
+    real = readable_path(text, roots, report)
+    return real if roots else pathlib.Path(text)
 
 
 def _deletion_message(deletion: Deletion) -> str:

@@ -48,7 +48,7 @@ class DiskCache:
                 line, content = file.read(DIGEST_BYTES + 1), file.read()
             if line != _digest_line(content):
                 return None
-            os.utime(path)
+            _touch(path)
         except OSError:
             return None
         return content
@@ -66,7 +66,7 @@ class DiskCache:
         try:
             with path.open("rb") as file:
                 mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
-            os.utime(path)
+            _touch(path)
         except (OSError, ValueError):
             # ValueError: an empty file.
             return None
@@ -100,6 +100,12 @@ class DiskCache:
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}{self.suffix}"
+
+
+def _touch(path: Path) -> None:
+    # On a disk that is read-only nothing is given up either.
+    with suppress(OSError):
+        os.utime(path)
 
 
 def let_go(mapped: memoryview) -> None:

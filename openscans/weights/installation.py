@@ -9,9 +9,7 @@ Rules for processes. Who calls what changes something (install, remove, verify, 
 
 import hashlib
 import os
-import shutil
-import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -22,17 +20,20 @@ from openscans.system.files import (
     KeptFile,
     copied_bytes,
     link_or_copy,
+    printable,
     require_room,
     sync_folder,
     sync_folders,
     translate_os_errors,
     unfinished,
 )
+from openscans.system.presence import files_at, is_folder, is_there, regular_file, remove, size_bytes
 from openscans.types import DownloadStatus, ModelState, TrainedModel
 from openscans.weights import archive, download, manifest
 from openscans.weights.archive import RESTORE_HINT
 from openscans.weights.catalogue import Dataset
 from openscans.weights.manifest import Manifest
+from openscans.weights.partial_file import paths_beside
 
 CHECKPOINT = "fold_0/checkpoint_final.pth"
 REQUIRED = ("plans.json", "dataset.json", CHECKPOINT)
@@ -84,11 +85,11 @@ class Installation:
 
     def stage(self) -> tuple[DownloadStatus, int, int]:
         """How far somebody else is who installs it, as the disk tells: status, done, total; bytes of a download."""
-        if self._beside.exists():
+        if is_there(self._beside):
             return "extracting", 0, 1
-        if self.zip_path.exists():
+        if is_there(self.zip_path):
             return "verifying", 0, 1
-        return "downloading", download.part_bytes(self.zip_path), self._announced_bytes()
+        return "downloading", self._part_bytes(), self._announced_bytes()
 
     def sizes_bytes(self) -> list[int]:
         """Of every file on disk that belongs to the dataset, finished or not."""
@@ -98,7 +99,8 @@ class Installation:
         """Raises ModelMissing, DamagedWeights."""
         found = self.condition()
         if found.damaged_files:
-            raise DamagedWeights(f"The model {self.dataset.folder} is damaged: {', '.join(found.damaged_files)}.")
+            names = ", ".join(printable(name) for name in found.damaged_files)
+            raise DamagedWeights(f"The model {self.dataset.folder} is damaged: {names}.")
         if found.manifest is None:
             raise ModelMissing(f"The model {self.dataset.folder} is not on disk.")
         digests = [found.manifest.files[f"{self.dataset.training}/{name}"].sha256 for name in REQUIRED]
@@ -131,7 +133,7 @@ class Installation:
                 files = archive.unpack(zip_path, found, self._beside / self.dataset.training, report=report)
                 self._put_in_place(files, source, sha256)
             finally:
-                _remove(self._beside)
+                remove(self._beside)
 
     def install_folder(self, dataset_folder: Path, *, report: Report = ignore_progress) -> None:
         """Link or copy the training from ``dataset_folder``, which stays as it is; ``report`` counts files.
@@ -141,6 +143,9 @@ class Installation:
         training = dataset_folder / self.dataset.training
         with translate_os_errors():
             names = _names(training)
+            shut = next((name for name in names if not os.access(training / name, os.R_OK)), None)
+            if shut is not None:
+                raise DamagedWeights(f"The file {printable(str(shut))} may not be read.")
             self._start_beside()
             require_room(self.parent, sum(copied_bytes(training / name, self.parent) for name in names))
             try:
@@ -151,42 +156,48 @@ class Installation:
                     files[str(name)] = link_or_copy(training / name, target)
                 self._put_in_place(files, dataset_folder.name, None)
             finally:
-                _remove(self._beside)
+                remove(self._beside)
 
     def found_in(self, folder: Path) -> Path | None:
         """The dataset's folder, if ``folder`` is it, holds it, or is a home of TotalSegmentator's that holds it."""
-        if folder.name == self.dataset.folder:
+        # A link may have the name, or lead to what has it.
+        if self.dataset.folder in {folder.name, Path(os.path.realpath(folder)).name}:
             return folder
         candidates = (folder / layout / self.dataset.folder for layout in LAYOUTS)
-        return next((path for path in candidates if path.is_dir()), None)
+        return next((path for path in candidates if is_folder(path)), None)
 
     def is_whole_in(self, folder: Path) -> bool:
         """Whether `install_folder` would find there what it needs."""
         found = self.found_in(folder)
-        return found is not None and all(_size_bytes(found / self.dataset.training / name) for name in REQUIRED)
+        if found is None:
+            return False
+        paths = [found / self.dataset.training / name for name in REQUIRED]
+        return all(size_bytes(path) and os.access(path, os.R_OK) for path in paths)
 
     def remove(self) -> int:
         """Delete everything that belongs to the dataset; how many bytes that frees."""
-        # A file that was linked on import stays where it came from, and its bytes with it.
-        freed_bytes = sum(found.st_size for found in self._files() if found.st_nlink == 1)
+        # A file that was linked on import stays where it came from, and its bytes with it; so does what a link in the
+        # folder's place leads to.
+        own = (path for path in self._paths() if not path.is_symlink())
+        freed_bytes = sum(found.st_size for path in own for found in files_at(path) if found.st_nlink == 1)
         with translate_os_errors():
-            _remove(self._beside)
-            if self.folder.exists():
+            remove(self._beside)
+            if is_there(self.folder):
                 # Renamed first, so that a half deleted folder is never taken for a model.
-                _remove(self._old)
+                remove(self._old)
                 self.folder.replace(self._old)
                 sync_folder(self.parent)
-            _remove(self._old)
+            remove(self._old)
             download.discard(self.zip_path)
-            if self.parent.is_dir() and not any(self.parent.iterdir()):
+            if self.parent.is_dir() and not self.parent.is_symlink() and not any(self.parent.iterdir()):
                 self.parent.rmdir()
         return freed_bytes
 
     def has_leftovers(self) -> bool:
         """Whether somebody was, or is, in the middle of something here that `tidy` would finish or undo."""
-        if self._beside.exists() or self._old.exists() or self._unfinished_manifests():
+        if is_there(self._beside) or is_there(self._old) or self._unfinished_manifests():
             return True
-        fetched = any(path.exists() for path in download.partial_paths(self.zip_path))
+        fetched = any(is_there(path) for path in download.partial_paths(self.zip_path))
         return fetched and self.condition().state == "ready"
 
     def tidy(self) -> None:
@@ -198,8 +209,8 @@ class Installation:
             begun = Manifest.read(self._beside)
             if begun is not None and not begun.faults(self._beside):
                 self._swap()
-            _remove(self._beside)
-            _remove(self._old)
+            remove(self._beside)
+            remove(self._old)
             for left in self._unfinished_manifests():
                 left.unlink(missing_ok=True)
             if self.condition().state == "ready":
@@ -211,24 +222,31 @@ class Installation:
     def _look(self) -> DatasetCondition:
         known = Manifest.read(self.folder)
         if known is not None:
-            faults = known.faults(self.folder)
+            required = (f"{self.dataset.training}/{name}" for name in REQUIRED)
+            unknown = (name for name in required if name not in known.files)
+            faults = tuple(dict.fromkeys((*known.faults(self.folder), *unknown)))
             return DatasetCondition("damaged" if faults else "ready", known, faults)
-        if self.folder.exists():
+        if is_there(self.folder):
             return DatasetCondition("damaged", damaged_files=(manifest.NAME,))
-        begun = self.zip_path.exists() or download.part_bytes(self.zip_path)
+        begun = is_there(self.zip_path) or self._part_bytes()
         return DatasetCondition("partial" if begun else "absent")
+
+    def _part_bytes(self) -> int:
+        return size_bytes(paths_beside(self.zip_path)[0])
 
     def _announced_bytes(self) -> int:
         """The zip's size as its server told whoever downloads it; before that, what is known of the release."""
         return download.announced_bytes(self.zip_path) or self.dataset.zip_bytes
 
     def _files(self) -> list[os.stat_result]:
-        paths = (self.folder, self._beside, self._old, *download.partial_paths(self.zip_path))
-        return [found for path in paths for found in _files_at(path)]
+        return [found for path in self._paths() for found in files_at(path)]
+
+    def _paths(self) -> tuple[Path, ...]:
+        return self.folder, self._beside, self._old, *download.partial_paths(self.zip_path)
 
     def _start_beside(self) -> None:
         self.parent.mkdir(parents=True, exist_ok=True)
-        _remove(self._beside)
+        remove(self._beside)
 
     def _put_in_place(self, files: Mapping[str, KeptFile], source: str, zip_sha256: str | None) -> None:
         missing = [name for name in REQUIRED if name not in files or files[name].size_bytes == 0]
@@ -242,44 +260,17 @@ class Installation:
         self._swap()
 
     def _swap(self) -> None:
-        _remove(self._old)
-        if self.folder.exists():
+        remove(self._old)
+        if is_there(self.folder):
             self.folder.replace(self._old)
         self._beside.replace(self.folder)
         sync_folder(self.parent)
-        _remove(self._old)
+        remove(self._old)
 
 
 def _names(training: Path) -> list[PurePosixPath]:
-    """The files of a training, without links, which could lead anywhere, and without junk."""
-    paths = [path for path in sorted(training.rglob("*")) if path.is_file() and not path.is_symlink()]
-    names = [PurePosixPath(path.relative_to(training).as_posix()) for path in paths]
+    """The files of a training, read through links as `is_whole_in` does, and without junk."""
+    # Of folders that are links only those are entered that the weights need: others could lead round and round.
+    found = sorted({*training.rglob("*"), *(training / name for name in REQUIRED)})
+    names = [PurePosixPath(path.relative_to(training).as_posix()) for path in found if regular_file(path)]
     return [name for name in names if not archive.is_junk(name)]
-
-
-def _files_at(path: Path) -> Iterator[os.stat_result]:
-    """The file, or every file below the folder; what vanishes meanwhile does not count."""
-    below = (Path(folder, name) for folder, _, names in os.walk(path) for name in names)
-    for file in (path, *below):
-        found = _file(file)
-        if found is not None:
-            yield found
-
-
-def _size_bytes(path: Path) -> int:
-    """0 where there is no file."""
-    found = _file(path)
-    return 0 if found is None else found.st_size
-
-
-def _file(path: Path) -> os.stat_result | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found if stat.S_ISREG(found.st_mode) else None
-
-
-def _remove(folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)

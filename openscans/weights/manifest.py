@@ -6,13 +6,15 @@ Rules for processes. It is written whole, by who holds the dataset's lock alone,
 """
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Self
+from pathlib import Path, PureWindowsPath
+from typing import Any, Self
 
 from openscans.progress import Report, ignore_progress
 from openscans.system.files import KeptFile, write_whole
+from openscans.system.regular_files import open_regular
 
 NAME = "manifest.json"
 
@@ -32,13 +34,25 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest | None":
-        """None where there is none that can be read."""
+        """None where there is none that can be read; what newer versions write besides is left out."""
         try:
-            keys = json.loads((folder / NAME).read_text(encoding="utf-8"))
-            files = {name: KeptFile(**kept) for name, kept in keys.pop("files").items()}
-            return cls(files=files, damaged=tuple(keys.pop("damaged")), **keys)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            with open_regular(folder / NAME) as file:
+                return cls._of(json.load(file))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
+
+    @classmethod
+    def _of(cls, found: object) -> "Manifest":
+        """Raises ValueError, KeyError, TypeError, AttributeError for what is no manifest."""
+        keys = _mapping(found)
+        zip_sha256 = keys.get("zip_sha256")
+        return cls(
+            _text(keys.get("source", "")),
+            None if zip_sha256 is None else _text(zip_sha256),
+            _text(keys.get("installed", "")),
+            {_name(name): _kept(kept) for name, kept in keys["files"].items()},
+            tuple(_text(name) for name in keys.get("damaged", ())),
+        )
 
     def write(self, folder: Path) -> None:
         write_whole(folder / NAME, [json.dumps(asdict(self), indent=1).encode()], durable=True)
@@ -59,3 +73,35 @@ class Manifest:
             else:
                 files[name] = found
         return replace(self, files=files, damaged=tuple(damaged))
+
+
+def _kept(found: object) -> KeptFile:
+    keys = _mapping(found)
+    return KeptFile(_whole(keys["size_bytes"]), _text(keys["sha256"]), _whole(keys.get("modified_ns", 0)))
+
+
+def _name(text: str) -> str:
+    """The name of a file below the dataset's folder. Raises ValueError."""
+    if PureWindowsPath(text).anchor or ".." in PureWindowsPath(text).parts or "\0" in text:
+        raise ValueError("A file's name leads out of the folder.")
+    # What no disk can have as a name would be an error at every look.
+    os.fsencode(text)
+    return text
+
+
+def _mapping(value: object) -> dict[Any, Any]:
+    if not isinstance(value, dict):
+        raise TypeError("A mapping is none.")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("A text is none.")
+    return value
+
+
+def _whole(value: object) -> int:
+    if not isinstance(value, int):
+        raise TypeError("A whole number is none.")
+    return value

@@ -13,6 +13,7 @@ from io import FileIO
 from pathlib import Path
 
 from openscans.system.files import write_whole
+from openscans.system.regular_files import open_regular
 from openscans.weights.http_errors import NOTHING_MORE, REST, WHOLE, strip_login
 from openscans.weights.http_stream import ResponseHead
 
@@ -32,8 +33,9 @@ class Origin:
     def read(cls, path: Path) -> "Origin":
         """An empty one, to whose bytes nothing can be added, where there is none that can be read."""
         try:
-            found = cls(**json.loads(path.read_text(encoding="utf-8")))
-        except (FileNotFoundError, ValueError, TypeError):
+            with open_regular(path) as file:
+                found = cls(**json.load(file))
+        except (OSError, ValueError, TypeError, RecursionError):
             return cls()
         usable = isinstance(found.url, str) and isinstance(found.validator, str) and isinstance(found.total_bytes, int)
         return found if usable else cls()

@@ -4,6 +4,7 @@ Knows addresses and digests; nothing of tasks, or of who may change a place: cal
 """
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -60,6 +61,8 @@ class Installer:
         """
         if not path.exists():
             raise InputNotFound("There is no file or folder at that path.")
+        if path.is_file() and not os.access(path, os.R_OK):
+            raise InputNotFound("The file at that path may not be read.")
         install = self._import_folder if path.is_dir() else self._import_zip
         try:
             filled = install(places, path)

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from openscans.system.files import printable
 from openscans.system.folders import user_home
 from openscans.types import ModelState, ResultWarning, WarningCode, describe
 from openscans.weights import catalogue
@@ -94,7 +95,7 @@ def status_of(
         name=task.name,
         description=task.description,
         state=state,
-        cache_path=str(root / task.key),
+        cache_path=printable(str(root / task.key)),
         structures=task.structures,
         needs=task.needs,
         importable=None if totalsegmentator_results is None else _importable(missing, totalsegmentator_results),
@@ -110,7 +111,7 @@ def cache_stats(root: Path) -> CacheStats:
         models[key] = TaskUsage(_megabytes(sum(sizes_bytes)), len(sizes_bytes))
     total_mb = round(sum(usage.size_mb for usage in models.values()), 1)
     count = sum(usage.file_count for usage in models.values())
-    return CacheStats(str(root), total_mb, count, models)
+    return CacheStats(printable(str(root)), total_mb, count, models)
 
 
 def digest_warnings(dataset: Dataset, sha256: str | None) -> Sequence[ResultWarning]:
@@ -124,13 +125,15 @@ def _warnings(dataset: Dataset, found: DatasetCondition) -> Iterator[ResultWarni
     if found.manifest is not None:
         yield from digest_warnings(dataset, found.manifest.zip_sha256)
     for name in found.damaged_files:
-        yield ResultWarning(WarningCode.DAMAGED_FILE, f"{dataset.folder}/{name} is missing or not what was installed.")
+        message = f"{dataset.folder}/{printable(name)} is missing or not what was installed."
+        yield ResultWarning(WarningCode.DAMAGED_FILE, message)
 
 
 def _importable(missing: Collection[Installation], totalsegmentator_results: Path) -> str | None:
-    return (
-        str(totalsegmentator_results) if any(place.is_whole_in(totalsegmentator_results) for place in missing) else None
-    )
+    """The folder, where something in it is missing here and the path can be sent back."""
+    name = str(totalsegmentator_results)
+    usable = name == printable(name) and any(place.is_whole_in(totalsegmentator_results) for place in missing)
+    return name if usable else None
 
 
 def _megabytes(size_bytes: int) -> float:
@@ -139,4 +142,5 @@ def _megabytes(size_bytes: int) -> float:
 
 def _with_tilde(path: Path) -> str:
     home = user_home()
-    return f"~/{path.relative_to(home).as_posix()}" if home is not None and path.is_relative_to(home) else str(path)
+    inside = home is not None and path.is_relative_to(home)
+    return printable(f"~/{path.relative_to(home).as_posix()}" if home is not None and inside else str(path))
