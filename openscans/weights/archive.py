@@ -3,9 +3,7 @@
 Knows zips, their tricks and their junk; nothing of models.
 """
 
-import stat
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -14,17 +12,12 @@ from typing import IO
 from openscans.errors import DamagedWeights
 from openscans.progress import Report, ignore_progress
 from openscans.system.files import CHUNK_BYTES, KeptFile, copy
+from openscans.system.zip_files import BROKEN_ZIP, USUAL_COMPRESSION, is_encrypted, is_link_or_device, open_zip
 
 MOST_BYTES = 4_000_000_000
 """Unpacked; ten times the largest of the released weights."""
 
 MOST_ENTRIES = 10_000
-
-USUAL_COMPRESSION = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
-"""What releases use. The others' decompressors fail with errors that cannot be told from a failing disk's."""
-
-ENCRYPTED = 1
-"""Bit of an entry's flags."""
 
 RESTORE_HINT = "Nothing was installed. Download or copy the file again."
 
@@ -86,9 +79,9 @@ def _read_through(source: IO[bytes]) -> None:
 def _open(zip_path: Path) -> Iterator[zipfile.ZipFile]:
     """Raises DamagedWeights for whatever is wrong with the zip's inside."""
     try:
-        with zipfile.ZipFile(zip_path) as archive:
+        with open_zip(zip_path) as archive:
             yield archive
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, UnicodeDecodeError) as error:
+    except BROKEN_ZIP as error:
         raise DamagedWeights(f"{zip_path.name} is damaged or not a zip file.", hint=RESTORE_HINT) from error
 
 
@@ -110,10 +103,9 @@ def _refuse_tricks(entry: zipfile.ZipInfo) -> None:
     # Backslashes and colons are separators and drives on Windows; no released model has any.
     if path.is_absolute() or ".." in path.parts or set("\\:") & set(entry.orig_filename):
         raise _refusal("a file that would land outside its folder")
-    kind = stat.S_IFMT(entry.external_attr >> 16)
-    if kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
+    if is_link_or_device(entry):
         raise _refusal("a link or device instead of a file")
-    if entry.flag_bits & ENCRYPTED:
+    if is_encrypted(entry):
         raise _refusal("a file under a password")
     if entry.compress_type not in USUAL_COMPRESSION:
         raise _refusal("a file in a compression that no release uses")

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,25 +12,15 @@ from tests.live_server import eventually, live_server
 from tests.model_homes import last, online
 from tests.release_server import release_zip, write_release
 from tests.slow_release import PIECE_BYTES, SlowRelease
+from tests.small_disks import disk_of
 
 DISK_BYTES = RESERVE_BYTES + 20_000_000
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own in memory; it takes only what is written to it."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = shutil.which("mount")
-    made = mount and subprocess.run(
-        [mount, "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)], capture_output=True
-    )
-    if not made or made.returncode:
-        pytest.skip("file systems cannot be mounted here")
-    try:
+    with disk_of(DISK_BYTES, tmp_path / "disk") as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @pytest.fixture
