@@ -89,6 +89,11 @@ class Settings:
         return self.home / "cache"
 
     @property
+    def private_folder(self) -> Path:
+        """Where images are unpacked for as long as they are read."""
+        return self.home / "private"
+
+    @property
     def log_folder(self) -> Path:
         return self.home / "logs"
 

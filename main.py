@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from openscans.jobs.queue import JobQueue
     from openscans.jobs.worker import Worker
     from openscans.server import AppState
+    from openscans.system.private_folders import PrivateFolders
     from openscans.types import Detection, InferenceOptions
 
 EXIT_INVALID_SETTING = 2
@@ -56,12 +57,14 @@ class Parts:
     detector: "Detector"
     jobs: "JobQueue[DetectionRequest, Detection]"
     worker: "Worker"
+    private_folders: "PrivateFolders"
 
     def close(self) -> None:
-        """Stop all work, so that every stream gets its last event; no process is left."""
+        """Stop all work, so that every stream gets its last event; no process and no unpacked image is left."""
         self.jobs.close()
         self.models.close()
         self.worker.close()
+        self.private_folders.close()
 
 
 def main(arguments: Sequence[str], env: Mapping[str, str]) -> int:
@@ -155,6 +158,7 @@ def run(settings: Settings, listener: socket.socket) -> int:
         log.warning("%s", notice)
     parts = build_parts(settings)
     parts.models.tidy()
+    parts.private_folders.remove_left_over()
     return serve(settings, parts, listener)
 
 
@@ -162,10 +166,12 @@ def build_parts(settings: Settings) -> Parts:
     """The parts of the real service; nothing heavy is loaded and nothing runs yet."""
     from model_manager import Models
     from openscans.jobs.detector import STAGE_WEIGHTS, Detector
+    from openscans.jobs.image_files import ImageAccess
     from openscans.jobs.queue import JobQueue
     from openscans.jobs.result_cache import ResultCache
     from openscans.jobs.worker import Worker
     from openscans.jobs.worker_process import LogPlan
+    from openscans.system.private_folders import PrivateFolders
     from openscans.types import InferenceOptions
     from openscans.weights.releases import Installer
     from openscans.weights.retry_policy import RetryPolicy
@@ -192,16 +198,17 @@ def build_parts(settings: Settings) -> Parts:
     results = ResultCache(
         settings.cache_folder / "results", settings=(settings.precision, settings.tiles), most=settings.results
     )
+    private_folders = PrivateFolders(settings.private_folder)
     detector = Detector(
         worker,
         models,
         results,
+        ImageAccess(private_folders, settings.allowed_roots),
         auto_download=settings.auto_download,
         device=settings.device,
-        roots=settings.allowed_roots,
     )
     jobs = JobQueue(detector, weights=STAGE_WEIGHTS, most_waiting=settings.queue)
-    return Parts(models, detector, jobs, worker)
+    return Parts(models, detector, jobs, worker, private_folders)
 
 
 def make_pipeline(options: "InferenceOptions") -> "Pipeline":

@@ -135,11 +135,15 @@ class Bounds:
 
 @dataclass(frozen=True)
 class UidLocation:
-    """Where a UID stands: ``length`` bytes of ``file`` from the byte ``start`` on, ASCII without its padding."""
+    """Where a UID stands: ``length`` bytes of ``file`` from the byte ``start`` on, ASCII without its padding.
+
+    Counted in what is packed, where the file is. ``entry``: the number of an entry, where the file is a zip.
+    """
 
     file: str
     start: int
     length: int
+    entry: int | None = None
 
 
 @dataclass(frozen=True)

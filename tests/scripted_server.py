@@ -15,11 +15,13 @@ from config import Settings
 from main import Parts, bind_socket, parse_flags, serve
 from model_manager import Models
 from openscans.jobs.detector import STAGE_WEIGHTS, Detector
+from openscans.jobs.image_files import ImageAccess
 from openscans.jobs.queue import JobQueue
 from openscans.jobs.worker import Worker
 from openscans.jobs.worker_process import LogPlan
 from openscans.progress import Report
 from openscans.system import logs
+from openscans.system.private_folders import PrivateFolders
 from openscans.types import TrainedModel
 from openscans.weights.catalogue import TASKS
 from openscans.weights.dataset_locks import DatasetLocks
@@ -55,16 +57,19 @@ def run() -> int:
         log_plan=LogPlan(settings.log_folder),
     )
     models = Models(settings.home, Installer(settings.weights_urls, offline=True, strict_digests=False))
+    private_folders = PrivateFolders(settings.private_folder)
     detector = Detector(
         worker,
         WeightsOnPaper(settings.home),
         pipelines.NO_RESULTS,
+        ImageAccess(private_folders, settings.allowed_roots),
         auto_download=settings.auto_download,
         device=settings.device,
-        roots=settings.allowed_roots,
     )
     jobs = JobQueue(detector, weights=STAGE_WEIGHTS, most_waiting=settings.queue)
-    return serve(settings, Parts(models, detector, jobs, worker), bind_socket(settings.host, settings.port))
+    return serve(
+        settings, Parts(models, detector, jobs, worker, private_folders), bind_socket(settings.host, settings.port)
+    )
 
 
 if __name__ == "__main__":

@@ -9,9 +9,11 @@ from config import Settings
 from main import Parts, bind_socket, parse_flags, serve
 from model_manager import Models
 from openscans.jobs.detector import STAGE_WEIGHTS, Detector
+from openscans.jobs.image_files import ImageAccess
 from openscans.jobs.queue import JobQueue
 from openscans.jobs.worker import Worker
 from openscans.jobs.worker_process import LogPlan
+from openscans.system.private_folders import PrivateFolders
 from openscans.weights.releases import Installer
 from tests import pipelines
 from tests.scripted_server import WeightsOnPaper
@@ -28,11 +30,19 @@ def run() -> int:
     settings = Settings.from_env({**os.environ, **parse_flags(sys.argv[1:])})
     worker = StuckWorker(pipelines.make, keep_warm_s=None, hang_s=FAR_TOO_LONG_S, log_plan=LogPlan(settings.log_folder))
     models = Models(settings.home, Installer(settings.weights_urls, offline=True, strict_digests=False))
+    private_folders = PrivateFolders(settings.private_folder)
     detector = Detector(
-        worker, WeightsOnPaper(settings.home), pipelines.NO_RESULTS, auto_download=False, device=settings.device
+        worker,
+        WeightsOnPaper(settings.home),
+        pipelines.NO_RESULTS,
+        ImageAccess(private_folders),
+        auto_download=False,
+        device=settings.device,
     )
     jobs = JobQueue(detector, weights=STAGE_WEIGHTS, most_waiting=settings.queue)
-    return serve(settings, Parts(models, detector, jobs, worker), bind_socket(settings.host, settings.port))
+    return serve(
+        settings, Parts(models, detector, jobs, worker, private_folders), bind_socket(settings.host, settings.port)
+    )
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from openscans.errors import (
     WorkerCrashed,
 )
 from openscans.jobs.fingerprint import Fingerprint
+from openscans.jobs.image_files import ImageAccess, ImageFiles, files_of
 from openscans.jobs.job import Look
 from openscans.jobs.result_cache import ResultCache
 from openscans.jobs.slow_detection import SlowDetectionWatch
@@ -65,6 +66,8 @@ class DetectionWorker(Protocol):
     def look(self, request: LookRequest, report: StageReport) -> Located: ...
     def is_unchanged(self, fingerprint: Fingerprint, report: StageReport) -> bool: ...
     def read_uids(self, locations: tuple[UidLocation, ...], report: StageReport) -> tuple[str, ...] | None: ...
+    def is_zip(self, path: Path, report: StageReport) -> bool: ...
+    def unpack(self, path: Path, folder: Path, report: StageReport) -> Path: ...
     def open(self, path: Path, series_uid: str | None, report: StageReport) -> str | None: ...
     def detect(self, task: DetectionTask, report: StageReport) -> Detection: ...
     def warm_up(self) -> None: ...
@@ -100,13 +103,12 @@ class Detector:
         worker: DetectionWorker,
         weights: Weights,
         results: ResultCache,
+        images: ImageAccess,
         *,
         auto_download: bool,
         device: str,
-        roots: tuple[Path, ...] = (),
     ) -> None:
-        """``roots``: the folders that images may lie in; none: anywhere."""
-        self._roots = roots
+        self._images = images
         self._worker = worker
         self._weights = weights
         self._results = results
@@ -129,11 +131,15 @@ class Detector:
         return Look(request, found.fingerprint, known)
 
     def perform(self, look: Look[DetectionRequest, Detection], report: StageReport) -> Detection:
-        """Find it anew, and keep it. Raises VolumeError, ModelError, WorkerCrashed, OutOfMemory, and Cancelled."""
+        """Find it anew, and keep it.
+
+        Raises VolumeError, ModelError, WorkerCrashed, OutOfMemory, DiskFull, and Cancelled.
+        """
         report("reading", 0, 1)
-        choice = self._choose(look.request, report)
-        watch = SlowDetectionWatch(report, faster=choice.task.fast not in {None, choice.task.key})
-        found = self._run(look.request, choice, watch.report)
+        with files_of(Path(look.request.file_path), self._worker, self._images.private_folders, report) as files:
+            choice = self._choose(look.request, files, report)
+            watch = SlowDetectionWatch(report, faster=choice.task.fast not in {None, choice.task.key})
+            found = files.name_in(self._run(look.request, files, choice, watch.report))
         found = replace(found, warnings=(*found.warnings, *choice.warnings))
         if isinstance(look.image, Fingerprint) and look.request.use_cache:
             self._put(look.request, look.image, found, report)
@@ -162,7 +168,7 @@ class Detector:
             self._worker.load(opened, self._device)
 
     def _locate(self, request: DetectionRequest, report: StageReport) -> Located:
-        question = LookRequest(request.file_path, self._roots, request.series_uid)
+        question = LookRequest(request.file_path, self._images.roots, request.series_uid)
         try:
             return self._worker.look(question, report)
         except WorkerCrashed:
@@ -210,20 +216,21 @@ class Detector:
         """All that decides what is found in an image, but the settings that stay."""
         return request.series_uid or "", request.model or "", str(request.fast_mode), request.device or self._device
 
-    def _choose(self, request: DetectionRequest, report: StageReport) -> _Choice:
+    def _choose(self, request: DetectionRequest, files: ImageFiles, report: StageReport) -> _Choice:
         assumed = False
         if request.model:
             task = catalogue.task_of(request.model)
         else:
-            modality = self._worker.open(Path(request.file_path), request.series_uid, report)
+            modality = self._worker.open(files.locate(report), request.series_uid, report)
             task, assumed = catalogue.task_for(modality), modality is None
         return _Choice(*(catalogue.fast_form(task) if request.fast_mode else (task, ())), modality_assumed=assumed)
 
-    def _run(self, request: DetectionRequest, choice: _Choice, report: StageReport) -> Detection:
+    def _run(self, request: DetectionRequest, files: ImageFiles, choice: _Choice, report: StageReport) -> Detection:
         waiting = partial(report, "downloading")
         with self._weights.ready(choice.task.key, waiting, download=self._auto_download) as models:
             task = self._task(request, choice.task, models.__getitem__)
-            return self._worker.detect(replace(task, modality_assumed=choice.modality_assumed), report)
+            task = replace(task, path=files.locate(report), modality_assumed=choice.modality_assumed)
+            return self._worker.detect(task, report)
 
     def _task(self, request: DetectionRequest, task: Task, model: Callable[[int], TrainedModel]) -> DetectionTask:
         """``model`` gives the network of a dataset's number. Raises what it raises."""

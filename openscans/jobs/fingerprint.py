@@ -7,22 +7,26 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from io import BufferedIOBase, FileIO
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
+from zipfile import ZipFile
 
 from openscans.errors import FolderTooLarge
 from openscans.progress import Report, ignore_progress
+from openscans.sources import formats
+from openscans.sources.archive import is_zip, open_entry
 from openscans.system.folder_walk import FolderWalk, is_file
 from openscans.system.regular_files import open_regular, read_head
+from openscans.system.zip_files import BROKEN_ZIP, open_zip
 from openscans.types import UidLocation
 
 HEAD_BYTES = 4096
 """A DICOM file's own SOPInstanceUID stands within the first 500 bytes, and its slice's place soon after."""
-
-DICOM_MAGIC, DICOM_MAGIC_AT = b"DICM", 128
 
 WHOLE_SUFFIXES = (".nii", ".nii.gz")
 """One file that holds the whole image. NRRD, MetaImage and Analyze headers may name other files, wherever they lie."""
@@ -134,15 +138,16 @@ def take_fingerprint(
     name = path.name.lower()
     cache = cache or FingerprintCache()
     try:
+        if is_zip(path):
+            return _fingerprint(Listing.of(path, report, deep=False), report, cache, whole=True)
         if name.endswith(UNKNOWN_SUFFIXES) and not path.is_dir():
             return None
         if name.endswith(WHOLE_SUFFIXES) and not path.is_dir() and not _is_dicom(path):
             return _fingerprint(Listing.of(path, report, deep=False), report, cache, whole=True)
         if path.is_dir():
             return _fingerprint(Listing.of(path, report, deep=True), report, cache)
-        return _fingerprint(
-            Listing.of(path.parent, report, deep=series_uid is not None), report, cache, named=str(path)
-        )
+        deep = series_uid is not None
+        return _fingerprint(Listing.of(path.parent, report, deep=deep), report, cache, named=str(path))
     except (OSError, FolderTooLarge):
         return None
 
@@ -150,17 +155,26 @@ def take_fingerprint(
 def read_uids(locations: Sequence[UidLocation]) -> tuple[str, ...] | None:
     """What stands at ``locations``; None where a file is gone, or another has taken its place and no UID stands there.
 
-    Opened by path and read unbuffered, a UID at a time: an answer names some twenty.
+    Opened by path and read unbuffered, a UID at a time: an answer names some twenty. Zips are opened once, because
+    their list of entries is long.
     """
     try:
-        uids = tuple(map(_read_uid, locations))
-    except (OSError, UnicodeDecodeError):
+        with ExitStack() as stack:
+            zipped = {location.file for location in locations if location.entry is not None}
+            zips = {file: stack.enter_context(open_zip(Path(file))) for file in zipped}
+            uids = tuple(_read_uid(location, zips) for location in locations)
+    except (OSError, IndexError, *BROKEN_ZIP):
         return None
     return uids if all(map(UID.fullmatch, uids)) else None
 
 
-def _read_uid(location: UidLocation) -> str:
-    with open_regular(location.file, buffering=0) as stream:
+def _read_uid(location: UidLocation, zips: Mapping[str, ZipFile]) -> str:
+    with ExitStack() as stack:
+        stream: BufferedIOBase | FileIO | IO[bytes]
+        if location.entry is None:
+            stream = stack.enter_context(open_regular(location.file, buffering=0))
+        else:
+            stream = stack.enter_context(open_entry(zips[location.file], location.entry))
         stream.seek(location.start)
         return stream.read(location.length).decode("ascii")
 
@@ -204,8 +218,7 @@ def _digest_whole(path: str, report: Report) -> str:
 
 
 def _is_dicom(file: Path) -> bool:
-    with open_regular(file) as stream:
-        return stream.read(DICOM_MAGIC_AT + len(DICOM_MAGIC)).endswith(DICOM_MAGIC)
+    return formats.is_dicom(read_head(str(file), HEAD_BYTES))
 
 
 def _files(top: Path, report: Report, *, deep: bool) -> Iterator[tuple[str, os.stat_result]]:

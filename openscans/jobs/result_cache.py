@@ -41,6 +41,7 @@ class CachedUid:
     file: int
     start: int
     length: int
+    entry: int | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class CachedDetection:
 
     def locations(self, image: Fingerprint) -> tuple[UidLocation, ...]:
         """Where the UIDs stand in the files of ``image``."""
-        return tuple(UidLocation(image.files[uid.file], uid.start, uid.length) for uid in self.uids)
+        return tuple(UidLocation(image.files[uid.file], uid.start, uid.length, uid.entry) for uid in self.uids)
 
     def with_uids(self, uids: Sequence[str]) -> "CachedDetection":
         """The same with ``uids``, which were read at its `locations`, in their places."""
@@ -124,7 +125,7 @@ def _without_uids(detection: Detection, image: Fingerprint) -> CachedDetection |
     locations = [detection.uid_locations.get(uid) for uid in uids]
     numbers = {file: number for number, file in enumerate(image.files)}
     found = tuple(
-        CachedUid(numbers[location.file], location.start, location.length)
+        CachedUid(numbers[location.file], location.start, location.length, location.entry)
         for location in locations
         if location is not None and location.file in numbers
     )

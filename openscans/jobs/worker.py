@@ -23,6 +23,8 @@ from openscans.jobs.worker_messages import (
     Request,
     UidsRequest,
     UnchangedRequest,
+    UnpackRequest,
+    ZipRequest,
 )
 from openscans.jobs.worker_process import LogPlan, MakePipeline
 from openscans.progress import Forecast, StageReport
@@ -88,6 +90,20 @@ class Worker:
         """`fingerprint.read_uids`, in the same way."""
         answer = self._ask(UidsRequest(locations), report)
         return answer if isinstance(answer, tuple) else None
+
+    def is_zip(self, path: Path, report: StageReport) -> bool:
+        """`archive.is_zip`, in the same way."""
+        return self._ask(ZipRequest(path), report, at_least_warm_s=DETECTION_FOLLOWS_S) is True
+
+    def unpack(self, path: Path, folder: Path, report: StageReport) -> Path:
+        """`archive.unpack`, in the child, in its turn among what the pipeline does.
+
+        Raises what it raises, WorkerCrashed, and Cancelled; nothing is written any more then.
+        """
+        answer = self._ask(UnpackRequest(path, folder), report, at_least_warm_s=DETECTION_FOLLOWS_S)
+        if not isinstance(answer, Path):
+            raise WorkerCrashed(NO_SENSE)
+        return answer
 
     def open(self, path: Path, series_uid: str | None, report: StageReport) -> str | None:
         """`WorkerPipeline.open`, in the child. Raises what it raises, WorkerCrashed, and Cancelled."""

@@ -19,6 +19,14 @@ class OpenRequest:
 
 
 @dataclass(frozen=True)
+class UnpackRequest:
+    """To unpack the zip at ``path`` into ``folder``, unless that was done, and to tell what is to be read there."""
+
+    path: Path
+    folder: Path
+
+
+@dataclass(frozen=True)
 class WarmUp:
     """To build the pipeline and do nothing with it yet."""
 
@@ -49,6 +57,13 @@ class Located:
 
 
 @dataclass(frozen=True)
+class ZipRequest:
+    """Whether the file at ``path`` is a zip."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
 class UnchangedRequest:
     """Whether the image is still the one that ``fingerprint`` tells."""
 
@@ -62,10 +77,10 @@ class UidsRequest:
     locations: tuple[UidLocation, ...]
 
 
-PipelineRequest: TypeAlias = OpenRequest | DetectionTask | LoadRequest | WarmUp
-"""What the one pipeline does, one after another."""
+PipelineRequest: TypeAlias = OpenRequest | DetectionTask | LoadRequest | UnpackRequest | WarmUp
+"""What the one pipeline does, or what is done in its thread, one after another."""
 
-FileRequest: TypeAlias = LookRequest | UnchangedRequest | UidsRequest
+FileRequest: TypeAlias = LookRequest | UnchangedRequest | UidsRequest | ZipRequest
 """What files tell without a pipeline; nobody waits for it behind a detection, or behind another's disk that hangs."""
 
 Request: TypeAlias = PipelineRequest | FileRequest

@@ -40,9 +40,12 @@ from openscans.jobs.worker_messages import (
     Reply,
     Stop,
     UidsRequest,
+    UnpackRequest,
     WarmUp,
+    ZipRequest,
 )
 from openscans.progress import Forecast, StageReport
+from openscans.sources import archive
 from openscans.system import logs
 from openscans.types import Detection, DetectionTask, TrainedModel
 
@@ -164,11 +167,15 @@ class WorkerLoop:
             return Located(path, fingerprint)
         if isinstance(request, UidsRequest):
             return read_uids(request.locations)
+        if isinstance(request, ZipRequest):
+            return archive.is_zip(request.path)
+        if isinstance(request, UnpackRequest):
+            return archive.unpack(request.path, request.folder, partial(report, "reading"))
         if isinstance(request, OpenRequest | DetectionTask | LoadRequest | WarmUp):
             return self._run(request, report)
         return request.fingerprint.is_still(partial(report, "measuring"))
 
-    def _run(self, request: PipelineRequest, report: StageReport) -> object:
+    def _run(self, request: OpenRequest | DetectionTask | LoadRequest | WarmUp, report: StageReport) -> object:
         if self._pipeline is None:
             self._pipeline = self._make_pipeline()
             self._send(Ready())

@@ -176,15 +176,18 @@ def is_disk_full(error: OSError) -> bool:
 
 
 @contextmanager
-def translate_os_errors() -> Iterator[None]:
-    """Raises DiskFull, or OpenScansError with the system's reason, for an OSError inside the block."""
+def translate_os_errors(what: str = "A file of the models") -> Iterator[None]:
+    """Raises DiskFull, or OpenScansError with the system's reason, for an OSError inside the block.
+
+    ``what`` begins the latter's sentence.
+    """
     try:
         yield
     except OSError as error:
         if is_disk_full(error):
             raise DiskFull("The disk became full while files were written.") from error
         raise OpenScansError(
-            f"A file of the models cannot be read or written: {error.strerror or type(error).__name__}.",
+            f"{what} cannot be read or written: {error.strerror or type(error).__name__}.",
             hint="Check the permissions of the folder that OPENSCANS_HOME names.",
         ) from error
 

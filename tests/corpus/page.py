@@ -34,6 +34,8 @@ warning in the answer; a code alone is the error's.
   row without it end the search; with OPENSCANS_ALLOWED_ROOTS there is none.
 - **What may not be read** (by its permissions, or as a link that leads nowhere, or because it went meanwhile) is passed
   over: `slices_left_out` where slices of the series may be among it.
+- **Zips** are unpacked into a private folder, as far as they hold images, and read like the folder that was zipped; one
+  NIfTI, NRRD or MetaImage file is read where there is no DICOM. Their content tells, whatever the name says.
 - **NIfTI** is packed or not by its content, whatever its name says; of a pair either file may be named. NRRD and
   MetaImage are told apart by their content too. What bzip2 packed is `unsupported_file`.
 - **Metres and micrometres** of these headers become millimetres; a unit that makes voxels of less than 0.01 mm or more

@@ -1,5 +1,6 @@
 """What a detection asks of worker and weights, with stand-ins for both that write down what they are asked."""
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -18,15 +19,20 @@ from openscans.errors import (
 )
 from openscans.jobs.detector import DetectionRequest, Detector
 from openscans.jobs.fingerprint import Fingerprint, Listing
+from openscans.jobs.image_files import ImageAccess
 from openscans.jobs.job import Look
 from openscans.jobs.result_cache import ResultCache
 from openscans.jobs.worker_messages import Located, LookRequest
 from openscans.progress import Forecast, Report, StageReport
+from openscans.system.private_folders import PrivateFolders
 from openscans.types import Detection, DetectionTask, ResultWarning, TrainedModel, UidLocation, WarningCode
 from openscans.weights.catalogue import TASKS
 from tests import pipelines
 
 IMAGE = "/images/fine"
+
+ANYWHERE = ImageAccess(PrivateFolders(Path(os.devnull)))
+"""For images that are no zips."""
 
 
 @dataclass
@@ -47,6 +53,13 @@ class Diary:
 
     def read_uids(self, locations: tuple[UidLocation, ...], report: StageReport) -> tuple[str, ...] | None:
         return None
+
+    def is_zip(self, path: Path, report: StageReport) -> bool:
+        return path.suffix == ".zip"
+
+    def unpack(self, path: Path, folder: Path, report: StageReport) -> Path:
+        self.asked.append(f"unpack {path.name}")
+        return folder / "unpacked"
 
     def open(self, path: Path, series_uid: str | None, report: StageReport) -> str | None:
         self.asked.append(f"modality of {path.name}, {series_uid}")
@@ -82,7 +95,7 @@ class Diary:
 
 def performed(diary: Diary, request: DetectionRequest, *, auto_download: bool = True) -> tuple[Detection, list[str]]:
     stages: list[str] = []
-    detector = Detector(diary, diary, pipelines.NO_RESULTS, auto_download=auto_download, device="cpu")
+    detector = Detector(diary, diary, pipelines.NO_RESULTS, ANYWHERE, auto_download=auto_download, device="cpu")
     return detector.perform(Look(request), lambda stage, *_: stages.append(stage)), stages
 
 
@@ -98,6 +111,22 @@ def test_without_automatic_download_a_missing_model_is_an_error_and_nothing_is_f
     with pytest.raises(ModelMissing):
         performed(diary, DetectionRequest(IMAGE), auto_download=False)
     assert diary.asked[1:] == ["keep vertebrae"]
+
+
+def test_a_zip_is_unpacked_when_it_is_opened_and_again_before_it_is_read_where_it_changed(tmp_path: Path) -> None:
+    diary = Diary()
+    images = ImageAccess(PrivateFolders(tmp_path / "private"))
+    detector = Detector(diary, diary, pipelines.NO_RESULTS, images, auto_download=True, device="cpu")
+    found = detector.perform(Look(DetectionRequest("/images/scan.zip")), lambda *_: None)
+    assert diary.asked == [
+        "unpack scan.zip",
+        "modality of unpacked, None",
+        "fetch and keep vertebrae",
+        "unpack scan.zip",
+        "detect vertebrae",
+        "let go",
+    ]
+    assert found.task.path == Path("/images/scan.zip")
 
 
 def test_a_model_that_was_asked_for_needs_no_look_at_the_image() -> None:
@@ -172,7 +201,7 @@ MR = ["keep vertebrae_mr", "load Dataset756 for cpu"]
 
 
 def warmed_up(diary: Diary) -> list[str]:
-    Detector(diary, diary, pipelines.NO_RESULTS, auto_download=True, device="cpu").warm_up()
+    Detector(diary, diary, pipelines.NO_RESULTS, ANYWHERE, auto_download=True, device="cpu").warm_up()
     return diary.asked
 
 
@@ -216,7 +245,7 @@ def test_a_detection_of_minutes_is_warned_of_once_with_what_would_help(
 ) -> None:
     diary = Diary(modality, forecasts=(IN_TEN_MINUTES, replace(IN_TEN_MINUTES, unit_s=90.0)))
     heard: list[Forecast | None] = []
-    detector = Detector(diary, diary, pipelines.NO_RESULTS, auto_download=True, device="cpu")
+    detector = Detector(diary, diary, pipelines.NO_RESULTS, ANYWHERE, auto_download=True, device="cpu")
     with caplog.at_level("WARNING", "openscans"):
         found = detector.perform(Look(request_), lambda *told: heard.append(told[3] if len(told) > 3 else None))
     message = f"A detection in this image takes about 10 minutes on this machine{advice}"
@@ -250,7 +279,7 @@ class Shelf(ResultCache):
 def test_an_answer_that_took_minutes_is_kept_without_the_warning_of_them() -> None:
     diary, shelf = UnchangedDiary(forecasts=(IN_TEN_MINUTES,)), Shelf()
     image = Fingerprint("0" * 64, (), Listing(Path("/images"), deep=False, stats=()))
-    detector = Detector(diary, diary, shelf, auto_download=True, device="cpu")
+    detector = Detector(diary, diary, shelf, ANYWHERE, auto_download=True, device="cpu")
     found = detector.perform(Look(DetectionRequest(IMAGE), image), lambda *_: None)
     assert [warning.code for warning in found.warnings] == ["slow_detection"]
     assert [kept.warnings for kept in shelf.kept] == [()]

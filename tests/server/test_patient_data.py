@@ -12,6 +12,7 @@ from tests.bad_files import edit, jpeg_baseline_ct
 from tests.live_server import LiveServer
 from tests.phantom_server import lumbar_scan, phantom_server
 from tests.server.test_process import children_of
+from tests.zips import contents_of, write_zip, zip_folder
 
 HEADER = {
     "PatientName": "Zwetschkenbaum^Amalie",
@@ -79,6 +80,23 @@ def jpeg_of_a_camera(folder: Path) -> Path:
     return folder
 
 
+def zipped(folder: Path) -> Path:
+    """Under names in the zip that tell as much as its files do."""
+    series(folder)
+    files = {f"{FOLDER}/{HEADER['PatientID']}/{name}": content for name, content in contents_of(folder).items()}
+    return write_zip(folder.with_name(f"{FOLDER}.zip"), files)
+
+
+def zip_cut_short(folder: Path) -> Path:
+    path = zipped(folder)
+    path.write_bytes(path.read_bytes()[:-300])
+    return path
+
+
+def zip_of_cut_files(folder: Path) -> Path:
+    return zip_folder(cut(folder), folder.with_name(f"{FOLDER}.zip"))
+
+
 def series(folder: Path) -> list[Path]:
     files = write_dicom_series(folder, *lumbar_scan())
     for file in files:
@@ -92,6 +110,8 @@ FAILURES: dict[Callable[[Path], Path], str] = {
     single: "too_few_slices",
     sheared: "inconsistent_geometry",
     jpeg_of_a_camera: "unsupported_transfer_syntax",
+    zip_cut_short: "corrupt_file",
+    zip_of_cut_files: "corrupt_file",
 }
 
 
@@ -131,7 +151,8 @@ def test_detections_that_succeed_leave_no_trace(server: LiveServer, tmp_path: Pa
     path = whole(tmp_path / FOLDER)
     said = [server.detect(path, fast_mode=True), server.detect(path, fast_mode=True)]
     said.append(server.detect(malformed(tmp_path / f"{FOLDER} 2"), fast_mode=True))
-    assert [answer.status_code for answer in said] == [200, 200, 200]
+    said += [server.detect(zipped(tmp_path / f"{FOLDER} 3"), fast_mode=True) for _ in range(2)]
+    assert [answer.status_code for answer in said] == [200] * 5
     with server.detection_events(path, fast_mode=True) as stream:
         events = list(stream)
     assert events[-1]["status"] == "complete"
@@ -168,8 +189,11 @@ def test_requests_that_are_refused_leave_no_trace(server: LiveServer, tmp_path: 
     assert traces(server, *[answer.text for answer in said]) == set()
 
 
-def test_a_worker_that_is_killed_leaves_no_trace(server: LiveServer, tmp_path: Path) -> None:
-    with server.detection_events(whole(tmp_path / FOLDER), fast_mode=True, use_cache=False) as stream:
+@pytest.mark.parametrize("make", [whole, zipped])
+def test_a_worker_that_is_killed_leaves_no_trace(
+    make: Callable[[Path], Path], server: LiveServer, tmp_path: Path
+) -> None:
+    with server.detection_events(make(tmp_path / FOLDER), fast_mode=True, use_cache=False) as stream:
         next(event for event in stream if event["status"] in {"localising", "segmenting"})
         for child in children_of(server.process.pid):
             os.kill(child, signal.SIGKILL)
