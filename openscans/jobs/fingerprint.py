@@ -3,6 +3,7 @@
 Knows files; reads no header and no pixel, so that it can be asked before every detection.
 """
 
+import gzip
 import hashlib
 import os
 import re
@@ -175,6 +176,9 @@ def _read_uid(location: UidLocation, zips: Mapping[str, ZipFile]) -> str:
             stream = stack.enter_context(open_regular(location.file, buffering=0))
         else:
             stream = stack.enter_context(open_entry(zips[location.file], location.entry))
+        if stream.read(len(formats.GZIP_MAGIC)) == formats.GZIP_MAGIC:
+            stream.seek(0)
+            stream = stack.enter_context(gzip.open(stream))
         stream.seek(location.start)
         return stream.read(location.length).decode("ascii")
 
@@ -218,7 +222,8 @@ def _digest_whole(path: str, report: Report) -> str:
 
 
 def _is_dicom(file: Path) -> bool:
-    return formats.is_dicom(read_head(str(file), HEAD_BYTES))
+    """Whether ``file`` is a DICOM file, packed by gzip or not."""
+    return formats.is_dicom(formats.unpack_start(read_head(str(file), HEAD_BYTES)))
 
 
 def _files(top: Path, report: Report, *, deep: bool) -> Iterator[tuple[str, os.stat_result]]:

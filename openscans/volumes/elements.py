@@ -1,5 +1,6 @@
 """The elements of a DICOM file's header, as pydicom reads them; nothing of what they mean. No pixels, no names."""
 
+import gzip
 import struct
 import zlib
 from collections.abc import Iterable, Mapping
@@ -259,5 +260,9 @@ def value_of(dataset: Dataset, tag: BaseTag) -> Any:  # noqa: ANN401 - whatever 
 
 def _begins_like_dicom(stream: BinaryIO) -> bool:
     """True for the usual preamble, and for files that lack it and begin with their first element."""
-    start = stream.read(132)
+    try:
+        start = stream.read(132)
+    except (gzip.BadGzipFile, EOFError, zlib.error):
+        # It only seems packed, or is damaged where nothing tells yet what it was.
+        return False
     return start[128:] == b"DICM" or (start[:2] in FIRST_GROUPS and len(start) == 132)

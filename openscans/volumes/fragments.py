@@ -30,7 +30,8 @@ def read_fragments(stream: BinaryIO, *, end: bytes) -> bytes:
     Raises EOFError where an item or a picture is cut short, ValueError where something else follows.
     """
     start = at = stream.tell()
-    size = os.fstat(stream.fileno()).st_size
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(start)
     header = stream.read(HEADER_BYTES)
     while header.startswith(ITEM) and len(header) == HEADER_BYTES:
         at += HEADER_BYTES + struct.unpack_from("<I", header, len(ITEM))[0]

@@ -27,7 +27,6 @@ from pydicom.uid import (
 
 from openscans.errors import CorruptFile, InputNotFound, UnsupportedFile
 from openscans.progress import Report
-from openscans.system.regular_files import open_regular
 from openscans.types import NO_UID, LocatedUid, UidLocation
 from openscans.volumes.elements import (
     BROKEN_HEADER,
@@ -37,6 +36,7 @@ from openscans.volumes.elements import (
     is_nested_too_deep,
     value_of,
 )
+from openscans.volumes.gzipped import open_dicom
 from openscans.volumes.values import ModalityLut, Rescale
 
 CLUES = ("FrameOfReferenceUID", "SeriesNumber", "Rows", "Columns")
@@ -194,7 +194,7 @@ def read_header(file: Path) -> Header:
     Raises UnsupportedFile where it is none, CorruptFile where it is broken, InputNotFound where it cannot be read.
     """
     try:
-        stream = open_regular(file)
+        stream = open_dicom(file)
     except OSError as error:
         raise InputNotFound("The file cannot be opened.") from error
     try:

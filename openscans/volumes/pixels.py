@@ -4,8 +4,7 @@ Lossy JPEG of 8 or 12 bits is refused: its values are a window of the image, not
 """
 
 from collections.abc import Callable, Mapping
-from io import BufferedIOBase
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import imagecodecs
 import numpy as np
@@ -34,10 +33,11 @@ from pydicom.uid import (
 )
 
 from openscans.errors import CorruptFile, NoImage, UnsupportedTransferSyntax
-from openscans.system.regular_files import open_regular
 from openscans.volumes.codestreams import has_huffman_table, size_of
+from openscans.volumes.deflated import LARGEST_BYTES
 from openscans.volumes.elements import BROKEN_HEADER
 from openscans.volumes.fragments import UNDEFINED_LENGTH, read_fragments
+from openscans.volumes.gzipped import open_unpacked
 from openscans.volumes.headers import PixelStorage
 
 PIXEL_DATA = Tag("PixelData")
@@ -73,6 +73,9 @@ LOSSLESS_JPEG = (JPEGLossless, JPEGLosslessSV1)
 DAMAGED = "The pixels of a slice are incomplete or damaged."
 
 NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)
+
+PADDING_BYTES = 2**20
+"""Of pixels; tables of where frames begin are a fraction of this, too."""
 
 PICTURE_END = b"\xff\xd9"
 """How pictures of the JPEG family end."""
@@ -168,7 +171,7 @@ class PixelFile:
 
 def _pixels_of(storage: PixelStorage) -> bytes:
     """The value of the element PixelData. Raises NoImage, and what pydicom raises on malformed files."""
-    with open_regular(storage.file) as stream:
+    with open_unpacked(storage.file, _most_unpacked_bytes(storage)) as stream:
         if storage.begins_at is None:
             element = _deflated_pixels(stream)
         else:
@@ -185,6 +188,12 @@ def _pixels_of(storage: PixelStorage) -> bytes:
     return pixels
 
 
+def _most_unpacked_bytes(storage: PixelStorage) -> int:
+    """What a packed file can hold beside its header: pixels as they are without compression, and some for padding."""
+    pixel_bytes = storage.frames * storage.rows * storage.columns * storage.bits_allocated // 8
+    return min(LARGEST_BYTES, (storage.begins_at or LARGEST_BYTES) + PADDING_BYTES + pixel_bytes * 5 // 4)
+
+
 def _begins_fragments(beginning: bytes) -> bool:
     """Whether an element begins so: of pixels, of any representation, without a length (PS3.5 A.4)."""
     return beginning.startswith(PIXELS_BEGIN) and beginning.endswith(UNDEFINED_LENGTH) and len(beginning) == 12
@@ -195,7 +204,7 @@ def _name_of(syntax: UID) -> str:
     return f"{'transfer syntax' if syntax.is_private else 'compression'} {name}"
 
 
-def _deflated_pixels(stream: BufferedIOBase) -> DataElement | None:
+def _deflated_pixels(stream: BinaryIO) -> DataElement | None:
     """Nothing behind the pixels is read: what stands there may be nested without end."""
     dataset = read_partial(stream, lambda tag, *_: tag > PIXEL_DATA, force=True, specific_tags=[PIXEL_DATA])
     return dataset.get(PIXEL_DATA)

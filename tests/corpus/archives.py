@@ -6,7 +6,7 @@ from pathlib import Path
 
 from openscans import errors
 from tests import bad_files
-from tests.corpus import folders, itk, nifti
+from tests.corpus import folders, itk, nifti, packed
 from tests.corpus.cases import Case
 from tests.corpus.scene import series
 from tests.zips import contents_of, lock, write_zip, zip_folder
@@ -42,6 +42,10 @@ def zipped_study(folder: Path) -> Path:
 
 def zipped_without_suffix(folder: Path) -> Path:
     return zipped_series(folder).rename(folder / "export")
+
+
+def zipped_packed_files(folder: Path) -> Path:
+    return _zipped(folder, packed.packed_series(folder))
 
 
 def zipped_nifti(folder: Path) -> Path:
@@ -109,6 +113,7 @@ CASES = [
     Case("zip from Windows", "Backslashes between its folders.", zipped_on_windows),
     Case("zip of a study", "The series with the most slices is read, as of a folder.", zipped_study),
     Case("zip without its suffix", "Told by its content.", zipped_without_suffix),
+    Case("zip of packed files", "DICOM files that gzip packed before.", zipped_packed_files),
     Case("zip of a NIfTI file", "The one image in it.", zipped_nifti),
     Case("zip of a NIfTI pair", "A .hdr and its .img.", zipped_pair),
     Case("zip of an NRRD file", "The one image in it.", zipped_nrrd),

@@ -35,7 +35,8 @@ warning in the answer; a code alone is the error's.
 - **What may not be read** (by its permissions, or as a link that leads nowhere, or because it went meanwhile) is passed
   over: `slices_left_out` where slices of the series may be among it.
 - **Zips** are unpacked into a private folder, as far as they hold images, and read like the folder that was zipped; one
-  NIfTI, NRRD or MetaImage file is read where there is no DICOM. Their content tells, whatever the name says.
+  NIfTI, NRRD or MetaImage file is read where there is no DICOM. **Files that gzip packed** (`.dcm.gz`) are read as they
+  are. Content tells both, whatever the name says.
 - **NIfTI** is packed or not by its content, whatever its name says; of a pair either file may be named. NRRD and
   MetaImage are told apart by their content too. What bzip2 packed is `unsupported_file`.
 - **Metres and micrometres** of these headers become millimetres; a unit that makes voxels of less than 0.01 mm or more

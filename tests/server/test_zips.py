@@ -1,5 +1,6 @@
-"""Zips as `file_path`, through HTTP: what is found in them, what is kept, what is left."""
+"""Zips and packed files as `file_path`, through HTTP: what is found in them, what is kept, what is left."""
 
+import gzip
 import os
 import shutil
 import signal
@@ -98,6 +99,20 @@ def test_a_nifti_in_a_zip_is_found_and_known_the_next_time(server: LiveServer, t
     assert len(first["vertebrae"]) == 4
     assert second["cached"]
     assert second["vertebrae"] == first["vertebrae"]
+
+
+def test_packed_files_are_found_and_known_the_next_time_with_their_uids(server: LiveServer, scan: Path) -> None:
+    in_folder = found(server, scan)
+    for file in scan.iterdir():
+        file.with_suffix(".dcm.gz").write_bytes(gzip.compress(file.read_bytes(), mtime=0))
+        file.unlink()
+    first, second = (found(server, scan / "IM0003.dcm.gz") for _ in range(2))
+    assert first["vertebrae"] == in_folder["vertebrae"]
+    assert (first["cached"], second["cached"]) == (False, True)
+    assert second["vertebrae"] == first["vertebrae"]
+    again = zip_folder(scan, scan.with_name("packed.zip"))
+    assert found(server, again)["vertebrae"] == first["vertebrae"]
+    assert found(server, again)["cached"]
 
 
 @pytest.mark.parametrize(
