@@ -134,7 +134,8 @@ def take_fingerprint(
     """None for images that may lie in files which their names do not tell, for too many or too large files, for none.
 
     What a reader of DICOM would look at: a folder with all below it; a file with those beside it, and with
-    ``series_uid``, which may name another series, with those below too. ``report`` stays at nothing done.
+    ``series_uid``, which may name another series, with those below too, as for a DICOMDIR. ``report`` stays at nothing
+    done.
     """
     name = path.name.lower()
     cache = cache or FingerprintCache()
@@ -147,7 +148,7 @@ def take_fingerprint(
             return _fingerprint(Listing.of(path, report, deep=False), report, cache, whole=True)
         if path.is_dir():
             return _fingerprint(Listing.of(path, report, deep=True), report, cache)
-        deep = series_uid is not None
+        deep = series_uid is not None or formats.is_dicomdir(read_head(str(path), HEAD_BYTES))
         return _fingerprint(Listing.of(path.parent, report, deep=deep), report, cache, named=str(path))
     except (OSError, FolderTooLarge):
         return None

@@ -98,8 +98,8 @@ class DetectBody(BaseModel):
     """What a detection is asked for with; keys that are not known are ignored."""
 
     file_path: FilePath = Field(
-        description="Absolute path of a DICOM file, of a folder with one or more series, of a NIfTI file, or of a zip"
-        " of one study."
+        description="Absolute path of a DICOM file, of a folder with one or more series, of a DICOMDIR, of a NIfTI"
+        " file, or of a zip of one study."
     )
     fast_mode: bool = Field(default=False, description="Use the model at 3 mm: sooner, and less exact.")
     device: Device | None = Field(default=None, description=f"{devices.WISHES}; null is the server's setting.")

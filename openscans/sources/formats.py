@@ -14,6 +14,9 @@ DICOM_MAGIC, DICOM_MAGIC_AT = b"DICM", 128
 FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
 """How DICOM files without the usual preamble begin: group 0002 or 0008, little endian."""
 
+INDEX_CLASS = b"\x02\x00\x02\x00UI\x14\x001.2.840.10008.1.3.10"
+"""How a DICOMDIR says what it is: the element MediaStorageSOPClassUID."""
+
 GZIP_MAGIC = b"\x1f\x8b\x08"
 
 NIFTI_MAGIC, NIFTI_PAIR_MAGIC = (b"n+1\0", b"n+2\0"), (b"ni1\0", b"ni2\0")
@@ -35,6 +38,11 @@ META_SUFFIXES = (".mha", ".mhd")
 def is_dicom(start: bytes) -> bool:
     """Whether a file that begins with ``start``, unpacked, has the usual preamble."""
     return start[DICOM_MAGIC_AT : DICOM_MAGIC_AT + len(DICOM_MAGIC)] == DICOM_MAGIC
+
+
+def is_dicomdir(start: bytes) -> bool:
+    """Whether a file that begins with ``start`` lists others, which lie in folders beside it."""
+    return is_dicom(start) and INDEX_CLASS in start
 
 
 def unpack_start(start: bytes) -> bytes:

@@ -1,24 +1,27 @@
 """A path becomes an image, whatever its format: which module opens it, and which image was opened last."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from openscans.errors import InputNotFound, InvalidRequest, OutOfMemory
+from openscans.errors import InputNotFound, InvalidRequest, NoImage, OutOfMemory
 from openscans.progress import Report, ignore_progress
 from openscans.system.regular_files import open_regular
 from openscans.volumes.assembly import open_largest, open_spread
+from openscans.volumes.dicomdir import FileSet, is_dicomdir
+from openscans.volumes.headers import Header
 from openscans.volumes.image import TOO_LARGE, Image
 from openscans.volumes.itk import SUFFIXES, open_itk
 from openscans.volumes.nifti import is_nifti, open_nifti
-from openscans.volumes.series import Series, image_header, series_around, series_in_folder
+from openscans.volumes.series import Series, image_header, series_among, series_around, series_in_folder
 from openscans.volumes.spread import gather_beside
 
 
 def open_image(
     path: Path, *, series_uid: str | None = None, look_beside: bool = True, report: Report = ignore_progress
 ) -> Image:
-    """The image at ``path``: a DICOM file (with its series), a folder, NIfTI, NRRD or MetaImage, by its headers.
+    """The image at ``path``, by its headers: a DICOM file (with its series), a folder, a DICOMDIR, NIfTI, NRRD or
+    MetaImage.
 
     ``series_uid`` chooses a series of a folder. ``look_beside``: whether the folders beside a DICOM file's own, which
     may hold more of its series, are looked into. ``report`` is called for every file that is looked at, and stays at
@@ -75,7 +78,14 @@ def _open_any(path: Path, series_uid: str | None, report: Report, *, look_beside
         return open_one(path, report)
     if path.is_dir():
         return open_largest(series_in_folder(path, series_uid, report))
-    series = _series_of(path, series_uid, report)
+    try:
+        own = image_header(path)
+    except NoImage:
+        # Only then, because every look at a file takes its time.
+        if is_dicomdir(path):
+            return _open_listed(FileSet.listed_by(path), series_uid, report)
+        raise
+    series = _series_of(own, series_uid, report)
     return open_spread(series, gather_beside(series, report) if look_beside else series)
 
 
@@ -98,9 +108,15 @@ def _opener_of(path: Path) -> Callable[[Path, Report], Image] | None:
         raise InputNotFound("The file cannot be opened.") from error
 
 
-def _series_of(file: Path, series_uid: str | None, report: Report) -> Series:
-    """The series that ``file`` belongs to, which must be the one with ``series_uid`` if that is told."""
-    own = image_header(file)
+def _open_listed(files: FileSet, series_uid: str | None, report: Report) -> Image:
+    """The series ``series_uid`` of an index's files, else the largest; it says where files of it are gone."""
+    files.check_presence()
+    image = open_largest(series_among(files, series_uid, report))
+    return replace(image, chosen=(*image.chosen, *files.warnings_of(image.series.uid)))
+
+
+def _series_of(own: Header, series_uid: str | None, report: Report) -> Series:
+    """The series that the file of ``own`` belongs to, which must be the one with ``series_uid`` if that is told."""
     if series_uid not in (None, own.series_uid):
         raise InvalidRequest(
             "The file belongs to another series than the one that series_uid names.",

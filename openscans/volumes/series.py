@@ -91,7 +91,11 @@ def series_in_folder(top: Path, series_uid: str | None, report: Report) -> list[
     Of them only ``series_uid``, if that is told. Raises InputNotFound, UnknownSeries, FolderTooLarge, NoImage,
     UnsupportedModality, CorruptFile; never returns none.
     """
-    folder = FolderContents.of(top, deep=True)
+    return series_among(FolderContents.of(top, deep=True), series_uid, report)
+
+
+def series_among(folder: FolderContents, series_uid: str | None, report: Report) -> list[Series]:
+    """As `series_in_folder`, of the files of ``folder``."""
     headers, unread = _gather_headers(folder, folder.paths, report)
     if not headers:
         which = "no DICOM file that may be read" if unread else "no DICOM file"

@@ -212,7 +212,7 @@ CASES = [
     Case("one file of the series", "A file stands for its series, which lies around it.", one_of_its_files),
     Case("spread over sub-folders", "A series on three disks below the folder.", over_sub_folders),
     Case("CD with DICOMDIR", "The index is passed over; the images are found in the folders.", file_set),
-    Case("the DICOMDIR itself", "The index has no pixels.", index_of_a_file_set, errors.NoImage),
+    Case("the DICOMDIR itself", "The series that the index lists.", index_of_a_file_set),
     Case("localizer beside", "A scout of its own series.", localizer_series),
     Case("localizer in the series", "A scout under the same series UID, named LOCALIZER.", localizer_in_the_series),
     Case("two reconstructions", "The series with more slices is read.", two_reconstructions),

@@ -37,6 +37,8 @@ warning in the answer; a code alone is the error's.
 - **Zips** are unpacked into a private folder, as far as they hold images, and read like the folder that was zipped; one
   NIfTI, NRRD or MetaImage file is read where there is no DICOM. **Files that gzip packed** (`.dcm.gz`) are read as they
   are. Content tells both, whatever the name says.
+- **A DICOMDIR** is read like the folder that it lies in, but for the files that it does not list; where it lists some
+  of the series that are not there: `missing_slices`.
 - **NIfTI** is packed or not by its content, whatever its name says; of a pair either file may be named. NRRD and
   MetaImage are told apart by their content too. What bzip2 packed is `unsupported_file`.
 - **Metres and micrometres** of these headers become millimetres; a unit that makes voxels of less than 0.01 mm or more

@@ -36,7 +36,10 @@ FOUND: dict[str, tuple[str, Outcome]] = {
         "One slice of that study",
         _read((512, 512, 8), (0.451, 0.451, 5.0), FEW),
     ),
-    "04_philips_ct_study_dicomdir/data/DICOMDIR": ("The index of that study", errors.NoImage),
+    "04_philips_ct_study_dicomdir/data/DICOMDIR": (
+        "The index of that study, which lists further indexes",
+        _read((512, 512, 8), (0.451, 0.451, 5.0), FEW),
+    ),
     "05_siemens_ct_gantrytilt_14deg": (
         "Siemens CT: tilt of 14° that no tag tells",
         _read((512, 512, 4), (0.418, 0.418, 4.851), FEW, TILT),

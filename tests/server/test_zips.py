@@ -1,4 +1,4 @@
-"""Zips and packed files as `file_path`, through HTTP: what is found in them, what is kept, what is left."""
+"""Zips, packed files and indexes as `file_path`, through HTTP: what is found in them, what is kept, what is left."""
 
 import gzip
 import os
@@ -113,6 +113,25 @@ def test_packed_files_are_found_and_known_the_next_time_with_their_uids(server: 
     again = zip_folder(scan, scan.with_name("packed.zip"))
     assert found(server, again)["vertebrae"] == first["vertebrae"]
     assert found(server, again)["cached"]
+
+
+def test_an_index_is_known_the_next_time_unless_a_file_below_it_changed(server: LiveServer, tmp_path: Path) -> None:
+    from pydicom.fileset import FileSet
+
+    disk = FileSet()
+    for file in write_dicom_series(tmp_path / "in", *lumbar_scan()):
+        edit(file, StudyDate="20200102", StudyTime="030405", StudyID="1", SeriesNumber=2, AccessionNumber="A1")
+        disk.add(file)
+    disk.write(tmp_path / "cd")
+    index = tmp_path / "cd/DICOMDIR"
+    first, second = found(server, index), found(server, index)
+    assert len(first["vertebrae"]) == 4
+    assert (first["cached"], second["cached"]) == (False, True)
+    last = max(path for path in index.parent.rglob("IM*") if path.is_file())
+    last.unlink()
+    third = found(server, index)
+    assert not third["cached"]
+    assert "missing_slices" in {warning["code"] for warning in third["warnings"]}
 
 
 @pytest.mark.parametrize(
