@@ -1,6 +1,7 @@
 """DICOM files that gzip packed: read as if they were not, no further than they are wanted, and never without end."""
 
 import gzip
+import random
 import shutil
 import tracemalloc
 from collections.abc import Callable
@@ -110,3 +111,26 @@ def test_a_header_that_is_cut_is_damage_and_not_passed_over(tmp_path: Path) -> N
     shutil.copy(files[3], tmp_path / "copy")
     with pytest.raises(CorruptFile):
         read_volume(files[3])
+
+
+def code_of(path: Path) -> str:
+    """The code of the error with which ``path`` is refused; empty where it is read."""
+    try:
+        read_volume(path)
+    except OpenScansError as error:
+        return error.code
+    return ""
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_whatever_is_changed_in_a_packed_file_it_is_read_or_refused(tmp_path: Path) -> None:
+    chance = random.Random(5)
+    files = packed.packed_series(tmp_path).iterdir()
+    path = max(files)
+    whole = path.read_bytes()
+    for number in range(100):
+        content = bytearray(whole)
+        for _ in range(chance.randint(1, 4)):
+            content[chance.randrange(len(content))] = chance.randrange(256)
+        path.write_bytes(content[: chance.randrange(len(content))] if number % 5 == 0 else content)
+        assert code_of(path) in {"", "corrupt_file", "unsupported_file", "no_image", "unsupported_modality"}
