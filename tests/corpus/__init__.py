@@ -1,6 +1,19 @@
 """The images this service may meet, each with what reading it must give: one table, which DICOM.md shows too."""
 
-from tests.corpus import archives, folders, geometry, headers, indexes, itk, mixtures, nifti, orientations, packed, pixels, real
+from tests.corpus import (
+    archives,
+    folders,
+    geometry,
+    headers,
+    indexes,
+    itk,
+    mixtures,
+    nifti,
+    orientations,
+    packed,
+    pixels,
+    real,
+)
 from tests.corpus.cases import Case
 
 THEMES: dict[str, list[Case]] = {

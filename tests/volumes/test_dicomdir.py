@@ -8,7 +8,7 @@ import pytest
 from pydicom.fileset import FileSet as PydicomFileSet
 
 from openscans import volumes
-from openscans.errors import CorruptFile, InputNotFound, InvalidRequest, OpenScansError
+from openscans.errors import CorruptFile, InputNotFound, OpenScansError, UnknownSeries
 from openscans.volumes import dicomdir
 from openscans.volumes.dicomdir import FileSet, is_dicomdir
 from phantom.files import DicomStyle
@@ -46,12 +46,12 @@ def codes(volume: volumes.Volume) -> set[str]:
 
 
 def test_the_largest_series_is_read_or_the_one_that_is_named(study: Path) -> None:
-    assert read_volume(study).series_instance_uid == LARGE
-    assert read_volume(study, series_uid=SMALL).series_instance_uid == SMALL
+    assert read_volume(study).series_uid.uid == LARGE
+    assert read_volume(study, series_uid=SMALL).series_uid.uid == SMALL
 
 
 def test_a_series_that_is_not_listed_is_an_error(study: Path) -> None:
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(UnknownSeries):
         read_volume(study, series_uid="1.2.3.4")
 
 
@@ -65,7 +65,7 @@ def test_files_that_are_gone_are_told_of_their_own_series_alone(study: Path) -> 
 def test_the_other_series_is_read_where_one_is_gone(study: Path) -> None:
     for file in images_of(study, LARGE):
         file.unlink()
-    assert read_volume(study).series_instance_uid == SMALL
+    assert read_volume(study).series_uid.uid == SMALL
 
 
 def test_an_index_alone_says_how_many_files_it_lists(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_an_index_alone_says_how_many_files_it_lists(tmp_path: Path) -> None:
 def test_an_index_is_told_by_its_content(study: Path) -> None:
     named = study.rename(study.with_name("index.dcm"))
     assert is_dicomdir(named)
-    assert read_volume(named).series_instance_uid == LARGE
+    assert read_volume(named).series_uid.uid == LARGE
     [image, *_] = images_of(named, SMALL)
     shutil.copy(image, named.with_name("DICOMDIR"))
     assert not is_dicomdir(named.with_name("DICOMDIR"))
