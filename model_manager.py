@@ -78,7 +78,7 @@ class Models:
 
         What is missing is downloaded first if ``download`` says so, by joining a download that runs or by a new one.
         ``report`` is called while anything is waited for. Raises UnknownTask, ModelMissing, DamagedWeights,
-        DownloadFailed, DiskFull, and what ``report`` raises; who stops waiting stops no download.
+        DownloadFailed, DiskFull, Busy, and what ``report`` raises; who stops waiting stops no download.
         """
         task = catalogue.task_of(key)
         places = [status.place_of(dataset, self._root) for dataset in task.opened]
@@ -86,7 +86,10 @@ class Models:
             yield self._hold_ready(task, places, report, held, download=download)
 
     def download(self, key: str) -> DownloadTask:
-        """The download of the task and of what it needs: the one that runs, or a new one. Raises UnknownTask."""
+        """The download of the task and of what it needs: the one that runs, or a new one.
+
+        Raises UnknownTask, and Busy where the system has no thread left for a new one.
+        """
         task = catalogue.task_of(key)
         missing = self._missing(task)
         with self._lock:

@@ -3,7 +3,8 @@
 With AUDIT_DIE="EVENT END" it is killed at the first EVENT (open, os.rename, os.remove …) that has an argument which
 ends so, before that step is done. With AUDIT_PIPE=NAME a pipe takes the place of a file of that name just before it
 is opened. With AUDIT_CONNECTIONS=FILE it writes down every address that it, or a process of
-its, wants to reach. Takes the same flags and environment as main.py.
+its, wants to reach. With AUDIT_THREADLESS="NAME FILE" no thread of that name can be started as long as FILE is there.
+Takes the same flags and environment as main.py.
 """
 
 import multiprocessing
@@ -38,6 +39,17 @@ def piping(name: str) -> Hook:
     return hook
 
 
+def threadless(what: str) -> Hook:
+    name, sign = what.split(" ", 1)
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        starts = event.startswith("_thread.start") and getattr(arguments[0], "__self__", None)
+        if starts and starts.name == name and Path(sign).exists():
+            raise RuntimeError("can't start new thread")
+
+    return hook
+
+
 def writing_down(path: str) -> Hook:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
@@ -53,6 +65,8 @@ if "AUDIT_DIE" in os.environ:
     sys.addaudithook(dying(os.environ["AUDIT_DIE"]))
 if "AUDIT_PIPE" in os.environ:
     sys.addaudithook(piping(os.environ["AUDIT_PIPE"]))
+if "AUDIT_THREADLESS" in os.environ:
+    sys.addaudithook(threadless(os.environ["AUDIT_THREADLESS"]))
 if "AUDIT_CONNECTIONS" in os.environ:
     sys.addaudithook(writing_down(os.environ["AUDIT_CONNECTIONS"]))
 

@@ -44,8 +44,8 @@ def fetch(
     """``target`` from the first of ``urls`` (mirrors of one file) that gives it whole.
 
     ``report`` counts bytes, also while nothing comes. ``room_after`` is how much room will be needed besides when the
-    file is here, in sizes of the file. Raises DownloadFailed, DiskFull, and what ``report`` raises; then the bytes
-    that came are kept.
+    file is here, in sizes of the file. Raises DownloadFailed, DiskFull, Busy, and what ``report`` raises; then the
+    bytes that came are kept.
     """
     failures = []
     with files.translate_os_errors():

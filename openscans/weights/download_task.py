@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from openscans.errors import Cancelled, OpenScansError
+from openscans.errors import Busy, Cancelled, OpenScansError
 from openscans.progress import LongTask
 from openscans.types import LAST_STATUSES, DownloadStatus, ResultWarning
 from openscans.weights.catalogue import Dataset
@@ -102,8 +102,15 @@ class DownloadTask(LongTask[DownloadSnapshot]):
         self._told_s = 0.0
 
     def start(self) -> None:
+        """Raises Busy where the system has no thread left for it; then it is over for all who joined meanwhile."""
         # Nothing is lost when the process ends in the middle, so nobody has to wait for a silent server.
-        threading.Thread(target=self._run, name="download", daemon=True).start()
+        thread = threading.Thread(target=self._run, name="download", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            failure = Busy("The system has no threads left.")
+            self._end(failure)
+            raise failure from error
 
     def cancel(self) -> bool:
         """End it for everybody who waits; the thread notices at its next report. Whether it was still running."""

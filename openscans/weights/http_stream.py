@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from openscans.errors import DownloadFailed
+from openscans.errors import Busy, DownloadFailed
 from openscans.weights.http_errors import (
     WHOLE,
     check_response,
@@ -79,7 +79,12 @@ class BackgroundResponse:
         self._failure: DownloadFailed | None = connection_broken(url)
 
     def start(self, make_client: Callable[[], httpx.Client], headers: Mapping[str, str]) -> None:
-        threading.Thread(target=self._run, args=(make_client, headers), name="response", daemon=True).start()
+        """Raises Busy where the system has no thread left for it."""
+        thread = threading.Thread(target=self._run, args=(make_client, headers), name="response", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise Busy("The system has no threads left.") from error
 
     def head(self) -> ResponseHead:
         """Raises DownloadFailed, and what ``idle`` raises."""

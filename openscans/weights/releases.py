@@ -39,7 +39,7 @@ class Installer:
         self._retry_policy = retry_policy
 
     def download(self, place: Installation, download: DownloadTask) -> None:
-        """Fetch and install. Raises ModelMissing, DownloadFailed, DiskFull, Cancelled."""
+        """Fetch and install. Raises ModelMissing, DownloadFailed, DiskFull, Busy, Cancelled."""
         was_there = place.zip_path.exists()
         try:
             self._install(place, download)

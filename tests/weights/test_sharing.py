@@ -11,10 +11,12 @@ import pytest
 
 from openscans.errors import ModelInUse
 from openscans.progress import ignore_progress
-from tests.live_server import LiveServer, eventually, live_server
+from tests.live_server import LiveServer, eventually, live_server, parsed
 from tests.model_homes import MR, last, online
 from tests.release_server import release_zip, write_release
 from tests.slow_release import PIECE_BYTES, SlowRelease
+
+AUDITED = ("-m", "tests.audited_server")
 
 STREAMS = 20
 OVER = {"complete", "error", "cancelled"}
@@ -142,6 +144,26 @@ def test_asked_to_end_a_server_ends_its_downloads_streams_with_a_last_event(
             assert_true_story(story.result())
             assert story.result()[-1]["status"] == "cancelled"
     assert next(home.rglob("*.part")).stat().st_size > 0
+
+
+@pytest.mark.parametrize("thread", ["download", "response"])
+def test_a_thread_that_cannot_start_leaves_no_dead_download(
+    release: SlowRelease, home: Path, env: dict[str, str], tmp_path: Path, thread: str
+) -> None:
+    sign = tmp_path / "threadless"
+    sign.touch()
+    with live_server(home, {**env, "AUDIT_THREADLESS": f"{thread} {sign}"}, program=AUDITED) as server:
+        assert refusal(server)["code"] == "busy"
+        assert server.get("/api/models/status?task=vertebrae_mr").json()["state"] == "absent"
+        assert release.asked == []
+        sign.unlink()
+        assert followed(server, DOWNLOAD)[-1]["status"] == "complete"
+
+
+def refusal(server: LiveServer) -> dict[str, Any]:
+    """Why a download did not come to its end: told before there is a stream, or by its last event."""
+    answer = server.post(DOWNLOAD)
+    return dict(answer.json() if answer.status_code == 503 else [*parsed(iter(answer.text.splitlines()))][-1])
 
 
 def test_a_detection_waits_for_the_download_that_runs(release: SlowRelease, home: Path) -> None:
