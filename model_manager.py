@@ -102,6 +102,12 @@ class Models:
         download.start()
         return download
 
+    def known_download(self, key: str) -> DownloadTask | None:
+        """The task's download that runs, or the last one that ran here; starts none. Raises UnknownTask."""
+        catalogue.task_of(key)
+        with self._lock:
+            return self._downloads.get(key)
+
     def cancel(self, key: str) -> bool:
         """Stop the task's download and keep its bytes; whether there was one. Raises UnknownTask."""
         catalogue.task_of(key)

@@ -68,10 +68,18 @@ class JobQueue(Generic[RequestT, ResultT]):
         looking.add_done_callback(partial(self._after_look, job))
         return job
 
+    def join(self, job_id: str) -> Job[RequestT, ResultT]:
+        """Wait for a job that was submitted before, which may be over; who joins must `release`. Raises UnknownJob."""
+        with self._lock:
+            job = self._find(job_id)
+            job.waiting += 1
+        return job
+
     def release(self, job: Job[RequestT, ResultT]) -> None:
         """Wait for ``job`` no longer; the last one to leave stops it."""
         with self._lock:
             job.waiting -= 1
+            is_left = job.waiting <= 0
             waited_for = self._joined.get(job.id, job)
             if waited_for is not job:
                 waited_for.waiting -= 1
@@ -80,16 +88,14 @@ class JobQueue(Generic[RequestT, ResultT]):
                 # Under the same lock: who joins from now on must see that it is stopped.
                 waited_for.stop()
                 future = self._futures.get(waited_for.id)
-        job.follow_no_more()
+        if is_left:
+            job.follow_no_more()
         if future is not None:
             future.cancel()
 
     def get(self, job_id: str) -> Job[RequestT, ResultT]:
         with self._lock:
-            found = self._jobs.get(job_id) or self._joined.get(job_id)
-        if found is None:
-            raise UnknownJob("There is no job of that id, or it ended long ago.")
-        return found
+            return self._find(job_id)
 
     def cancel(self, job_id: str) -> Job[RequestT, ResultT]:
         """Stop a job, whoever waits for it. One that is over stays as it is."""
@@ -116,6 +122,12 @@ class JobQueue(Generic[RequestT, ResultT]):
             job.stop()
         for pool in (self._looks, self._runs):
             pool.shutdown(wait=False, cancel_futures=True)
+
+    def _find(self, job_id: str) -> Job[RequestT, ResultT]:
+        found = self._jobs.get(job_id) or self._joined.get(job_id)
+        if found is None:
+            raise UnknownJob("There is no job of that id, or it ended long ago.")
+        return found
 
     def _look(self, job: Job[RequestT, ResultT]) -> Look[RequestT, ResultT]:
         job.begin()

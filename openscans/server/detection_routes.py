@@ -6,6 +6,7 @@ Knows requests and jobs by their public functions; nothing of images or networks
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, aclosing, suppress
+from functools import partial
 from typing import Annotated, Any, TypeAlias
 
 from fastapi import APIRouter, Path, Request
@@ -17,9 +18,9 @@ from openscans.jobs.detector import DetectionRequest
 from openscans.jobs.job import Job, JobSnapshot
 from openscans.server import error_responses, sse
 from openscans.server.disconnects import while_connected
-from openscans.server.openapi import describe_errors, describe_stream
+from openscans.server.openapi import describe_end_of_stream, describe_errors, describe_stream
 from openscans.server.schemas import DetectBody, DetectionAnswer, JobAnswer, JobsAnswer
-from openscans.server.state import State
+from openscans.server.state import AppState, State
 from openscans.types import Detection
 
 DetectionJob: TypeAlias = Job[DetectionRequest, Detection]
@@ -37,6 +38,7 @@ routes = APIRouter(tags=["detection"])
     "/api/detect-vertebrae",
     response_model=DetectionAnswer,
     responses=describe_stream(JobAnswer)
+    | describe_end_of_stream()
     | describe_errors(
         errors.InputNotFound,
         errors.ForbiddenPath,
@@ -50,12 +52,17 @@ routes = APIRouter(tags=["detection"])
         errors.OutOfMemory,
     ),
 )
-async def detect_vertebrae(body: DetectBody, request: Request, state: State) -> DetectionAnswer | Response:
+async def detect_vertebrae(
+    body: DetectBody, request: Request, state: State, last_event_id: sse.LastEventId = None
+) -> DetectionAnswer | Response:
     """Find and label the vertebrae of one image; with Accept: text/event-stream, tell the progress on the way."""
+    wants_events = "text/event-stream" in request.headers.get("accept", "")
+    if wants_events and last_event_id:
+        return _stream_known(last_event_id, state)
     job = state.jobs.submit(DetectionRequest(**body.model_dump()))
     with ExitStack() as waiting:
         waiting.callback(state.jobs.release, job)
-        if "text/event-stream" not in request.headers.get("accept", ""):
+        if not wants_events:
             return _result(await while_connected(request, _last(job)))
         await while_connected(request, _placed(job))
         _raise_refusal(job.snapshot())
@@ -79,6 +86,17 @@ async def show_job(job_id: JobId, state: State) -> JobAnswer:
 async def cancel_job(job_id: JobId, state: State) -> JobAnswer:
     """Cancel a detection, whoever waits for it; the answer tells how it stands, and it ends soon after."""
     return _job_answer(state.jobs.cancel(job_id).snapshot())
+
+
+def _stream_known(last_event_id: str, state: AppState) -> Response:
+    """The stream of the job that the event was of, as far as there is more to hear."""
+    if sse.heard_last(last_event_id):
+        return sse.nothing_more()
+    try:
+        job = state.jobs.join(sse.task_of(last_event_id))
+    except errors.UnknownJob:
+        return sse.nothing_more()
+    return sse.event_stream(_events(job), afterwards=partial(state.jobs.release, job))
 
 
 async def _placed(job: DetectionJob) -> None:
@@ -121,9 +139,10 @@ def _job_answer(snapshot: DetectionSnapshot, *, with_result: bool = True) -> Job
     )
 
 
-async def _events(job: DetectionJob) -> AsyncIterator[dict[str, Any]]:
+async def _events(job: DetectionJob) -> AsyncIterator[sse.Event]:
     async for snapshot in sse.states(job, gap_s=sse.EVENT_GAP_S):
-        yield _job_answer(snapshot).model_dump(mode="json", exclude_unset=True)
+        keys = _job_answer(snapshot).model_dump(mode="json", exclude_unset=True)
+        yield sse.Event(snapshot.job_id, keys, last=snapshot.over)
 
 
 async def _last(job: DetectionJob) -> DetectionSnapshot:

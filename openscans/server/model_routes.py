@@ -7,18 +7,19 @@ import pathlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, TypeAlias
 
 from fastapi import APIRouter, HTTPException, Path, Query, Request
 from sse_starlette import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
 
 from openscans import errors
 from openscans.jobs.readable_path import readable_path
 from openscans.progress import Report
 from openscans.server import sse
 from openscans.server.disconnects import in_thread
-from openscans.server.openapi import describe_errors, describe_stream
+from openscans.server.openapi import describe_end_of_stream, describe_errors, describe_stream
 from openscans.server.schemas import DeletedAnswer, DownloadEvent, ImportBody, KnownTask, SuccessAnswer
 from openscans.server.state import State
 from openscans.weights.download_task import DownloadTask
@@ -30,7 +31,7 @@ EVENT_GAP_S = 0.2
 TaskKey: TypeAlias = Annotated[KnownTask, Path(description="The task whose models are meant.")]
 OptionalTaskKey: TypeAlias = Annotated[KnownTask | None, Query(description="The one task that is asked for.")]
 
-DOWNLOAD = describe_errors(errors.UnknownTask) | describe_stream(DownloadEvent)
+DOWNLOAD = describe_end_of_stream() | describe_errors(errors.UnknownTask) | describe_stream(DownloadEvent)
 
 routes = APIRouter(prefix="/api/models", tags=["models"])
 
@@ -55,10 +56,14 @@ def cache_stats(state: State) -> CacheStats:
 
 @routes.get("/download/{task}", response_class=EventSourceResponse, responses=DOWNLOAD)
 @routes.post("/download/{task}", response_class=EventSourceResponse, responses=DOWNLOAD)
-async def download(task: TaskKey, state: State) -> EventSourceResponse:
+async def download(task: TaskKey, state: State, last_event_id: sse.LastEventId = None) -> Response:
     """Fetch what the task needs and tell the progress; everybody who asks shares one download."""
-    shared = await run_in_threadpool(state.models.download, task)
-    return sse.event_stream(_events(shared))
+    if last_event_id:
+        known = state.models.known_download(task)
+        if known is None or sse.heard_last(last_event_id):
+            return sse.nothing_more()
+        return sse.event_stream(_events(known))
+    return sse.event_stream(_events(await run_in_threadpool(state.models.download, task)))
 
 
 @routes.delete("/download/{task}", responses=describe_errors(errors.UnknownTask))
@@ -131,6 +136,7 @@ def _deletion_message(deletion: Deletion) -> str:
     return f"{done}: {needed_by} needs what stays. Delete {needed_by} first to free that too."
 
 
-async def _events(shared: DownloadTask) -> AsyncIterator[dict[str, Any]]:
+async def _events(shared: DownloadTask) -> AsyncIterator[sse.Event]:
     async for snapshot in sse.states(shared, gap_s=EVENT_GAP_S):
-        yield DownloadEvent.model_validate(snapshot).model_dump(exclude_none=True)
+        keys = DownloadEvent.model_validate(snapshot).model_dump(exclude_none=True)
+        yield sse.Event(shared.id, keys, last=snapshot.over)

@@ -45,6 +45,11 @@ def describe_stream(event: type[BaseModel]) -> Responses:
     return {HTTPStatus.OK.value: {"content": {EVENTS: {"schema": shape}}}}
 
 
+def describe_end_of_stream() -> Responses:
+    """For a route's ``responses``: there is nothing more to hear for who asks again with the header Last-Event-ID."""
+    return {HTTPStatus.NO_CONTENT.value: {"description": "Nothing more to hear after the event of Last-Event-ID."}}
+
+
 def describe(app: FastAPI, *, with_token: bool) -> None:
     """Make ``app`` describe itself completely from now on."""
 

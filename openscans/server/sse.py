@@ -1,17 +1,25 @@
 """Event streams: the states of a long task as they come, framed as server-sent events, with a ping where none comes.
 
 Knows tasks as what can be read and subscribed to; nothing of what they do, nor of routes.
+
+A browser's EventSource asks again whenever its stream has ended, with the id of the last event that it got in the
+header Last-Event-ID. Who sends that header therefore starts nothing: it hears of what runs, or how that ended; and 204,
+at which EventSource asks no more, once it has heard the end or nobody here knows of the task.
 """
 
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Annotated, Any, TypeAlias
 
-from anyio import Event
+import anyio
+from fastapi import Header
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.background import BackgroundTask
+from starlette.responses import Response
 
 from openscans.progress import LongTask, State
 
@@ -24,9 +32,42 @@ EVENT_GAP_S = 0.1
 """Ten events a second move a bar smoothly; what changes faster is told together."""
 
 
-def event_stream(
-    events: AsyncIterator[Mapping[str, Any]], *, afterwards: Callable[[], None] | None = None
-) -> EventSourceResponse:
+LAST = "last"
+
+LastEventId: TypeAlias = Annotated[
+    str | None,
+    Header(
+        alias="Last-Event-ID",
+        description="The id of the last event of a stream that broke off or ended; with it nothing is started anew.",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Event:
+    """``keys`` of the state of the task ``task_id``; after the ``last`` one there is no other."""
+
+    task_id: str
+    keys: Mapping[str, Any]
+    last: bool
+
+
+def heard_last(last_event_id: str) -> bool:
+    """Whether it is the id of an event that ended its stream."""
+    return last_event_id.endswith(f".{LAST}")
+
+
+def task_of(last_event_id: str) -> str:
+    """The id of the task that the event was of; anything, if it is no event's id."""
+    return last_event_id.rpartition(".")[0]
+
+
+def nothing_more() -> Response:
+    """The answer at which EventSource asks no more."""
+    return Response(status_code=HTTPStatus.NO_CONTENT)
+
+
+def event_stream(events: AsyncIterator[Event], *, afterwards: Callable[[], None] | None = None) -> EventSourceResponse:
     """Send ``events`` as they come, and call ``afterwards`` when the last was sent or the client has gone."""
     return EventSourceResponse(
         _frame(events),
@@ -35,7 +76,7 @@ def event_stream(
         sep="\n",
         background=BackgroundTask(_call, afterwards) if afterwards else None,
         # Without them the library cuts the stream off at shutdown, before its last event.
-        shutdown_event=Event(),
+        shutdown_event=anyio.Event(),
         shutdown_grace_period=FAREWELL_S,
     )
 
@@ -67,6 +108,9 @@ async def _call(work: Callable[[], None]) -> None:
     work()
 
 
-async def _frame(events: AsyncIterator[Mapping[str, Any]]) -> AsyncIterator[dict[str, str]]:
+async def _frame(events: AsyncIterator[Event]) -> AsyncIterator[dict[str, str]]:
+    count = 0
     async for event in events:
-        yield {"data": json.dumps(event, ensure_ascii=False, allow_nan=False)}
+        count += 1
+        data = json.dumps(event.keys, ensure_ascii=False, allow_nan=False)
+        yield {"id": f"{event.task_id}.{LAST if event.last else count}", "data": data}

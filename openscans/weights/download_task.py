@@ -9,6 +9,7 @@ task for everybody at once, and that thread hears of it at its next report. The 
 import logging
 import threading
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -93,6 +94,7 @@ class DownloadTask(LongTask[DownloadSnapshot]):
 
     def __init__(self, datasets: Sequence[Dataset], work: Callable[["DownloadTask"], None]) -> None:
         super().__init__(DownloadSnapshot())
+        self.id = uuid.uuid4().hex
         self._work = work
         self._expected_bytes = {dataset.folder: dataset.zip_bytes for dataset in datasets}
         self._shares = dict(self._expected_bytes)

@@ -46,6 +46,8 @@ JSON = "application/json"
 STILL_HERE = ": still here\n\n"
 """What a slow machine hears between events."""
 
+EVENT_ID = re.compile(r"^id: [0-9a-f]{32}\.([0-9]+|last)\n", re.MULTILINE)
+
 PATTERNS = (
     (re.compile(r"(127\.0\.0\.1|localhost):\d{4,5}"), r"\1:<port>"),
     (re.compile(r"\b[0-9a-f]{32}\b"), "<id>"),
@@ -159,10 +161,14 @@ def _kind_of(response: httpx.Response) -> str:
 def stream(text: str) -> dict[str, Any]:
     """The events of a stream, summed up; a stream that is framed otherwise than the others is told as such."""
     text = text.replace(STILL_HERE, "")
+    ids = EVENT_ID.findall(text)
+    text = EVENT_ID.sub("", text)
     blocks = [block for block in text.split("\n\n") if block.startswith("data: ")]
     events = [json.loads(block.removeprefix("data: ")) for block in blocks]
     framed = "".join(f"data: {json.dumps(event, ensure_ascii=False)}\n\n" for event in events)
     told: dict[str, Any] = {} if framed == text else {"form": "framed otherwise"}
+    if ids != [*map(str, range(1, len(events))), "last"]:
+        told["ids"] = ids
     progress = [event["progress"] for event in events]
     if progress != sorted(progress):
         told["progress"] = "falls"
