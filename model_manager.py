@@ -109,11 +109,20 @@ class Models:
             return self._downloads.get(key)
 
     def cancel(self, key: str) -> bool:
-        """Stop the task's download and keep its bytes; whether there was one. Raises UnknownTask."""
-        catalogue.task_of(key)
+        """Stop every download that brings the task, whoever began it for what task, and keep the bytes.
+
+        Whether there was one. Raises UnknownTask.
+        """
+        task = catalogue.task_of(key)
         with self._lock:
-            running = self._running(key)
-        return running is not None and running.cancel()
+            running = {other: self._running(other) for other in self._downloads}
+        bringing = [
+            download
+            for other, download in running.items()
+            if download is not None and (other == key or download.brings(task.datasets))
+        ]
+        stopped = [download.cancel() for download in bringing]
+        return any(stopped)
 
     def delete(self, key: str) -> Deletion:
         """Remove the task's models, not what they need, nor what another downloaded task needs of them.
@@ -216,9 +225,15 @@ class Models:
         return any(task in catalogue.with_needs(catalogue.TASKS[key]) for key in keys)
 
     def _is_downloaded_elsewhere(self, task: Task) -> bool:
-        """By another process; its bytes are here, and it holds the lock."""
+        """By another process; its bytes are here, and it holds the lock, as no cancelled thread of ours does."""
         begun = (place for place in self._places(task) if place.condition().state == "partial")
-        return any(self._locks.is_held(place.dataset.folder) for place in begun)
+        return not self._is_stopping(task) and any(self._locks.is_held(place.dataset.folder) for place in begun)
+
+    def _is_stopping(self, task: Task) -> bool:
+        """Whether a download that brought the task is over, but its thread has not noticed yet."""
+        with self._lock:
+            known = list(self._downloads.values())
+        return any(one.snapshot().over and one.at_work and one.brings(task.datasets) for one in known)
 
     @contextmanager
     def _hold_alone(self, task: Task) -> Iterator[None]:

@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from openscans.errors import Busy, Cancelled, OpenScansError
@@ -100,19 +100,29 @@ class DownloadTask(LongTask[DownloadSnapshot]):
         self._shares = dict(self._expected_bytes)
         self._done_bytes = dict.fromkeys(self._expected_bytes, 0)
         self._done_shares = dict.fromkeys(self._expected_bytes, 0.0)
+        self._to_come = set(self._expected_bytes)
+        self._thread = threading.Thread(target=self._run, name="download", daemon=True)
         self._speedometer = Speedometer()
         self._told_s = 0.0
 
     def start(self) -> None:
         """Raises Busy where the system has no thread left for it; then it is over for all who joined meanwhile."""
         # Nothing is lost when the process ends in the middle, so nobody has to wait for a silent server.
-        thread = threading.Thread(target=self._run, name="download", daemon=True)
         try:
-            thread.start()
+            self._thread.start()
         except RuntimeError as error:
             failure = Busy("The system has no threads left.")
             self._end(failure)
             raise failure from error
+
+    @property
+    def at_work(self) -> bool:
+        """Whether its thread still runs, as it does for a moment after a cancel, with the lock of what it works at."""
+        return self._thread.is_alive()
+
+    def brings(self, datasets: Iterable[Dataset]) -> bool:
+        """Whether one of ``datasets`` is among those that are still to come."""
+        return any(dataset.folder in self._to_come for dataset in datasets)
 
     def cancel(self) -> bool:
         """End it for everybody who waits; the thread notices at its next report. Whether it was still running."""
@@ -148,6 +158,7 @@ class DownloadTask(LongTask[DownloadSnapshot]):
 
     def finish(self, dataset: Dataset) -> None:
         """The dataset is in its place, whoever brought it."""
+        self._to_come.discard(dataset.folder)
         self._done_shares[dataset.folder] = 1.0
         self._done_bytes[dataset.folder] = self._expected_bytes[dataset.folder]
 
