@@ -14,6 +14,9 @@ from openscans.progress import Report, ignore_progress
 from openscans.system.files import CHUNK_BYTES, KeptFile, copy
 from openscans.system.zip_files import BROKEN_ZIP, USUAL_COMPRESSION, is_encrypted, is_link_or_device, open_zip
 
+SIGNATURE = b"PK\x03\x04"
+"""How a zip with a file in it begins."""
+
 MOST_BYTES = 4_000_000_000
 """Unpacked; ten times the largest of the released weights."""
 
@@ -31,7 +34,7 @@ def find_folder(zip_path: Path, folder: PurePosixPath) -> PurePosixPath | None:
     """Where in the zip ``folder`` lies: at the top, or inside other folders. Raises DamagedWeights."""
     with _open(zip_path) as archive:
         for entry in _file_entries(archive):
-            path = PurePosixPath(entry.filename)
+            path = PurePosixPath(_name(entry))
             for parent in path.parents:
                 if not is_junk(path) and parent.parts[-len(folder.parts) :] == folder.parts:
                     return parent
@@ -52,7 +55,7 @@ def unpack(
         total_bytes = sum(entry.file_size for entry in entries)
         done_bytes = 0
         for entry in entries:
-            path = PurePosixPath(entry.filename)
+            path = PurePosixPath(_name(entry))
             with archive.open(entry) as source:
                 if folder in path.parents and not is_junk(path):
                     inner = path.relative_to(folder)
@@ -90,18 +93,23 @@ def _file_entries(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     entries = archive.infolist()
     for entry in entries:
         _refuse_tricks(entry)
-    names = {entry.filename.casefold() for entry in entries}
+    names = {_name(entry).casefold() for entry in entries}
     if len(names) != len(entries):
         raise _refusal("two files of the same name")
     if len(entries) > MOST_ENTRIES or sum(entry.file_size for entry in entries) > MOST_BYTES:
         raise _refusal("more than any released model")
-    return [entry for entry in entries if not entry.is_dir()]
+    return [entry for entry in entries if not _name(entry).endswith("/")]
+
+
+def _name(entry: zipfile.ZipInfo) -> str:
+    """Its path in the zip; some programs of Windows' write the system's own separator."""
+    return entry.filename.replace("\\", "/")
 
 
 def _refuse_tricks(entry: zipfile.ZipInfo) -> None:
-    path = PurePosixPath(entry.filename)
-    # Backslashes and colons are separators and drives on Windows; no released model has any.
-    if path.is_absolute() or ".." in path.parts or set("\\:") & set(entry.orig_filename):
+    path = PurePosixPath(_name(entry))
+    # A colon stands behind a drive on Windows; no released model has any.
+    if path.is_absolute() or ".." in path.parts or ":" in entry.orig_filename:
         raise _refusal("a file that would land outside its folder")
     if is_link_or_device(entry):
         raise _refusal("a link or device instead of a file")

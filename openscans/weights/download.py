@@ -6,17 +6,27 @@ Knows when to ask again, and whom; nothing of what the file holds.
 import hashlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from openscans.errors import DownloadFailed
 from openscans.progress import Report, ignore_progress
 from openscans.system import files
-from openscans.weights.http_errors import NOTHING_MORE, TransientError, host_of, strip_login
-from openscans.weights.http_stream import TICK_S, BackgroundResponse, HttpClient
+from openscans.weights.http_errors import NOTHING_MORE, WHOLE, TransientError, host_of, strip_login
+from openscans.weights.http_stream import TICK_S, HttpClient, ResponseHead
 from openscans.weights.partial_file import CHUNK_BYTES, PartialFile, paths_beside
 from openscans.weights.retry_policy import DEFAULT_POLICY, RetryPolicy
+
+ANOTHER_FILE_HINT = (
+    "Start the download again when the mirror that it was begun at answers. To begin anew elsewhere, delete the model "
+    "with DELETE /api/models/{task}, or leave that mirror out of OPENSCANS_WEIGHTS_URL."
+)
+
+LOGIN_HINT = (
+    "A network that wants a login answers in every server's place: log in first, then start the download again."
+)
 
 LOOK_EVERY_BYTES = 16_000_000
 """How often the disk's free space is looked at: a fast line needs a tenth of a second for as much."""
@@ -40,12 +50,14 @@ def fetch(
     report: Report = ignore_progress,
     retry_policy: RetryPolicy = DEFAULT_POLICY,
     room_after: float = 0.0,
+    signature: bytes = b"",
 ) -> DownloadedFile:
     """``target`` from the first of ``urls`` (mirrors of one file) that gives it whole.
 
-    ``report`` counts bytes, also while nothing comes. ``room_after`` is how much room will be needed besides when the
-    file is here, in sizes of the file. Raises DownloadFailed, DiskFull, Busy, and what ``report`` raises; then the
-    bytes that came are kept.
+    What one of them has begun no other replaces: of the others only the rest of the same file is taken. ``report``
+    counts bytes, also while nothing comes. ``room_after`` is how much room will be needed besides when the file is
+    here, in sizes of the file. ``signature`` is how every such file begins. Raises DownloadFailed, DiskFull, Busy, and
+    what ``report`` raises; then the bytes that came are kept.
     """
     failures = []
     with files.translate_os_errors():
@@ -53,10 +65,11 @@ def fetch(
         if target.exists():
             return DownloadedFile(target, sha256_of(target, report=report), part.url)
         target.parent.mkdir(parents=True, exist_ok=True)
+        wanted = _Wanted(frozenset(map(strip_login, urls)), signature, room_after)
         client = HttpClient(retry_policy)
         for url in urls:
             try:
-                digest = _Transfer(url, client, part, report, retry_policy, room_after).run()
+                digest = _Transfer(url, wanted, client, part, report, retry_policy).run()
             except DownloadFailed as error:
                 log.warning("%s: %s", strip_login(url), error.message)
                 failures.append(error)
@@ -103,15 +116,24 @@ def sha256_of(path: Path, *, report: Report = ignore_progress) -> str:
 
 
 @dataclass(frozen=True)
+class _Wanted:
+    """What is known of the file beforehand: its addresses, without logins, and the rest as `fetch` is told it."""
+
+    addresses: frozenset[str]
+    signature: bytes
+    room_after: float
+
+
+@dataclass(frozen=True)
 class _Transfer:
     """Bringing the rest of ``part`` from one address."""
 
     url: str
+    wanted: _Wanted
     client: HttpClient
     part: PartialFile
     report: Report
     retry_policy: RetryPolicy
-    room_after: float
 
     def run(self) -> str:
         """The whole file's SHA-256. Raises DownloadFailed for what lasts, and for what does not pass in time."""
@@ -123,7 +145,7 @@ class _Transfer:
                 if self.part.size_bytes > most_bytes:
                     most_bytes, failures = self.part.size_bytes, 0
                 failures += 1
-                if failures > self.retry_policy.retries:
+                if failures > (self.retry_policy.retries if error.retries is None else error.retries):
                     raise DownloadFailed(f"{error.message} Asked {failures} times.", hint=error.hint) from error
                 log.info("%s: %s Trying again.", strip_login(self.url), error.message)
                 self._pause(self.retry_policy.pause_s(failures, error.retry_after_s))
@@ -133,13 +155,33 @@ class _Transfer:
         self.part.digest(self._tell)
         with self.client.ask(self.url, self.part.range_headers(), idle=self._tell) as response:
             head = response.head()
+            self._check_origin(head)
+            pieces = self._from_its_start(response.pieces()) if head.status == WHOLE else response.pieces()
             if not self.part.accept(self.url, head):
                 raise TransientError(f"{host_of(self.url)} has another file or piece than the one that was begun.")
             if head.status != NOTHING_MORE:
-                self._receive(response, head.total_bytes or self.part.total_bytes)
+                self._receive(pieces, head.total_bytes or self.part.total_bytes)
         return self.part.digest(self._tell)
 
-    def _receive(self, response: BackgroundResponse, total_bytes: int) -> None:
+    def _check_origin(self, head: ResponseHead) -> None:
+        """Raises DownloadFailed where bytes with which another mirror can go on would give way to this one's file."""
+        begun_at = self.part.url
+        elsewhere = begun_at != strip_login(self.url) and begun_at in self.wanted.addresses
+        if elsewhere and self.part.range_headers() and not self.part.goes_on_with(head):
+            sentence = f"{host_of(self.url)} has another file than the one that was begun at another mirror."
+            raise DownloadFailed(sentence, hint=ANOTHER_FILE_HINT)
+
+    def _from_its_start(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """``pieces`` of a whole file. Raises DownloadFailed where it does not begin as it should."""
+        start = b""
+        while len(start) < len(self.wanted.signature) and (piece := next(pieces, b"")):
+            start += piece
+        if not start.startswith(self.wanted.signature):
+            sentence = f"{host_of(self.url)} sent something else in the place of the file, perhaps a page for a login."
+            raise DownloadFailed(sentence, hint=LOGIN_HINT)
+        return chain([start], pieces)
+
+    def _receive(self, pieces: Iterator[bytes], total_bytes: int) -> None:
         next_look_bytes = 0
 
         def count(size_bytes: int) -> None:
@@ -153,7 +195,7 @@ class _Transfer:
 
         count(self.part.size_bytes)
         try:
-            self.part.append(response.pieces(), count)
+            self.part.append(pieces, count)
         except OSError as error:
             if files.is_disk_full(error):
                 raise files.disk_full_error(self.part.path.parent, self._needed_bytes(total_bytes)) from error
@@ -163,7 +205,7 @@ class _Transfer:
             raise TransientError(f"{host_of(self.url)} {sizes}.")
 
     def _needed_bytes(self, total_bytes: int) -> int:
-        return max(total_bytes - self.part.size_bytes, 0) + int(total_bytes * self.room_after)
+        return max(total_bytes - self.part.size_bytes, 0) + int(total_bytes * self.wanted.room_after)
 
     def _tell(self, _: int = 0) -> None:
         self.report(self.part.size_bytes, self.part.total_bytes)

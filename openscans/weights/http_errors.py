@@ -21,8 +21,16 @@ WHOLE = httpx.codes.OK
 REST = httpx.codes.PARTIAL_CONTENT
 NOTHING_MORE = httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE
 
+REDIRECTS_AGAIN = 2
+"""How often a new redirect is asked for where the address that one named was refused. It helps at once or not at all,
+but for a proxy that remembers the old one for a second."""
+
 TRANSIENT_STATUSES = {408, 425, 429}
 """Statuses, besides the server's own failures (5xx), that may be gone a moment later."""
+
+NO_ENCODINGS = {"", "identity", "aws-chunked"}
+"""Names in Content-Encoding under which the bytes are the file's own. The last is how a file came into an S3 store; the
+store leaves the word there."""
 
 REFUSED_SENTENCES = {
     401: "{host} wants a password for {file} (401).",
@@ -39,11 +47,17 @@ CERTIFICATE_HINT = (
 
 
 class TransientError(DownloadFailed):
-    """A failure that may be gone when asked again, after ``retry_after_s`` if the server said so."""
+    """A failure that may be gone when asked again, after ``retry_after_s`` if the server said so.
 
-    def __init__(self, message: str, *, retry_after_s: float = 0.0, hint: str | None = None) -> None:
+    ``retries``: how many in a row are forgiven, where it knows that better than the `RetryPolicy`.
+    """
+
+    def __init__(
+        self, message: str, *, retry_after_s: float = 0.0, retries: int | None = None, hint: str | None = None
+    ) -> None:
         super().__init__(message, hint=hint)
         self.retry_after_s = retry_after_s
+        self.retries = retries
 
 
 def strip_login(url: str) -> str:
@@ -78,17 +92,22 @@ def check_response(url: str, response: httpx.Response) -> None:
     if status in TRANSIENT_STATUSES or status >= httpx.codes.INTERNAL_SERVER_ERROR:
         retry_after_s = parse_retry_after(response.headers.get("retry-after", ""), response.headers.get("date", ""))
         raise TransientError(f"{host} cannot give out the file at the moment ({status}).", retry_after_s=retry_after_s)
+    if status == httpx.codes.FORBIDDEN and response.history:
+        # What a redirect names may be an address that was signed for some minutes; the first one signs another.
+        sentence = f"{host} refuses to give out {file} at the address that a redirect named (403)."
+        raise TransientError(sentence, retries=REDIRECTS_AGAIN)
     if status not in {WHOLE, REST, NOTHING_MORE}:
         sentence = REFUSED_SENTENCES.get(status, "{host} answered {status} instead of {file}.")
         raise DownloadFailed(sentence.format(host=host, file=file, status=status), hint=_proxy_hint(str(response.url)))
-    if response.headers.get("content-encoding", "identity").lower() != "identity":
+    if _encodings(response) - NO_ENCODINGS:
         raise DownloadFailed(
             f"{host} or a proxy sends {file} compressed, though it was asked not to.",
             hint=_proxy_hint(str(response.url)),
         )
-    # Networks that want a login answer for every server; what is already here must not give way to their page.
-    if status == WHOLE and response.headers.get("content-type", "").startswith("text/html"):
-        raise DownloadFailed(f"A web page came from {host} instead of {file}.", hint="Log in to the network first.")
+
+
+def _encodings(response: httpx.Response) -> set[str]:
+    return {name.strip().lower() for name in response.headers.get("content-encoding", "").split(",")}
 
 
 @contextmanager

@@ -92,14 +92,18 @@ class PartialFile:
             return {}
         return {"Range": f"bytes={size_bytes}-", "If-Range": self._origin.validator}
 
+    def goes_on_with(self, head: ResponseHead) -> bool:
+        """Whether the body of ``head`` is what is missing here; of a whole file there is none."""
+        if head.status == REST:
+            return head.first_byte == self.size_bytes and self._same_file(head)
+        return head.status == NOTHING_MORE and self._is_whole(head)
+
     def accept(self, url: str, head: ResponseHead) -> bool:
         """Make ready for the body of ``head``; False if it cannot be used, and nothing that is here either."""
         if head.status == WHOLE:
             self.restart(Origin(strip_login(url), head.validator, head.total_bytes))
             return True
-        if head.status == REST and head.first_byte == self.size_bytes and self._same_file(head):
-            return True
-        if head.status == NOTHING_MORE and self._is_whole(head):
+        if self.goes_on_with(head):
             return True
         self.restart(Origin())
         return False

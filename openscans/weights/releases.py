@@ -88,7 +88,12 @@ class Installer:
             raise ModelMissing(f"{dataset.folder} is not on disk, and the server works offline.", hint=OFFLINE_HINT)
         urls = [f"{base}/{dataset.release_path}" for base in self._mirrors]
         return fetch(
-            urls, place.zip_path, report=report, retry_policy=self._retry_policy, room_after=catalogue.UNPACKED_PER_ZIP
+            urls,
+            place.zip_path,
+            report=report,
+            retry_policy=self._retry_policy,
+            room_after=catalogue.UNPACKED_PER_ZIP,
+            signature=archive.SIGNATURE,
         )
 
     def _import_zip(self, places: Sequence[Installation], path: Path) -> int:

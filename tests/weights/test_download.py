@@ -14,7 +14,8 @@ from openscans.weights import download
 from openscans.weights.retry_policy import RetryPolicy
 from tests.release_server import PIECE_BYTES, Fault, ReleaseServer
 
-CONTENT = random.Random(7).randbytes(200_000)
+SIGNATURE = b"PK\x03\x04"
+CONTENT = SIGNATURE + random.Random(7).randbytes(199_996)
 CUT = 81_920
 """A multiple of the pieces that the server sends."""
 
@@ -36,7 +37,8 @@ def target(tmp_path: Path) -> Path:
 
 
 def fetched(server: ReleaseServer, target: Path, report: Report = lambda done, total: None) -> download.DownloadedFile:
-    return download.fetch([f"{server.url}/a.zip"], target, report=report, retry_policy=BRISK)
+    urls = [f"{server.url}/a.zip"]
+    return download.fetch(urls, target, report=report, retry_policy=BRISK, signature=SIGNATURE)
 
 
 def assert_whole(target: Path, content: bytes = CONTENT) -> None:
@@ -163,7 +165,7 @@ def test_a_mirror_with_the_same_file_goes_on(server: ReleaseServer, target: Path
 
 def test_a_file_that_changed_meanwhile_is_fetched_anew(server: ReleaseServer, target: Path) -> None:
     interrupted(server, target)
-    changed = CONTENT[::-1]
+    changed = SIGNATURE + CONTENT[::-1]
     (server.folder / "a.zip").write_bytes(changed)
     fetched(server, target)
     assert_whole(target, changed)
@@ -283,12 +285,27 @@ def test_a_compressed_answer_is_not_taken(server: ReleaseServer, target: Path) -
     assert download.part_bytes(target) == CUT
 
 
-def test_a_networks_login_page_is_not_taken_for_the_file(server: ReleaseServer, target: Path) -> None:
+@pytest.mark.parametrize("page", [b"<html>Log in</html>", b"P", b""], ids=["a page", "a letter", "nothing"])
+def test_what_does_not_begin_as_the_file_does_takes_no_place(server: ReleaseServer, target: Path, page: bytes) -> None:
     interrupted(server, target)
-    server.faults.append(Fault(headers={"Content-Type": "text/html"}, ignore_range=True))
-    with pytest.raises(DownloadFailed, match="web page"):
+    (server.folder / "a.zip").write_bytes(page)
+    server.faults.append(Fault(headers={"Content-Type": "application/zip"}, ignore_range=True))
+    with pytest.raises(DownloadFailed, match="in the place of the file") as caught:
         fetched(server, target)
+    assert "log in" in caught.value.hint
     assert download.part_bytes(target) == CUT
+
+
+def test_a_file_that_is_called_a_page_is_taken_for_what_it_is(server: ReleaseServer, target: Path) -> None:
+    server.always = Fault(headers={"Content-Type": "text/html"})
+    fetched(server, target)
+    assert_whole(target)
+
+
+def test_a_beginning_that_comes_in_pieces_is_known(server: ReleaseServer, target: Path) -> None:
+    server.faults.append(Fault(drop_after=2))
+    fetched(server, target)
+    assert_whole(target)
 
 
 # Addresses
