@@ -14,7 +14,7 @@ from pathlib import Path
 from openscans.errors import DownloadFailed
 from openscans.progress import Report, ignore_progress
 from openscans.system import files
-from openscans.weights.http_errors import NOTHING_MORE, WHOLE, TransientError, host_of, strip_login
+from openscans.weights.http_errors import NOTHING_MORE, WHOLE, TransientError, Unreached, host_of, strip_login
 from openscans.weights.http_stream import TICK_S, HttpClient, ResponseHead
 from openscans.weights.partial_file import CHUNK_BYTES, PartialFile, paths_beside
 from openscans.weights.retry_policy import DEFAULT_POLICY, RetryPolicy
@@ -69,7 +69,7 @@ def fetch(
         client = HttpClient(retry_policy)
         for url in urls:
             try:
-                digest = _Transfer(url, wanted, client, part, report, retry_policy).run()
+                digest = _Transfer(url, wanted, client, part, report, retry_policy.among(len(urls))).run()
             except DownloadFailed as error:
                 log.warning("%s: %s", strip_login(url), error.message)
                 failures.append(error)
@@ -137,24 +137,27 @@ class _Transfer:
 
     def run(self) -> str:
         """The whole file's SHA-256. Raises DownloadFailed for what lasts, and for what does not pass in time."""
-        most_bytes, failures = self.part.size_bytes, 0
+        policy, most_bytes, failures = self.retry_policy, self.part.size_bytes, 0
         while True:
             try:
-                return self._attempt()
+                return self._attempt(policy.reach_s)
             except TransientError as error:
                 if self.part.size_bytes > most_bytes:
                     most_bytes, failures = self.part.size_bytes, 0
+                if not isinstance(error, Unreached):
+                    policy = policy.once_reached()
                 failures += 1
-                if failures > (self.retry_policy.retries if error.retries is None else error.retries):
-                    raise DownloadFailed(f"{error.message} Asked {failures} times.", hint=error.hint) from error
+                if failures > _forgiven(error, policy):
+                    asked = f" Asked {failures} times." if failures > 1 else ""
+                    raise DownloadFailed(f"{error.message}{asked}", hint=error.hint) from error
                 log.info("%s: %s Trying again.", strip_login(self.url), error.message)
-                self._pause(self.retry_policy.pause_s(failures, error.retry_after_s))
+                self._pause(policy.pause_s(failures, error.retry_after_s))
 
-    def _attempt(self) -> str:
+    def _attempt(self, reach_s: float) -> str:
         """One request for what is missing; the whole file's SHA-256."""
         self.part.digest(self._tell)
         with self.client.ask(self.url, self.part.range_headers(), idle=self._tell) as response:
-            head = response.head()
+            head = response.head(reach_s=reach_s)
             self._check_origin(head)
             pieces = self._from_its_start(response.pieces()) if head.status == WHOLE else response.pieces()
             if not self.part.accept(self.url, head):
@@ -215,6 +218,13 @@ class _Transfer:
         while (left_s := end_s - time.monotonic()) > 0:
             self._tell()
             time.sleep(min(TICK_S, left_s))
+
+
+def _forgiven(error: TransientError, policy: RetryPolicy) -> int:
+    """How many failures in a row, the last of which is ``error``, are no reason to give up."""
+    if isinstance(error, Unreached):
+        return policy.unreached_retries
+    return policy.retries if error.retries is None else error.retries
 
 
 def _join_failures(failures: Sequence[DownloadFailed]) -> DownloadFailed:

@@ -69,7 +69,7 @@ class Speedometer:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._came_bytes = 0
+        self.came_bytes = 0
         self._marks: deque[tuple[float, int]] = deque()
 
     def start(self) -> None:
@@ -77,16 +77,16 @@ class Speedometer:
         self._marks.clear()
 
     def count(self, came_bytes: int) -> None:
-        self._came_bytes += came_bytes
+        self.came_bytes += came_bytes
 
     def speed(self) -> float | None:
         """None as long as nothing can be said."""
         now_s = self._clock()
-        self._marks.append((now_s, self._came_bytes))
+        self._marks.append((now_s, self.came_bytes))
         while now_s - self._marks[0][0] > SPEED_WINDOW_S:
             self._marks.popleft()
         since_s, before_bytes = self._marks[0]
-        return (self._came_bytes - before_bytes) / (now_s - since_s) if now_s > since_s else None
+        return (self.came_bytes - before_bytes) / (now_s - since_s) if now_s > since_s else None
 
 
 class DownloadTask(LongTask[DownloadSnapshot]):
@@ -119,6 +119,11 @@ class DownloadTask(LongTask[DownloadSnapshot]):
     def at_work(self) -> bool:
         """Whether its thread still runs, as it does for a moment after a cancel, with the lock of what it works at."""
         return self._thread.is_alive()
+
+    @property
+    def has_received(self) -> bool:
+        """Whether bytes came, of whichever file: there is a network then."""
+        return self._speedometer.came_bytes > 0
 
     def brings(self, datasets: Iterable[Dataset]) -> bool:
         """Whether one of ``datasets`` is among those that are still to come."""

@@ -45,6 +45,11 @@ CERTIFICATE_HINT = (
     "otherwise check the computer's clock."
 )
 
+NO_NETWORK_HINT = (
+    "Check the network. Without one, import the model with POST /api/models/import/{task}, or name a mirror within "
+    "reach in OPENSCANS_WEIGHTS_URL; OPENSCANS_OFFLINE=1 says that nobody shall be asked."
+)
+
 
 class TransientError(DownloadFailed):
     """A failure that may be gone when asked again, after ``retry_after_s`` if the server said so.
@@ -60,6 +65,12 @@ class TransientError(DownloadFailed):
         self.retries = retries
 
 
+class Unreached(TransientError):
+    """No connection was made: to nobody, if there is no network."""
+
+    hint = NO_NETWORK_HINT
+
+
 def strip_login(url: str) -> str:
     """A mirror's address may hold a name and password, which belong into no log and no manifest."""
     parts = urlsplit(url)
@@ -72,6 +83,12 @@ def host_of(url: str) -> str:
 
 def connection_broken(url: str) -> TransientError:
     return TransientError(f"The connection to {host_of(url)} broke off.", hint=_proxy_hint(url))
+
+
+def unreached(url: str) -> Unreached:
+    proxy = proxy_for(url)
+    way = "(no connection)" if proxy is None else f"through the proxy {proxy}"
+    return Unreached(f"{host_of(url)} cannot be reached {way}.", hint=_proxy_hint(url))
 
 
 @contextmanager
@@ -140,12 +157,13 @@ def _connect_failure(url: str, error: httpx.TransportError) -> DownloadFailed:
     causes = list(_causes(error))
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
         return DownloadFailed(f"The certificate of {host_of(url)} is not trusted.", hint=CERTIFICATE_HINT)
+    if any(isinstance(cause, ssl.SSLError | ConnectionResetError) for cause in causes):
+        # Somebody was there, and left in the middle of the first words.
+        return connection_broken(url)
     proxy = proxy_for(url)
-    if proxy is None:
-        return TransientError(f"{host_of(url)} cannot be reached (no connection).")
-    if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
+    if proxy is not None and any(isinstance(cause, ConnectionRefusedError) for cause in causes):
         return DownloadFailed(f"Nothing answers at the proxy's address, {proxy}.", hint=proxy.hint)
-    return TransientError(f"{host_of(url)} cannot be reached through the proxy {proxy}.", hint=proxy.hint)
+    return unreached(url)
 
 
 def _proxy_refusal(url: str, error: httpx.ProxyError) -> DownloadFailed:

@@ -11,6 +11,7 @@ does; a thread that was left touches nothing more and ends by itself, at the lat
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from openscans.weights.http_errors import (
     connection_broken,
     translate_http_errors,
     translate_setting_errors,
+    unreached,
 )
 from openscans.weights.proxies import ProxyTransport
 from openscans.weights.retry_policy import RetryPolicy
@@ -71,6 +73,7 @@ class BackgroundResponse:
         self._url = url
         self._idle = idle
         self._changed = threading.Condition()
+        self._reached = False
         self._head: ResponseHead | None = None
         self._pieces: list[bytes] = []
         self._held_bytes = 0
@@ -86,8 +89,13 @@ class BackgroundResponse:
         except RuntimeError as error:
             raise Busy("The system has no threads left.") from error
 
-    def head(self) -> ResponseHead:
-        """Raises DownloadFailed, and what ``idle`` raises."""
+    def head(self, *, reach_s: float) -> ResponseHead:
+        """Raises DownloadFailed, also where there is no connection after ``reach_s``, and what ``idle`` raises."""
+        end_s = time.monotonic() + reach_s
+        # Nothing else bounds how long a name is looked up.
+        self._await(lambda: self._reached or time.monotonic() > end_s)
+        if not (self._reached or self._over):
+            raise unreached(self._url)
         self._await(lambda: self._head is not None)
         if self._head is None:
             raise self._failure or connection_broken(self._url)
@@ -135,13 +143,21 @@ class BackgroundResponse:
 
     def _ask(self, client: httpx.Client, headers: Mapping[str, str]) -> None:
         # Compressed on the way, a file's ranges would be those of the compressed one.
-        with client.stream("GET", self._url, headers={"Accept-Encoding": "identity", **headers}) as response:
+        headers = {"Accept-Encoding": "identity", **headers}
+        with client.stream("GET", self._url, headers=headers, extensions={"trace": self._trace}) as response:
             check_response(self._url, response)
             self._take_head(ResponseHead.of(response))
             # As they come: a chunk size would keep back bytes that a broken connection then loses.
             for piece in response.iter_raw():
                 if not self._take(piece):
                     return
+
+    def _trace(self, event: str, _: Mapping[str, object]) -> None:
+        """What httpx tells of a request: a connection is the first thing that is complete."""
+        if not self._reached and event.endswith(".complete"):
+            with self._changed:
+                self._reached = True
+                self._changed.notify_all()
 
     def _take_head(self, head: ResponseHead) -> None:
         with self._changed:

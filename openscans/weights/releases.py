@@ -5,7 +5,7 @@ Knows addresses and digests; nothing of tasks, or of who may change a place: cal
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -73,7 +73,7 @@ class Installer:
             raise UnusableImport(f"Nothing of the name {names} was found there.", hint=CHOOSE_HINT)
 
     def _install(self, place: Installation, download: DownloadTask) -> None:
-        fetched = self._fetch(place, partial(download.report, place.dataset, "downloading"))
+        fetched = self._fetch(place, download)
         download.report(place.dataset, "verifying", 0, 1)
         for warning in self._check_digest(place.dataset, fetched.sha256):
             download.warn(warning)
@@ -82,7 +82,7 @@ class Installer:
         place.install_zip(place.zip_path, source=source, sha256=fetched.sha256, report=extracting)
         discard(place.zip_path)
 
-    def _fetch(self, place: Installation, report: Callable[[int, int], None]) -> DownloadedFile:
+    def _fetch(self, place: Installation, download: DownloadTask) -> DownloadedFile:
         dataset = place.dataset
         if self._offline and not place.zip_path.exists():
             raise ModelMissing(f"{dataset.folder} is not on disk, and the server works offline.", hint=OFFLINE_HINT)
@@ -90,8 +90,8 @@ class Installer:
         return fetch(
             urls,
             place.zip_path,
-            report=report,
-            retry_policy=self._retry_policy,
+            report=partial(download.report, dataset, "downloading"),
+            retry_policy=self._retry_policy.once_reached() if download.has_received else self._retry_policy,
             room_after=catalogue.UNPACKED_PER_ZIP,
             signature=archive.SIGNATURE,
         )

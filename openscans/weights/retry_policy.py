@@ -5,9 +5,10 @@ Knows seconds only; nothing of HTTP's other headers, files or threads.
 
 import random
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Self
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,9 @@ class RetryPolicy:
     ``stall_s`` is the silence after which a connection counts as dead. ``retries`` counts the failures in a row without
     a byte gained that are forgiven; with the pauses between them an absent network is waited for about a minute.
     ``longest_asked_s`` bounds what a server may ask for by Retry-After.
+
+    As long as nobody was ever reached there may be no network at all, which has to be known within 5 s: all mirrors
+    together are given ``reach_s`` for a connection, and ``unreached_retries`` failures to get one are forgiven.
     """
 
     stall_s: float = 30.0
@@ -25,6 +29,16 @@ class RetryPolicy:
     first_pause_s: float = 1.0
     longest_pause_s: float = 30.0
     longest_asked_s: float = 120.0
+    reach_s: float = 3.0
+    unreached_retries: int = 0
+
+    def among(self, mirrors: int) -> Self:
+        """The same for one of so many ``mirrors``."""
+        return replace(self, reach_s=self.reach_s / mirrors)
+
+    def once_reached(self) -> Self:
+        """The same when there is a network, since somebody was reached: one that goes away is waited for."""
+        return replace(self, reach_s=self.stall_s, unreached_retries=self.retries)
 
     def pause_s(self, failures: int, retry_after_s: float) -> float:
         """The pause after so many failures in a row (from 1); ``retry_after_s`` is what the server wants at least."""

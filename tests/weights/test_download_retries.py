@@ -126,9 +126,12 @@ def test_pauses_double_up_to_the_longest_and_are_spread() -> None:
         assert doubled_s / 2 <= min(pauses_s) < max(pauses_s) <= doubled_s
 
 
-def test_a_name_that_leads_nowhere_is_asked_again(target: Path) -> None:
+def test_a_server_that_goes_away_after_it_answered_is_waited_for(server: ReleaseServer, target: Path) -> None:
+    server.faults.append(Fault(status=302, location=f"http://127.0.0.1:{unused_port()}/a.zip"))
+    reached = BRISK.once_reached()
+    assert fetched(server, target, reached) == CONTENT
     with pytest.raises(DownloadFailed, match=rf"127\.0\.0\.1 cannot be reached .*Asked {ASKED} times"):
-        download.fetch([f"http://127.0.0.1:{unused_port()}/a.zip"], target, retry_policy=BRISK)
+        download.fetch([f"http://127.0.0.1:{unused_port()}/a.zip"], target.with_name("b.zip"), retry_policy=reached)
 
 
 # What lasts

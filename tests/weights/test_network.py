@@ -2,9 +2,13 @@
 
 import os
 import shutil
+import socket
 import ssl
 import subprocess
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,11 +16,14 @@ import pytest
 from tests.audited_server import OUTWARDS
 from tests.live_server import live_server
 from tests.model_homes import MR
-from tests.release_server import release_zip, write_release
+from tests.release_server import Fault, ReleaseServer, release_zip, write_release
 from tests.slow_release import Proxy, SlowRelease
 
 AUDITED = ("-m", "tests.audited_server")
 DOWNLOAD = "/api/models/download/vertebrae_mr"
+
+PLAIN = {name: "" for name in os.environ if name.lower().endswith("_proxy")}
+"""Without the proxies of whoever runs the tests."""
 
 
 @pytest.fixture
@@ -59,10 +66,9 @@ def secure_release(folder: Path, certificate: Path) -> Iterator[SlowRelease]:
 
 
 def last_event(home: Path, env: dict[str, str], *, program: tuple[str, ...] | None = None) -> dict[str, object]:
-    """How a download ends in a server with these settings, and without the proxies of whoever runs the tests."""
-    plain = {name: "" for name in os.environ if name.lower().endswith("_proxy")}
+    """How a download ends in a server with these settings."""
     options = {"program": program} if program else {}
-    with live_server(home, {**plain, **env}, **options) as server, server.events("POST", DOWNLOAD) as events:
+    with live_server(home, {**PLAIN, **env}, **options) as server, server.events("POST", DOWNLOAD) as events:
         return list(events)[-1]
 
 
@@ -94,6 +100,71 @@ def test_the_watch_over_connections_sees_a_download(folder: Path, home: Path, tm
         port = release.url.rpartition(":")[2]
     assert any(name in asked.read_text() for name in OUTWARDS)
     assert port in asked.read_text()
+
+
+@contextmanager
+def refusing() -> Iterator[str]:
+    """An address at which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def nameless() -> Iterator[str]:
+    """A name that leads nowhere, wherever it is looked up."""
+    yield "http://releases.invalid"
+
+
+@contextmanager
+def silent() -> Iterator[str]:
+    """An address from which nothing comes back, as behind a firewall that drops what it does not let through."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, ExitStack() as waiting:
+        # Those who wait to be accepted fill the line; the system does not answer whoever comes then.
+        for _ in range(4):
+            early = waiting.enter_context(socket.socket())
+            early.setblocking(False)
+            early.connect_ex(listener.getsockname())
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse where a line is full")
+def test_a_silent_address_is_silent() -> None:
+    with silent() as url, pytest.raises(TimeoutError):
+        socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=0.5)
+
+
+@pytest.mark.parametrize("nobody", [refusing, nameless, silent])
+def test_where_nobody_is_reached_it_is_known_within_5_s_and_said_what_else_there_is(
+    home: Path, nobody: Callable[[], AbstractContextManager[str]]
+) -> None:
+    with nobody() as url, live_server(home, {**PLAIN, "OPENSCANS_WEIGHTS_URL": f"{url},{url}/mirror"}) as server:
+        began_s = time.monotonic()
+        with server.events("POST", DOWNLOAD) as events:
+            ended = list(events)[-1]
+        took_s = time.monotonic() - began_s
+        assert server.get("/api/models/status?task=vertebrae_mr").json()["state"] == "absent"
+    assert (ended["status"], ended["code"]) == ("error", "download_failed")
+    assert "cannot be reached" in ended["error"]
+    for way in ("/api/models/import/", "OPENSCANS_WEIGHTS_URL", "OPENSCANS_OFFLINE"):
+        assert way in ended["hint"]
+    assert took_s < 5
+
+
+def test_a_mirror_is_asked_as_soon_as_the_first_is_not_reached(folder: Path, home: Path) -> None:
+    with refusing() as url, SlowRelease.over(folder) as release:
+        assert last_event(home, {"OPENSCANS_WEIGHTS_URL": f"{url},{release.url}"})["status"] == "complete"
+
+
+def test_a_network_that_goes_away_in_the_middle_is_waited_for(folder: Path, home: Path) -> None:
+    write_release(folder, 297, 298)
+    with ReleaseServer.over(folder) as release:
+        env = {**PLAIN, "OPENSCANS_WEIGHTS_URL": release.url}
+        with refusing() as url, live_server(home, env) as server:
+            release.faults += [Fault(), Fault(status=302, location=f"{url}/gone")]
+            with server.events("POST", "/api/models/download/total_body") as events:
+                assert list(events)[-1]["status"] == "complete"
+        assert [sent.status for sent in release.requests] == [200, 302, 200]
 
 
 def test_a_proxy_for_plain_addresses_is_used(folder: Path, home: Path, proxy: Proxy) -> None:
