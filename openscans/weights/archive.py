@@ -85,7 +85,8 @@ def _open(zip_path: Path) -> Iterator[zipfile.ZipFile]:
         with open_zip(zip_path) as archive:
             yield archive
     except BROKEN_ZIP as error:
-        raise DamagedWeights(f"{zip_path.name} is damaged or not a zip file.", hint=RESTORE_HINT) from error
+        # Its name may hold a patient's: people keep weights among studies.
+        raise DamagedWeights("The file is damaged or not a zip file.", hint=RESTORE_HINT) from error
 
 
 def _file_entries(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:

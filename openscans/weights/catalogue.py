@@ -51,9 +51,18 @@ class Dataset:
         return f"{self.trainer}__{CONFIGURATION}"
 
     @property
+    def version(self) -> str:
+        """Of the release that it belongs to, such as "v2.0.0"."""
+        return self._release.removesuffix("-weights")
+
+    @property
     def release_path(self) -> str:
         """Below a mirror's base address."""
-        return f"{TASK_ID_WEIGHTS_CONFIGS[self.number]['version']}/{self.folder}.zip"
+        return f"{self._release}/{self.folder}.zip"
+
+    @property
+    def _release(self) -> str:
+        return str(TASK_ID_WEIGHTS_CONFIGS[self.number]["version"])
 
 
 @dataclass(frozen=True)

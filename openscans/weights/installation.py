@@ -126,7 +126,7 @@ class Installation:
         with translate_os_errors():
             found = archive.find_folder(zip_path, training)
             if found is None:
-                raise DamagedWeights(f"{zip_path.name} does not hold the folder {training}.", hint=RESTORE_HINT)
+                raise DamagedWeights(f"The zip does not hold the folder {training}.", hint=RESTORE_HINT)
             self._start_beside()
             require_room(self.parent, archive.unpacked_bytes(zip_path))
             try:
@@ -154,7 +154,7 @@ class Installation:
                     report(done, len(names))
                     target = self._beside / self.dataset.training / name
                     files[str(name)] = link_or_copy(training / name, target)
-                self._put_in_place(files, dataset_folder.name, None)
+                self._put_in_place(files, "folder", None)
             finally:
                 remove(self._beside)
 

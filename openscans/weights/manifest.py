@@ -21,8 +21,10 @@ NAME = "manifest.json"
 
 @dataclass(frozen=True)
 class Manifest:
-    """What was put in place, and whence. ``files`` are relative to the dataset's folder.
+    """What was put in place. ``files`` are relative to the dataset's folder.
 
+    ``source`` is what they came as ("release v2.0.0", "zip", "folder"), not whence: a file's name may be a patient's.
+    Earlier versions wrote names and addresses, which are read like the rest.
     ``damaged`` are those whose digest differed when it was last computed.
     """
 

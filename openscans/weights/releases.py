@@ -78,7 +78,8 @@ class Installer:
         for warning in self._check_digest(place.dataset, fetched.sha256):
             download.warn(warning)
         extracting = partial(download.report, place.dataset, "extracting")
-        source = fetched.url or place.zip_path.name
+        log.info("%s came from %s.", place.dataset.folder, fetched.url or "a place that is no longer known")
+        source = f"release {place.dataset.version}"
         place.install_zip(place.zip_path, source=source, sha256=fetched.sha256, report=extracting)
         discard(place.zip_path)
 
@@ -104,7 +105,7 @@ class Installer:
         for place in places:
             if archive.find_folder(path, PurePosixPath(place.dataset.folder)) is not None:
                 self._check_digest(place.dataset, digest)
-                place.install_zip(path, source=path.name, sha256=digest)
+                place.install_zip(path, source="zip", sha256=digest)
                 discard(place.zip_path)
                 filled += 1
         return filled
