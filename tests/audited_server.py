@@ -40,7 +40,7 @@ def piping(name: str) -> Hook:
 
 
 def threadless(what: str) -> Hook:
-    name, sign = what.split(" ", 1)
+    name, sign = what.rsplit(" ", 1)
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         starts = event.startswith("_thread.start") and getattr(arguments[0], "__self__", None)

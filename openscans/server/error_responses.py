@@ -49,6 +49,9 @@ PARAMETER = re.compile(r"\{\w+\}")
 
 UNFORESEEN = "Something went wrong in the server that was not foreseen."
 
+NO_THREAD = "can't start new thread"
+"""What Python says where a route, or the work that it waits for, needs a thread and the system has none left."""
+
 RETRY_AFTER_S = 5
 """About one detection on two cores: then there is a place in the queue."""
 
@@ -73,6 +76,7 @@ def answer_errors(app: FastAPI) -> None:
     app.add_exception_handler(OpenScansError, _on_own_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_framework_error)
+    app.add_exception_handler(RuntimeError, _on_runtime_error)
     app.add_exception_handler(Exception, _on_unforeseen_error)
 
 
@@ -109,6 +113,12 @@ def _methods_at(request: Request) -> list[str]:
     paths, here = request.app.openapi()["paths"], request.scope["path"]
     same = [here] if here in paths else [path for path in paths if re.fullmatch(PARAMETER.sub("[^/]+", path), here)]
     return sorted({method.upper() for path in same for method in paths[path]})
+
+
+async def _on_runtime_error(_: Request, error: Exception) -> Response:
+    if str(error) != NO_THREAD:
+        raise error
+    return error_response(errors.Busy("The system has no threads left."))
 
 
 async def _on_unforeseen_error(_: Request, __: Exception) -> Response:
