@@ -1,4 +1,4 @@
-"""Starts and stops the service: settings, one socket, the worker's and the parent's life, exit codes.
+"""Starts and stops the service: settings, the sockets, the worker's and the parent's life, exit codes.
 
 Run as ``python main.py``. The worker process imports this file too, because `multiprocessing` imports its parent's
 main module, so nothing here imports the web framework before it is needed.
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from config import InvalidSetting, Settings
+from openscans.system import listeners
 from openscans.version import version
 
 if TYPE_CHECKING:
@@ -37,8 +38,6 @@ EXIT_INVALID_SETTING = 2
 EXIT_CANNOT_BIND = 3
 EXIT_RUNS_ALREADY = 4
 EXIT_INTERRUPTED = 130
-
-BACKLOG = 128
 
 LATEST_END_S = 1.5
 """From the sign to end to the end, whatever still hangs: 2 s are promised after the parent's end, 3 s after a signal.
@@ -77,10 +76,10 @@ def main(arguments: Sequence[str], env: Mapping[str, str]) -> int:
         write_line(sys.stderr, f"{error.message} {error.hint}")
         return EXIT_INVALID_SETTING
     try:
-        listener = bind_socket(settings.host, settings.port)
+        sockets = listeners.bind_sockets(settings.host, settings.port)
     except OSError as error:
         return explain_bind_failure(settings.host, settings.port, error)
-    return run(settings, listener)
+    return run(settings, sockets)
 
 
 def require_open_home(home: Path) -> None:
@@ -130,27 +129,8 @@ def parse_flags(arguments: Sequence[str]) -> dict[str, str]:
     return {name: value for name, value in named.items() if value is not None}
 
 
-def bind_socket(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises OSError."""
-    # The protocol is named because asyncio switches Nagle's delay (40 ms an answer) off only where it sees TCP.
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        # A restart may take the port over at once. On Windows the same option would share it with a live server.
-        option = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
-        listener.setsockopt(socket.SOL_SOCKET, option, 1)
-        listener.bind((host, port))
-        listener.listen(BACKLOG)
-    except UnicodeError as error:
-        listener.close()
-        raise OSError("that is no name of a machine") from error
-    except OSError:
-        listener.close()
-        raise
-    return listener
-
-
-def run(settings: Settings, listener: socket.socket) -> int:
-    """Serve on ``listener`` until asked to end."""
+def run(settings: Settings, sockets: Sequence[socket.socket]) -> int:
+    """Serve on ``sockets`` until asked to end."""
     from openscans.system import folders, logs
 
     logs.set_up(settings.log_folder, file_name="server.log", debug=settings.debug)
@@ -159,7 +139,7 @@ def run(settings: Settings, listener: socket.socket) -> int:
     parts = build_parts(settings)
     parts.models.tidy()
     parts.private_folders.remove_left_over()
-    return serve(settings, parts, listener)
+    return serve(settings, parts, sockets)
 
 
 def build_parts(settings: Settings) -> Parts:
@@ -233,13 +213,16 @@ def build_state(settings: Settings, parts: Parts) -> "AppState":
     )
 
 
-def serve(settings: Settings, parts: Parts, listener: socket.socket) -> int:
+def serve(settings: Settings, parts: Parts, sockets: Sequence[socket.socket]) -> int:
     """Run the web server over ``parts``, and end them with it."""
     from openscans.server import Server, create_app
     from openscans.system import processes
 
+    listeners.raise_open_files()
+    if listeners.lacks_ipv6(settings.host, sockets):
+        log.warning("::1 cannot be had on this port; who asks for localhost may come to 127.0.0.1 late, or elsewhere.")
     app = create_app(build_state(settings, parts))
-    begin = partial(on_started, listener, parts.detector if settings.warm_up else None)
+    begin = partial(on_started, sockets[0], parts.detector if settings.warm_up else None)
     server = Server(app, debug=settings.debug, on_start=begin, on_end=partial(shut_down, parts))
     if settings.parent_pid is not None:
         processes.when_ended(settings.parent_pid, server.end)
@@ -247,7 +230,7 @@ def serve(settings: Settings, parts: Parts, listener: socket.socket) -> int:
         processes.when_input_ends(server.end)
     end_on_hang_up(server.end)
     try:
-        server.run(sockets=[listener])
+        server.run(sockets=list(sockets))
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     finally:

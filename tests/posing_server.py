@@ -17,6 +17,7 @@ from config import Settings
 from inference import Pipeline
 from openscans import networks
 from openscans.networks import TORCH_ON_CPU, Network, Plan
+from openscans.system.listeners import bind_sockets
 from openscans.types import InferenceOptions, TrainedModel
 
 POSING = TORCH_ON_CPU
@@ -58,7 +59,7 @@ def make_pipeline(options: InferenceOptions) -> Pipeline:
 def run() -> int:
     settings = Settings.from_env({**os.environ, **main.parse_flags(sys.argv[1:])})
     main.make_pipeline = make_pipeline
-    return main.run(replace(settings, device=POSING), main.bind_socket(settings.host, settings.port))
+    return main.run(replace(settings, device=POSING), bind_sockets(settings.host, settings.port))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from config import Settings
-from main import Parts, bind_socket, parse_flags, serve
+from main import Parts, parse_flags, serve
 from model_manager import Models
 from openscans.jobs.detector import STAGE_WEIGHTS, Detector
 from openscans.jobs.image_files import ImageAccess
@@ -21,6 +21,7 @@ from openscans.jobs.worker import Worker
 from openscans.jobs.worker_process import LogPlan
 from openscans.progress import Report
 from openscans.system import logs
+from openscans.system.listeners import bind_sockets
 from openscans.system.private_folders import PrivateFolders
 from openscans.types import TrainedModel
 from openscans.weights.catalogue import TASKS
@@ -67,9 +68,8 @@ def run() -> int:
         device=settings.device,
     )
     jobs = JobQueue(detector, weights=STAGE_WEIGHTS, most_waiting=settings.queue)
-    return serve(
-        settings, Parts(models, detector, jobs, worker, private_folders), bind_socket(settings.host, settings.port)
-    )
+    parts = Parts(models, detector, jobs, worker, private_folders)
+    return serve(settings, parts, bind_sockets(settings.host, settings.port))
 
 
 if __name__ == "__main__":

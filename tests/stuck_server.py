@@ -6,13 +6,14 @@ import sys
 import time
 
 from config import Settings
-from main import Parts, bind_socket, parse_flags, serve
+from main import Parts, parse_flags, serve
 from model_manager import Models
 from openscans.jobs.detector import STAGE_WEIGHTS, Detector
 from openscans.jobs.image_files import ImageAccess
 from openscans.jobs.queue import JobQueue
 from openscans.jobs.worker import Worker
 from openscans.jobs.worker_process import LogPlan
+from openscans.system.listeners import bind_sockets
 from openscans.system.private_folders import PrivateFolders
 from openscans.weights.releases import Installer
 from tests import pipelines
@@ -40,9 +41,8 @@ def run() -> int:
         device=settings.device,
     )
     jobs = JobQueue(detector, weights=STAGE_WEIGHTS, most_waiting=settings.queue)
-    return serve(
-        settings, Parts(models, detector, jobs, worker, private_folders), bind_socket(settings.host, settings.port)
-    )
+    parts = Parts(models, detector, jobs, worker, private_folders)
+    return serve(settings, parts, bind_sockets(settings.host, settings.port))
 
 
 if __name__ == "__main__":

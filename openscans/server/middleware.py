@@ -72,24 +72,25 @@ class Limits:
         if scope["type"] != "http":
             await access.beside_requests(self._app, scope)(scope, receive, send)
             return
-        # Who started the server must see that it is up, however busy it is.
-        if scope["path"] != access.OPEN_PATH and self._open >= MOST_AT_ONCE:
-            await self._refuse(Busy(f"{self._open} requests are being answered already."))(scope, receive, send)
-            return
-        self._open += 1
-        try:
-            await self._answer(scope, receive, send)
-        finally:
-            self._open -= 1
-
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Who has not sent its request whole is no more than a connection, which is bounded by itself.
         try:
             body = await _whole_body(scope, receive)
         except InvalidRequest as error:
             await self._refuse(error)(scope, receive, send)
             return
         if body is not None:
-            await self._app(scope, _beginning_with(body, receive), send)
+            await self._answer(scope, _beginning_with(body, receive), send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Who started the server must see that it is up, however busy it is.
+        if scope["path"] != access.OPEN_PATH and self._open >= MOST_AT_ONCE:
+            await self._refuse(Busy(f"{self._open} requests are being answered already."))(scope, receive, send)
+            return
+        self._open += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._open -= 1
 
 
 async def _whole_body(scope: Scope, receive: Receive) -> bytes | None:

@@ -2,9 +2,10 @@
 
 import json
 import socket
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ SCRIPTED = ("-m", "tests.scripted_server")
 
 POST = b"POST /api/detect-vertebrae HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 STREAM = POST + b"Accept: text/event-stream\r\n"
+HEALTH = b"GET /api/health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+MANY = 260
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +140,7 @@ def test_beyond_a_number_of_open_streams_the_answer_is_busy_but_health_answers(
     (tmp_path / "long").touch()
     body = json.dumps({"file_path": str(tmp_path / "long")}).encode()
     request = STREAM + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    assert eventually(lambda: server.get("/api/health").json()["jobs"]["running"] == 0)
     with ExitStack() as open_streams:
         streams = [open_streams.enter_context(connection_to(server)) for _ in range(MOST_AT_ONCE)]
         for stream in streams:
@@ -149,19 +154,74 @@ def test_beyond_a_number_of_open_streams_the_answer_is_busy_but_health_answers(
     assert eventually(lambda: server.get("/api/jobs").status_code == 200)
 
 
-def test_beyond_a_number_of_connections_new_ones_are_closed_until_others_go(server: LiveServer) -> None:
+WAITING = {
+    "silent": b"",
+    "half a head": b"GET /api/health HTTP/1.1\r\nHost: localhost\r\nX: ",
+    "no body": POST + b"Content-Length: 1000\r\n\r\n",
+    "kept after an answer": HEALTH,
+}
+
+
+@pytest.mark.parametrize("sent", WAITING.values(), ids=WAITING)
+def test_connections_that_wait_keep_nobody_out_and_the_oldest_go_first(
+    server: LiveServer, tmp_path: Path, sent: bytes
+) -> None:
+    (tmp_path / "fine").touch()
+    (tmp_path / "long").touch()
+    with server.detection_events(tmp_path / "long") as events, ExitStack() as open_connections:
+        waiting = [open_connections.enter_context(connection_to(server)) for _ in range(MANY)]
+        for connection in waiting:
+            with suppress(ConnectionError):
+                connection.sendall(sent)
+            if sent == HEALTH:
+                with suppress(ConnectionError, HTTPException):
+                    answer_on(connection)
+        for _ in range(20):
+            assert answers(server)
+        assert server.post("/api/exports", {}).status_code == 404
+        assert server.get("/api/models/status").status_code == 200
+        assert ends(waiting[0], within_s=5)
+        # What is being answered is none of those that wait.
+        assert [next(events)["status"] for _ in range(3)][-1] not in {"error", "cancelled"}
+    assert server.detect(tmp_path / "fine").status_code == 200
+
+
+def test_what_waits_longest_is_cut_and_not_what_came_last(server: LiveServer) -> None:
     with ExitStack() as open_connections:
-        for _ in range(MOST_CONNECTIONS):
+        waiting = [open_connections.enter_context(connection_to(server)) for _ in range(MOST_CONNECTIONS + 10)]
+        assert all(ends(connection, within_s=5) for connection in waiting[:10])
+        last = waiting[-1]
+        last.sendall(HEALTH)
+        assert answer_on(last)[0] == 200
+    assert is_up(server)
+
+
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
+
+FEW_FILES = {"a soft limit": 'ulimit -Sn 64 && exec "$@"', "a hard limit": 'ulimit -n 64 && exec "$@"'}
+
+
+@POSIX
+@pytest.mark.parametrize("limit", FEW_FILES.values(), ids=FEW_FILES)
+def test_where_few_files_may_be_open_many_connections_keep_nobody_out(tmp_path: Path, limit: str) -> None:
+    (tmp_path / "fine").touch()
+    limited = ("-c", limit, "sh", sys.executable, *SCRIPTED)
+    with (
+        live_server(tmp_path / "home", interpreter=Path("/bin/sh"), program=limited) as server,
+        ExitStack() as open_connections,
+    ):
+        for _ in range(80):
             open_connections.enter_context(connection_to(server))
-        with connection_to(server) as one_more:
-            assert ends(one_more, within_s=5)
-    assert eventually(lambda: answers(server))
+        for _ in range(20):
+            assert answers(server)
+        assert server.detect(tmp_path / "fine").status_code == 200
+        assert not [line for line in server.errors if "out of system resource" in line]
 
 
 def answers(server: LiveServer) -> bool:
     with connection_to(server) as connection:
         try:
-            connection.sendall(b"GET /api/health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            connection.sendall(HEALTH)
             return answer_on(connection)[0] == 200
         except (ConnectionError, HTTPException):
             return False
