@@ -18,7 +18,12 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="recorded with L
 
 RECORDED: dict[str, Any] = json.loads(recording.FILE.read_text(encoding="utf-8"))
 
-MEANT: Meant = {}
+MEANT: Meant = {
+    ("method *", "answer.headers.allow"): "HEAD is answered wherever GET is",
+    ("method HEAD *", "answer.status"): "HEAD is answered wherever GET is",
+    ("page: *preflight", "answer.headers.access-control-allow-*"): "pages may use HEAD, and what tracing libraries add",
+    ("page: preflight for more", "answer.body.*"): "pages may use HEAD, and what tracing libraries add",
+}
 """(pattern of scenarios, pattern of key paths) → why callers see something else now."""
 
 

@@ -112,7 +112,8 @@ def _methods_at(request: Request) -> list[str]:
     """All methods that are answered at the request's address; the framework knows those of one route alone."""
     paths, here = request.app.openapi()["paths"], request.scope["path"]
     same = [here] if here in paths else [path for path in paths if re.fullmatch(PARAMETER.sub("[^/]+", path), here)]
-    return sorted({method.upper() for path in same for method in paths[path]})
+    found = {method.upper() for path in same for method in paths[path]}
+    return sorted(found | ({"HEAD"} if "GET" in found else set()))
 
 
 async def _on_runtime_error(_: Request, error: Exception) -> Response:

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openscans.errors import Busy, InvalidRequest, OpenScansError
 from openscans.server import access, error_responses
+from openscans.server.head_requests import HeadRequests
 
 LARGEST_BODY_BYTES = 256 * 1024
 """Windows' longest path with every character escaped is 192 kB of JSON; nothing else in a request is long."""
@@ -23,13 +24,23 @@ LARGEST_HEAD_BYTES = 32 * 1024
 MOST_AT_ONCE = 100
 """Requests that are being answered, open streams among them; a viewer has a handful."""
 
-METHODS = ["GET", "POST", "DELETE"]
+METHODS = ["GET", "HEAD", "POST", "DELETE"]
 HEADERS = ["Authorization", "Content-Type"]
+
+HEADERS_OF_LIBRARIES = [
+    *("traceparent", "tracestate", "baggage", "sentry-trace", "b3", "uber-trace-id", "x-amzn-trace-id", "newrelic"),
+    *(f"x-b3-{name}" for name in ("traceid", "spanid", "parentspanid", "sampled", "flags")),
+    *(f"x-datadog-{name}" for name in ("trace-id", "parent-id", "origin", "sampling-priority", "tags")),
+    *("request-id", "request-context", "x-request-id", "x-correlation-id", "x-requested-with"),
+    *("cache-control", "pragma", "last-event-id"),
+]
+"""Tracing libraries and clients of event streams add these to every request of a page. Nothing is made of them."""
 
 
 def protect(app: FastAPI, rules: access.AccessRules) -> None:
     """Put the gates before the routes. What is added last stands outermost and is asked first."""
     refuse = error_responses.error_response
+    app.add_middleware(HeadRequests)
     app.add_middleware(Limits, refuse=refuse)
     if rules.token is not None:
         app.add_middleware(access.Gate, check=access.token_check(rules.token), refuse=refuse)
@@ -38,7 +49,7 @@ def protect(app: FastAPI, rules: access.AccessRules) -> None:
         Cors,
         allow_origin_regex=access.origins_pattern(rules.allowed_origins),
         allow_methods=METHODS,
-        allow_headers=HEADERS,
+        allow_headers=HEADERS + HEADERS_OF_LIBRARIES,
         # Browsers ask so before a page from elsewhere may call a server on this machine.
         allow_private_network=True,
     )
@@ -54,7 +65,9 @@ class Cors(CORSMiddleware):
         if answer.status_code < 400:
             return answer
         refusal = error_responses.error_response(
-            InvalidRequest(f"A page may use {', '.join(METHODS)} with the headers {', '.join(HEADERS)}.")
+            InvalidRequest(
+                f"A page may use {', '.join(METHODS)} with the headers {', '.join(HEADERS)} and those of tracing."
+            )
         )
         refusal.headers["Vary"] = answer.headers["Vary"]
         return refusal

@@ -19,9 +19,11 @@ from openscans.jobs.readable_path import readable_path
 from openscans.progress import Report
 from openscans.server import sse
 from openscans.server.disconnects import in_thread
+from openscans.server.head_requests import wants_head_only
 from openscans.server.openapi import describe_end_of_stream, describe_errors, describe_stream
 from openscans.server.schemas import DeletedAnswer, DownloadEvent, ImportBody, KnownTask, SuccessAnswer
 from openscans.server.state import State
+from openscans.weights import catalogue
 from openscans.weights.download_task import DownloadTask
 from openscans.weights.status import CacheStats, Deletion, ModelStatus
 
@@ -56,8 +58,11 @@ def cache_stats(state: State) -> CacheStats:
 
 @routes.get("/download/{task}", response_class=EventSourceResponse, responses=DOWNLOAD)
 @routes.post("/download/{task}", response_class=EventSourceResponse, responses=DOWNLOAD)
-async def download(task: TaskKey, state: State, last_event_id: sse.LastEventId = None) -> Response:
+async def download(task: TaskKey, request: Request, state: State, last_event_id: sse.LastEventId = None) -> Response:
     """Fetch what the task needs and tell the progress; everybody who asks shares one download."""
+    if wants_head_only(request):
+        catalogue.task_of(task)  # raises UnknownTask
+        return sse.event_stream(sse.no_events())
     if last_event_id:
         known = state.models.known_download(task)
         if known is None or sse.heard_last(last_event_id):

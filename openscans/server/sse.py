@@ -81,6 +81,13 @@ def event_stream(events: AsyncIterator[Event], *, afterwards: Callable[[], None]
     )
 
 
+async def no_events() -> AsyncIterator[Mapping[str, Any]]:
+    """Of a stream of which only the head is asked for."""
+    none: tuple[Mapping[str, Any], ...] = ()
+    for event in none:
+        yield event
+
+
 async def states(task: LongTask[State], *, gap_s: float) -> AsyncGenerator[State]:
     """Every state of ``task`` that the reader is in time for, none twice, and always the last.
 

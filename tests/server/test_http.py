@@ -74,7 +74,7 @@ def test_an_address_that_is_not_there(server: LiveServer) -> None:
 def test_a_method_that_is_not_answered_names_those_that_are(server: LiveServer) -> None:
     answer = server.delete("/api/health")
     assert_error(answer, 405, "method_not_allowed")
-    assert answer.headers["allow"] == "GET"
+    assert answer.headers["allow"] == "GET, HEAD"
 
 
 @pytest.mark.parametrize(

@@ -122,10 +122,10 @@ def test_every_operation_describes_its_errors_in_the_contracts_form(server: Live
 @pytest.mark.parametrize(
     ("path", "allowed"),
     [
-        ("/api/health", "GET"),
-        ("/api/models/download/vertebrae", "DELETE, GET, POST"),
-        ("/api/jobs/none", "DELETE, GET"),
-        ("/api/models/status", "GET"),
+        ("/api/health", "GET, HEAD"),
+        ("/api/models/download/vertebrae", "DELETE, GET, HEAD, POST"),
+        ("/api/jobs/none", "DELETE, GET, HEAD"),
+        ("/api/models/status", "GET, HEAD"),
     ],
 )
 def test_a_method_that_is_not_answered_names_all_that_are(server: LiveServer, path: str, allowed: str) -> None:

@@ -214,6 +214,29 @@ def test_an_allowed_page_hears_before_it_calls_that_it_may_reach_this_machine(gu
     assert "access-control-allow-credentials" not in answer.headers
 
 
+TRACED = {
+    "W3C and OpenTelemetry": "content-type,traceparent,tracestate,baggage",
+    "Sentry": "baggage, content-type, sentry-trace",
+    "B3": "b3,x-b3-traceid,x-b3-spanid,x-b3-parentspanid,x-b3-sampled,x-b3-flags",
+    "Datadog": "x-datadog-origin,x-datadog-parent-id,x-datadog-sampling-priority,x-datadog-trace-id",
+    "Application Insights": "request-id,request-context,traceparent",
+    "a proxy's": "X-Request-ID, X-Correlation-ID, X-Amzn-Trace-Id",
+    "an event stream's": "cache-control,last-event-id",
+}
+
+
+@pytest.mark.parametrize("headers", TRACED.values(), ids=TRACED)
+def test_an_allowed_page_may_send_the_headers_that_its_libraries_add_and_no_other_page_may(
+    guarded: Any, headers: str
+) -> None:
+    answer = preflight(guarded[0], "tauri://localhost", Access_Control_Request_Headers=headers)
+    assert answer.status == 200
+    allowed = {name.strip().lower() for name in answer.headers["access-control-allow-headers"].split(",")}
+    assert {name.strip().lower() for name in headers.split(",")} <= allowed
+    refused = preflight(guarded[0], "https://evil.example", Access_Control_Request_Headers=headers)
+    assert (refused.status, refused.code) == (403, "forbidden_origin")
+
+
 def test_other_pages_hear_nothing_of_the_kind(guarded: Any) -> None:
     answer = preflight(guarded[0], "https://evil.example", Access_Control_Request_Private_Network="true")
     assert (answer.status, answer.code) == (403, "forbidden_origin")
