@@ -6,11 +6,8 @@ because each may hold a patient's name; a job is known in the log by its id alon
 Rules for processes. Each writes a file of its own, whose lock it holds to its end; threads share the handler.
 """
 
-import io
 import logging
-import os
 import re
-import stat
 import sys
 import traceback
 from collections.abc import Iterator
@@ -18,9 +15,9 @@ from contextlib import ExitStack, suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from types import TracebackType
-from typing import TextIO, TypeAlias
+from typing import TypeAlias
 
-from openscans.system import locks
+from openscans.system import locks, outputs
 
 ROOT = "openscans"
 """Only loggers under this name, and uvicorn's, are written: other libraries quote what they read."""
@@ -44,7 +41,7 @@ def set_up(folder: Path, *, file_name: str, debug: bool) -> None:
     """Begin to log to stderr, where there is one, and to ``folder / file_name``, where that can be written."""
     # A full pipe, a full disk or a closed stream must never come back as an error from a line of log.
     logging.raiseExceptions = False
-    never_block_on_output()
+    outputs.never_wait_for_readers()
     handlers = [handler for handler in (_stderr(), _file(folder / file_name)) if handler is not None]
     # Without a handler at the root, Python prints warnings of every library to stderr.
     logging.getLogger().addHandler(logging.NullHandler())
@@ -64,27 +61,6 @@ def shorten_address(record: logging.LogRecord) -> bool:
         ours = known[0] if known else ""
         record.args = (client, method, str(address) if ours == address else f"{ours}/...", *rest)
     return True
-
-
-def never_block_on_output() -> None:
-    """Let writes to a pipe that nobody reads be dropped, rather than stop the process when the pipe is full."""
-    sys.stdout, sys.stderr = _unblock(sys.stdout), _unblock(sys.stderr)
-
-
-def _unblock(stream: TextIO) -> TextIO:
-    try:
-        descriptor = stream.fileno()
-        mode = os.fstat(descriptor).st_mode
-        if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
-            os.set_blocking(descriptor, False)
-            # A buffer keeps what the pipe did not take, and every later flush of it fails; `multiprocessing` flushes
-            # before it starts a process.
-            raw = io.FileIO(descriptor, "w", closefd=False)
-            return io.TextIOWrapper(raw, stream.encoding, "backslashreplace", write_through=True)
-    except (AttributeError, OSError, ValueError):
-        # There is none, it is closed, or (Python 3.11 on Windows) it cannot be changed.
-        pass
-    return stream
 
 
 class PrivateFormatter(logging.Formatter):
