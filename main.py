@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from config import InvalidSetting, Settings
 from openscans.system import listeners
+from openscans.system.program import RUNNING
 from openscans.version import version
 
 if TYPE_CHECKING:
@@ -218,6 +219,7 @@ def serve(settings: Settings, parts: Parts, sockets: Sequence[socket.socket]) ->
     from openscans.server import Server, create_app
     from openscans.system import processes
 
+    RUNNING.remember_files()
     listeners.raise_open_files()
     if listeners.lacks_ipv6(settings.host, sockets):
         log.warning("::1 cannot be had on this port; who asks for localhost may come to 127.0.0.1 late, or elsewhere.")

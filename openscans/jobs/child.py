@@ -35,6 +35,7 @@ from openscans.jobs.worker_messages import (
 from openscans.jobs.worker_process import LogPlan, MakePipeline, worker_main
 from openscans.progress import StageReport
 from openscans.system import folders
+from openscans.system.program import REPLACED, RESTART, RUNNING
 from openscans.types import WorkerState
 
 TICK_S = 0.1
@@ -70,6 +71,8 @@ class Child:
     """One process and the pipe to it, as its parent sees them."""
 
     def __init__(self, make_pipeline: MakePipeline, log_plan: LogPlan) -> None:
+        if RUNNING.replaced:
+            raise WorkerCrashed(REPLACED, hint=RESTART)
         context = multiprocessing.get_context("spawn")
         try:
             self._pipe, far_end = context.Pipe()
@@ -296,6 +299,8 @@ class Child:
                 "The worker process was killed, as the system does when memory runs out.",
                 hint="Close other programs, or use fast_mode, and send the request again.",
             )
+        if RUNNING.replaced:
+            return WorkerCrashed(REPLACED, hint=RESTART)
         return WorkerCrashed("The worker process ended unexpectedly.")
 
 

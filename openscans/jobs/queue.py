@@ -18,6 +18,7 @@ from typing import Any, Generic, Protocol
 from openscans.errors import Busy, Cancelled, OpenScansError, UnknownJob
 from openscans.jobs.job import UNFORESEEN, Job, JobSnapshot, Look, RequestT, ResultT
 from openscans.progress import StageReport
+from openscans.system.program import RUNNING
 
 JOBS_REMEMBERED = 50
 """Finished jobs that can still be asked for; a result is some tens of kilobytes, its label map packed."""
@@ -261,4 +262,4 @@ def _error_of(future: "Future[Any]", job: Job[RequestT, ResultT]) -> OpenScansEr
             log.info("job %s ended: %s", job.id, error.code)
         return error
     log.error("job %s failed", job.id, exc_info=error)
-    return OpenScansError(UNFORESEEN)
+    return RUNNING.unforeseen(UNFORESEEN)

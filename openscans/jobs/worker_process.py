@@ -47,6 +47,7 @@ from openscans.jobs.worker_messages import (
 from openscans.progress import Forecast, StageReport
 from openscans.sources import archive
 from openscans.system import logs
+from openscans.system.program import RUNNING
 from openscans.types import Detection, DetectionTask, TrainedModel
 
 NOT_ENOUGH = "There is not enough memory for this image."
@@ -92,6 +93,7 @@ def worker_main(pipe: Connection, make_pipeline: MakePipeline, log_plan: LogPlan
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Warnings of imaging libraries quote header values.
     warnings.simplefilter("ignore")
+    RUNNING.remember_files()
     logs.set_up(log_plan.folder, file_name="worker.log", debug=log_plan.debug)
     WorkerLoop(pipe, make_pipeline).serve()
 
@@ -158,7 +160,7 @@ class WorkerLoop:
             log.error("call %d failed", call.number, exc_info=error)
             if SHORTAGE.search(str(error)):
                 return Failure(call.number, OutOfMemory(NOT_ENOUGH))
-            return Failure(call.number, OpenScansError(UNFORESEEN))
+            return Failure(call.number, RUNNING.unforeseen(UNFORESEEN))
 
     def _answer(self, request: PipelineRequest | FileRequest, report: StageReport) -> object:
         if isinstance(request, LookRequest):

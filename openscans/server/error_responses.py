@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from openscans import errors
 from openscans.errors import Cancelled, InvalidRequest, MethodNotAllowed, NotFound, OpenScansError
 from openscans.server.schemas import ErrorAnswer
+from openscans.system.program import RUNNING
 
 STATUS: dict[type[OpenScansError], int] = {
     OpenScansError: 500,
@@ -81,7 +82,7 @@ def answer_errors(app: FastAPI) -> None:
 
 
 async def _on_own_error(_: Request, error: Exception) -> Response:
-    return error_response(error if isinstance(error, OpenScansError) else OpenScansError(UNFORESEEN))
+    return error_response(error if isinstance(error, OpenScansError) else RUNNING.unforeseen(UNFORESEEN))
 
 
 async def _on_invalid_request(request: Request, error: Exception) -> Response:
@@ -124,4 +125,4 @@ async def _on_runtime_error(_: Request, error: Exception) -> Response:
 
 async def _on_unforeseen_error(_: Request, __: Exception) -> Response:
     # Starlette raises the error again after this answer, and uvicorn logs it.
-    return error_response(OpenScansError(UNFORESEEN))
+    return error_response(RUNNING.unforeseen(UNFORESEEN))
