@@ -99,7 +99,7 @@ class ForbiddenOrigin(OpenScansError):
 
 class InvalidRequest(OpenScansError):
     code = "invalid_request"
-    hint = "Compare the request with the API's description at /docs."
+    hint = "Compare the request with the keys and addresses that are listed at /docs."
 
 
 class FolderTooLarge(InvalidRequest):

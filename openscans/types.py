@@ -70,6 +70,7 @@ class WarningCode(StrEnum):
     TOUCHING_BORDER = "touching_border"
     UNEVEN_SPACING = "uneven_spacing"
     UNEXPECTED_DIGEST = "unexpected_digest"
+    UNKNOWN_KEYS = "unknown_keys"
     VALUES_NOT_HU = "values_not_hu"
 
 

@@ -4,8 +4,9 @@ Knows requests and jobs by their public functions; nothing of images or networks
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, aclosing, suppress
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, TypeAlias
 
@@ -21,7 +22,7 @@ from openscans.server.disconnects import while_connected
 from openscans.server.openapi import describe_end_of_stream, describe_errors, describe_stream
 from openscans.server.schemas import DetectBody, DetectionAnswer, JobAnswer, JobsAnswer
 from openscans.server.state import AppState, State
-from openscans.types import Detection
+from openscans.types import Detection, ResultWarning
 
 DetectionJob: TypeAlias = Job[DetectionRequest, Detection]
 DetectionSnapshot: TypeAlias = JobSnapshot[Detection]
@@ -59,15 +60,15 @@ async def detect_vertebrae(
     wants_events = "text/event-stream" in request.headers.get("accept", "")
     if wants_events and last_event_id:
         return _stream_known(last_event_id, state)
-    job = state.jobs.submit(DetectionRequest(**body.model_dump()))
+    job = state.jobs.submit(DetectionRequest(**body.known()))
     with ExitStack() as waiting:
         waiting.callback(state.jobs.release, job)
         if not wants_events:
-            return _result(await while_connected(request, _last(job)))
+            return _result(await while_connected(request, _last(job)), body.warnings())
         await while_connected(request, _placed(job))
         _raise_refusal(job.snapshot())
         # From here on it is the stream that waits.
-        return sse.event_stream(_events(job), afterwards=waiting.pop_all().close)
+        return sse.event_stream(_events(job, body.warnings()), afterwards=waiting.pop_all().close)
 
 
 @routes.get("/api/jobs", responses=describe_errors(), response_model_exclude_unset=True)
@@ -114,21 +115,26 @@ def _raise_refusal(snapshot: DetectionSnapshot) -> None:
         raise snapshot.error
 
 
-def _result(snapshot: DetectionSnapshot) -> DetectionAnswer:
+def _result(snapshot: DetectionSnapshot, more: Sequence[ResultWarning] = ()) -> DetectionAnswer:
+    """What was found, with ``more`` warnings, of the request. Raises what it ended with."""
     if snapshot.error is not None:
         raise snapshot.error
     if snapshot.result is None:
         raise OpenScansError("The detection ended without a result.")
-    return DetectionAnswer.of(snapshot.result, job_id=snapshot.job_id, processing_time_ms=snapshot.elapsed_ms)
+    found = replace(snapshot.result, warnings=(*snapshot.result.warnings, *more))
+    return DetectionAnswer.of(found, job_id=snapshot.job_id, processing_time_ms=snapshot.elapsed_ms)
 
 
-def _job_answer(snapshot: DetectionSnapshot, *, with_result: bool = True) -> JobAnswer:
-    """``snapshot`` with only those keys set that it has come to."""
-    keys: dict[str, Any] = {"warnings": list(snapshot.warnings)} if snapshot.warnings else {}
+def _job_answer(
+    snapshot: DetectionSnapshot, *, with_result: bool = True, more: Sequence[ResultWarning] = ()
+) -> JobAnswer:
+    """``snapshot`` with only those keys set that it has come to; ``more`` as for `_result`."""
+    warnings = [*snapshot.warnings, *more]
+    keys: dict[str, Any] = {"warnings": warnings} if warnings else {}
     if snapshot.error is not None:
         keys |= error_responses.error_keys(snapshot.error)
     elif snapshot.over and with_result:
-        keys["result"] = _result(snapshot)
+        keys["result"] = _result(snapshot, more)
     return JobAnswer(
         job_id=snapshot.job_id,
         status=snapshot.status,
@@ -139,9 +145,9 @@ def _job_answer(snapshot: DetectionSnapshot, *, with_result: bool = True) -> Job
     )
 
 
-async def _events(job: DetectionJob) -> AsyncIterator[sse.Event]:
+async def _events(job: DetectionJob, more: Sequence[ResultWarning] = ()) -> AsyncIterator[sse.Event]:
     async for snapshot in sse.states(job, gap_s=sse.EVENT_GAP_S):
-        keys = _job_answer(snapshot).model_dump(mode="json", exclude_unset=True)
+        keys = _job_answer(snapshot, more=more).model_dump(mode="json", exclude_unset=True)
         yield sse.Event(snapshot.job_id, keys, last=snapshot.over)
 
 

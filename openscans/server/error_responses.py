@@ -4,7 +4,9 @@ Knows HTTP; nothing of what the routes do.
 """
 
 import re
+from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -13,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from openscans import errors
 from openscans.errors import Cancelled, InvalidRequest, MethodNotAllowed, NotFound, OpenScansError
+from openscans.server import unknown_keys
 from openscans.server.schemas import ErrorAnswer
 from openscans.system.program import RUNNING
 
@@ -61,15 +64,14 @@ def status_of(kind: type[OpenScansError]) -> int:
     return next(STATUS[ancestor] for ancestor in kind.__mro__ if ancestor in STATUS)
 
 
-def error_keys(error: OpenScansError) -> dict[str, str]:
-    """What an event says of the error that ends it."""
-    return {"error": error.message, "code": error.code, "hint": error.hint}
+def error_keys(error: OpenScansError) -> dict[str, Any]:
+    """What every answer and event says of the error that ends it."""
+    return ErrorAnswer(error=error.message, detail=error.message, code=error.code, hint=error.hint).model_dump()
 
 
 def error_response(error: OpenScansError) -> Response:
-    body = ErrorAnswer(error=error.message, detail=error.message, code=error.code, hint=error.hint)
     headers = {"Retry-After": str(RETRY_AFTER_S)} if isinstance(error, errors.Busy) else None
-    return JSONResponse(body.model_dump(), status_of(type(error)), headers)
+    return JSONResponse(error_keys(error), status_of(type(error)), headers)
 
 
 def answer_errors(app: FastAPI) -> None:
@@ -90,8 +92,16 @@ async def _on_invalid_request(request: Request, error: Exception) -> Response:
         return error_response(InvalidRequest("Send a JSON object with the header Content-Type: application/json."))
     found = error.errors() if isinstance(error, RequestValidationError) else []
     # Never the values themselves: a path may hold a patient's name.
-    sentences = [f"{_place(entry['loc'])}: {entry['msg']}" for entry in found[:3]]
+    sentences = [f"{_place(entry['loc'])}: {entry['msg']}{_suggestion(entry)}" for entry in found[:3]]
     return error_response(InvalidRequest("; ".join(sentences) or "The request cannot be understood."))
+
+
+def _suggestion(entry: Mapping[str, Any]) -> str:
+    """What may have been meant for a key of the body that is missing."""
+    if entry["type"] != "missing" or not isinstance(entry["input"], dict):
+        return ""
+    question = unknown_keys.suggest(str(entry["loc"][-1]), entry["input"])
+    return "" if question is None else f" ({question})"
 
 
 def _place(location: tuple[int | str, ...]) -> str:

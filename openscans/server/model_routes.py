@@ -5,6 +5,7 @@ Knows the models by their public functions; nothing of zips or folders. What tou
 
 import pathlib
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 from typing import Annotated, TypeAlias
@@ -15,10 +16,12 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from openscans import errors
+from openscans.errors import NotFound, OpenScansError
 from openscans.jobs.readable_path import readable_path
 from openscans.progress import Report
 from openscans.server import sse
 from openscans.server.disconnects import in_thread
+from openscans.server.error_responses import error_keys
 from openscans.server.head_requests import wants_head_only
 from openscans.server.openapi import describe_end_of_stream, describe_errors, describe_stream
 from openscans.server.schemas import DeletedAnswer, DownloadEvent, ImportBody, KnownTask, SuccessAnswer
@@ -71,14 +74,13 @@ async def download(task: TaskKey, request: Request, state: State, last_event_id:
     return sse.event_stream(_events(await run_in_threadpool(state.models.download, task)))
 
 
-@routes.delete("/download/{task}", responses=describe_errors(errors.UnknownTask))
+@routes.delete("/download/{task}", responses=describe_errors(errors.UnknownTask), response_model_exclude_none=True)
 def cancel_download(task: TaskKey, state: State) -> SuccessAnswer:
     """Stop the task's download and keep the bytes for the next."""
-    stopped = state.models.cancel(task)
-    return SuccessAnswer(
-        success=stopped,
-        message="The download was cancelled; what is there is kept." if stopped else "Nothing was being downloaded.",
-    )
+    if state.models.cancel(task):
+        return SuccessAnswer(success=True, message="The download was cancelled; what is there is kept.")
+    nothing = NotFound("Nothing was being downloaded.", hint="Nothing needs to be done.")
+    return SuccessAnswer(message=nothing.message, **error_keys(nothing))
 
 
 @routes.delete("/all", include_in_schema=False)
@@ -89,15 +91,19 @@ async def refuse_delete() -> None:
     raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "GET"})
 
 
-@routes.delete("/{task}", responses=describe_errors(errors.UnknownTask, errors.ModelInUse))
+@routes.delete(
+    "/{task}",
+    responses=describe_errors(errors.UnknownTask, errors.ModelInUse),
+    response_model_exclude_none=True,
+)
 def delete(task: TaskKey, state: State) -> DeletedAnswer:
     """Remove the task's models from disk."""
     deletion = state.models.delete(task)
-    return DeletedAnswer(
-        success=deletion.removed,
-        message=_deletion_message(deletion),
-        freed_space_mb=round(deletion.freed_bytes / 1e6, 1),
-    )
+    freed_space_mb = round(deletion.freed_bytes / 1e6, 1)
+    if deletion.removed:
+        return DeletedAnswer(success=True, message=_deletion_message(deletion), freed_space_mb=freed_space_mb)
+    nothing = _nothing_deleted(deletion)
+    return DeletedAnswer(message=nothing.message, freed_space_mb=freed_space_mb, **error_keys(nothing))
 
 
 @routes.post(
@@ -117,7 +123,8 @@ async def import_weights(task: TaskKey, body: ImportBody, request: Request, stat
     find = partial(_import_path, body.file_path, state.access.allowed_roots)
     path = await in_thread(find, request, state.path_checks)
     await run_in_threadpool(state.models.import_from, task, path)
-    return await run_in_threadpool(state.models.status, task)
+    status = await run_in_threadpool(state.models.status, task)
+    return replace(status, warnings=(*status.warnings, *body.warnings()))
 
 
 @routes.post("/verify/{task}", responses=describe_errors(errors.UnknownTask, errors.ModelInUse))
@@ -141,7 +148,17 @@ def _deletion_message(deletion: Deletion) -> str:
     return f"{done}: {needed_by} needs what stays. Delete {needed_by} first to free that too."
 
 
+def _nothing_deleted(deletion: Deletion) -> OpenScansError:
+    """Why ``deletion`` removed nothing, which is no failure."""
+    message = _deletion_message(deletion)
+    if deletion.needed_by:
+        return errors.ModelInUse(message, hint=f"Delete {' and '.join(deletion.needed_by)} first.")
+    return errors.ModelMissing(message, hint="Nothing needs to be done.")
+
+
 async def _events(shared: DownloadTask) -> AsyncIterator[sse.Event]:
     async for snapshot in sse.states(shared, gap_s=EVENT_GAP_S):
         keys = DownloadEvent.model_validate(snapshot).model_dump(exclude_none=True)
+        if snapshot.failure is not None:
+            keys |= error_keys(snapshot.failure)
         yield sse.Event(shared.id, keys, last=snapshot.over)

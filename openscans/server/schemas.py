@@ -12,6 +12,7 @@ from typing import Annotated, Literal, TypeVar, get_type_hints
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from openscans import errors
+from openscans.server.unknown_keys import RequestBody
 from openscans.system import devices
 from openscans.types import (
     Decimals,
@@ -65,6 +66,11 @@ ErrorCode = Annotated[
     str, Field(json_schema_extra={"enum": sorted({kind.code for kind in errors.kinds_of(errors.OpenScansError)})})
 ]
 
+FailedOrAbsent = Annotated[
+    Literal[False] | None, Field(description="False where it ended with an error; absent without one.")
+]
+Detail = Annotated[str | None, Field(description="The same as ``error``, for clients that look here.")]
+
 Holder = TypeVar("Holder")
 
 
@@ -94,8 +100,8 @@ def _decimals_of(kind: type) -> dict[str, int]:
     }
 
 
-class DetectBody(BaseModel):
-    """What a detection is asked for with; keys that are not known are ignored."""
+class DetectBody(RequestBody):
+    """What a detection is asked for with; keys that are not known are ignored, and told by a warning."""
 
     file_path: FilePath = Field(
         description="Absolute path of a DICOM file, of a folder with one or more series, of a DICOMDIR, of a NIfTI"
@@ -113,7 +119,7 @@ class DetectBody(BaseModel):
     use_cache: bool = Field(default=True, description="Whether what was found in the same image before may be told.")
 
 
-class ImportBody(BaseModel):
+class ImportBody(RequestBody):
     """Weights that came by other means: a zip, or a folder of TotalSegmentator's results."""
 
     file_path: FilePath = Field(description="Absolute path of the zip or folder; it stays as it is.")
@@ -221,7 +227,9 @@ class JobAnswer(BaseModel):
         default=[], description="What is known before there is a result; absent where nothing is."
     )
     result: DetectionAnswer | None = Field(default=None, description="What was found; absent until it is complete.")
+    success: FailedOrAbsent = None
     error: str | None = Field(default=None, description="Why it ended, for a person; absent without an error.")
+    detail: Detail = None
     code: ErrorCode | None = Field(default=None, description="What the error is about; absent without one.")
     hint: str | None = Field(default=None, description="What to do about the error; absent without one.")
 
@@ -245,6 +253,10 @@ class SuccessAnswer(BaseModel):
 
     success: bool = Field(description="Whether anything was done.")
     message: str = Field(description="What was done, for a person.")
+    error: str | None = Field(default=None, description="Why nothing was done; absent where something was.")
+    detail: Detail = None
+    code: ErrorCode | None = Field(default=None, description="Why, as a stable word; absent where something was done.")
+    hint: str | None = Field(default=None, description="What to do about it; absent where something was done.")
 
 
 class DeletedAnswer(SuccessAnswer):
@@ -265,7 +277,9 @@ class DownloadEvent(BaseModel):
     file: str | None = Field(default=None, description="The folder that the file in hand becomes.")
     speed_mb_s: float | None = Field(default=None, description="Megabytes (10⁶ bytes) a second, of late.")
     eta_s: float | None = Field(default=None, description="Seconds that the bytes will still take, about.")
+    success: FailedOrAbsent = None
     error: str | None = Field(default=None, description="Why it ended, for a person.")
+    detail: Detail = None
     code: ErrorCode | None = Field(default=None, description="What the error is about.")
     hint: str | None = Field(default=None, description="What to do about the error.")
     warnings: list[ResultWarning] = Field(default=[], description="What should be known of what came.")

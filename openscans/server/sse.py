@@ -81,7 +81,7 @@ def event_stream(events: AsyncIterator[Event], *, afterwards: Callable[[], None]
     )
 
 
-async def no_events() -> AsyncIterator[Mapping[str, Any]]:
+async def no_events() -> AsyncIterator[Event]:
     """Of a stream of which only the head is asked for."""
     none: tuple[Mapping[str, Any], ...] = ()
     for event in none:
