@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import os
 import re
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -39,6 +40,10 @@ UNKNOWN_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".hdr.gz", ".img",
 
 PIECE_BYTES = 2**22
 """Of a file that is digested whole; after each it may be heard that nobody wants the answer any more."""
+
+DIGESTING = threading.Lock()
+"""Held for each piece. Forty callers who ask about a vast file would take all cores, and the server could not even say
+that it is up."""
 
 UID = re.compile(r"[0-9A-Za-z.]+")
 """Digits and dots, or what programs that anonymise write instead. Names, with ^ and blanks, are nothing of this."""
@@ -217,8 +222,9 @@ def _digest_whole(path: str, report: Report) -> str:
     digest = hashlib.sha256()
     with open_regular(path, buffering=0) as file:
         while piece := file.read(PIECE_BYTES):
-            digest.update(piece)
             report(0, 1)
+            with DIGESTING:
+                digest.update(piece)
     return digest.hexdigest()
 
 

@@ -4,12 +4,15 @@ import asyncio
 import json
 import os
 import socket
+import statistics
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 from anyio import CapacityLimiter
 from fastapi import Request
@@ -106,6 +109,29 @@ def test_other_images_are_looked_at_meanwhile(server: LiveServer, vast: Path) ->
         began_s = time.monotonic()
         assert server.detect(write_file(vast.with_name("note.txt"))).json()["code"] == "unsupported_file"
         assert time.monotonic() - began_s < SOON_S
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells which threads want a core")
+def test_however_many_images_are_looked_at_few_threads_want_a_core(server: LiveServer, vast: Path) -> None:
+    with callers(server, vast):
+        assert eventually(lambda: len(looking(server)) == CALLERS)
+        worker = max(psutil.Process(server.process.pid).children(), key=lambda child: child.memory_info().rss)
+        assert eventually(lambda: worker.num_threads() > CALLERS)
+        found = []
+        for _ in range(20):
+            time.sleep(0.05)
+            found.append(running_threads(worker.pid))
+    assert 0 < statistics.mean(found) < CALLERS / 4, found
+
+
+def running_threads(pid: int) -> int:
+    """How many threads of the process run, or would if there were a core for them."""
+    stats = [stat.read_text() for stat in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return sum(stat.rpartition(")")[2].split()[0] == "R" for stat in stats)
+
+
+def looking(server: LiveServer) -> list[str]:
+    return [job["job_id"] for job in server.get("/api/jobs").json()["jobs"] if job["status"] == "reading"]
 
 
 def test_who_leaves_before_a_thread_is_free_is_not_waited_for() -> None:
