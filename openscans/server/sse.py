@@ -83,7 +83,7 @@ def event_stream(events: AsyncIterator[Event], *, afterwards: Callable[[], None]
 
 async def no_events() -> AsyncIterator[Event]:
     """Of a stream of which only the head is asked for."""
-    none: tuple[Mapping[str, Any], ...] = ()
+    none: tuple[Event, ...] = ()
     for event in none:
         yield event
 
