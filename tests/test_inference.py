@@ -94,9 +94,7 @@ def test_an_image_without_a_localiser_keeps_its_fractions_until_it_is_resampled(
     np.testing.assert_array_equal(patch[patch > 0], expected.ravel())
 
 
-@pytest.mark.parametrize(
-    "spacing_zyx_mm", [(3.0, 3.0, 3.0), (1.5, 1.5, 1.498), (1.502, 1.5, 1.5), (1.5, float("nan"), 1.5)]
-)
+@pytest.mark.parametrize("spacing_zyx_mm", [(3.0, 3.0, 3.0), (1.5, 1.5, 1.498), (1.502, 1.5, 1.5)])
 def test_a_network_for_another_spacing_than_its_task_s_is_refused_before_it_is_loaded(
     tmp_path: Path, spacing_zyx_mm: tuple[float, float, float]
 ) -> None:

@@ -1,6 +1,5 @@
 """What plans.json and dataset.json say about a network; knows nnU-Net's two plans formats, not its weights."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,15 +7,17 @@ from pathlib import Path
 from typing import Any, cast
 
 from openscans.errors import DamagedWeights
+from openscans.networks import plan_limits
 from openscans.networks.normalisation import CTNormalisation, Normalisation, ZScoreNormalisation
+from openscans.networks.plan_limits import MOST_LABELS
 from openscans.types import TrainedModel
 
 CONFIGURATION = "3d_fullres"
 
 Triple = tuple[int, int, int]
 
-MOST_LABELS = 256
-"""Label maps are written as uint8."""
+MOST_PATCH_VOXELS = 2**25
+"""320 along each axis, twice what nnU-Net plans for the largest cards."""
 
 SPACING_TOLERANCE_MM = 0.001
 """What a spacing may lose where it is written down. Over a patch of 160 samples it adds up to a tenth of one."""
@@ -40,6 +41,8 @@ class Architecture:
         lists = (self.kernels, self.strides, self.encoder_convolutions)
         if stages < 2 or any(len(one) != stages for one in lists) or len(self.decoder_convolutions) != stages - 1:
             raise DamagedWeights("plans.json describes a network whose stages do not fit together.")
+        if self.strides[0] != (1, 1, 1):
+            raise DamagedWeights("plans.json describes a network whose labels are coarser than its image.")
 
     def multiply_adds(self, voxels: int) -> int:
         """Multiplications with their additions in all convolutions over a patch of so many ``voxels``."""
@@ -74,6 +77,8 @@ class Plan:
         steps = (math.prod(along) for along in zip(*self.architecture.strides, strict=True))
         if any(size < 1 or size % step for size, step in zip(self.patch_zyx, steps, strict=True)):
             raise DamagedWeights("plans.json describes a patch that its network cannot halve so often.")
+        if math.prod(self.patch_zyx) > MOST_PATCH_VOXELS:
+            raise DamagedWeights("plans.json describes a patch that is larger than that of any network.")
 
     @property
     def patch_multiply_adds(self) -> int:
@@ -83,12 +88,13 @@ class Plan:
 
 def read_plan(folder: Path) -> Plan:
     """The plan of the training in ``folder``. Raises DamagedWeights where it is broken or of an unknown kind."""
-    plans, dataset = _json(folder / "plans.json"), _json(folder / "dataset.json")
+    plans, dataset = plan_limits.read_json(folder / "plans.json"), plan_limits.read_json(folder / "dataset.json")
     try:
         return _plan(plans, dataset)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DamagedWeights(
-            f"plans.json or dataset.json of {folder.parent.name} lacks something or holds something unexpected."
+            f"plans.json or dataset.json of {plan_limits.dataset_name(folder)} lacks something or holds something "
+            "unexpected."
         ) from error
 
 
@@ -99,25 +105,17 @@ def plan_of(model: TrainedModel) -> Plan:
     one of the two alone, the network would be wrong without a word.
     """
     plan = read_plan(model.folder)
-    # Written so that a spacing that is no number is refused too.
-    if not all(abs(found - model.spacing_mm) <= SPACING_TOLERANCE_MM for found in plan.spacing_zyx_mm):
+    if any(abs(found - model.spacing_mm) > SPACING_TOLERANCE_MM for found in plan.spacing_zyx_mm):
         found_mm = " × ".join(f"{found:g}" for found in plan.spacing_zyx_mm)
         raise DamagedWeights(f"{model.dataset} is for samples {found_mm} mm apart, expected {model.spacing_mm:g} mm.")
     return plan
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DamagedWeights(f"{path.name} of {path.parent.parent.name} cannot be read.") from error
-    if not isinstance(content, dict):
-        raise DamagedWeights(f"{path.name} of {path.parent.parent.name} is no JSON object.")
-    return content
-
-
 def _plan(plans: Mapping[str, Any], dataset: Mapping[str, Any]) -> Plan:
     configuration = plans["configurations"][CONFIGURATION]
+    plan_limits.check(plans, plan_limits.PLANS, "plans.json")
+    plan_limits.check(configuration, plan_limits.CONFIGURATION, "plans.json")
+    plan_limits.check(dataset, plan_limits.DATASET, "dataset.json")
     labels = _labels(dataset)
     if list(plans["transpose_forward"]) != [0, 1, 2]:
         raise DamagedWeights("These weights were trained on images with exchanged axes, which are not run here.")
@@ -137,16 +135,19 @@ def _plan(plans: Mapping[str, Any], dataset: Mapping[str, Any]) -> Plan:
 
 def _labels(dataset: Mapping[str, Any]) -> dict[int, str]:
     """Label number → name. nnU-Net writes name → number, and its first version number → name."""
+    if len(dataset["labels"]) > MOST_LABELS:
+        raise DamagedWeights(f"dataset.json names {len(dataset['labels'])} labels; at most {MOST_LABELS} are run here.")
     labels: dict[int, str] = {}
     for key, value in dataset["labels"].items():
         name, number = (value, key) if str(key).isdigit() else (key, value)
         if not isinstance(number, int | str):
             raise DamagedWeights("These weights were trained on overlapping regions, which are not run here.")
-        labels[int(number)] = str(name)
+        number = int(number) if isinstance(number, str) else number
+        if not plan_limits.LABEL_NAME.allows(name) or not plan_limits.LABEL_NUMBER.allows(number):
+            raise DamagedWeights("dataset.json holds labels that no network has.")
+        labels[number] = str(name)
     if sorted(labels) != list(range(len(labels))):
         raise DamagedWeights("The label numbers in dataset.json are not consecutive.")
-    if len(labels) > MOST_LABELS:
-        raise DamagedWeights(f"dataset.json names {len(labels)} labels; at most {MOST_LABELS} are run here.")
     return labels
 
 
@@ -164,9 +165,13 @@ def _normalisation(
     key = "foreground_intensity_properties_per_channel"
     statistics = plans.get(key) or plans["foreground_intensity_properties_by_modality"]
     channel = statistics["0"]
+    plan_limits.check(channel, plan_limits.INTENSITIES, "plans.json")
+    low, high = float(channel["percentile_00_5"]), float(channel["percentile_99_5"])
+    if low >= high:
+        raise DamagedWeights("plans.json describes a window of intensities that holds none.")
     return CTNormalisation(
-        low=float(channel["percentile_00_5"]),
-        high=float(channel["percentile_99_5"]),
+        low=low,
+        high=high,
         mean=float(channel["mean"]),
         std=float(channel["std"]),
     )

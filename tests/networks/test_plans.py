@@ -152,6 +152,58 @@ def test_other_ways_to_write_the_same_are_read_alike(tmp_path: Path, change: Cha
     assert networks.read_plan(written(tmp_path / "other", 292, new_plans=True, change=change)) == usual
 
 
+def unused_configurations(plans: Json, _dataset: Json) -> None:
+    """As nnU-Net plans them beside, and as nothing would run."""
+    plans["configurations"]["2d"] = {"patch_size": [512, 512], "spacing": [0.7, 0.7], "batch_size": 10**12}
+    plans["configurations"]["3d_lowres"] = {"patch_size": float("nan"), "next_stage": "3d_cascade_fullres"}
+    plans["configurations"]["3d_cascade_fullres"] = {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"}
+
+
+def unknown_fields(plans: Json, dataset: Json) -> None:
+    configuration(plans)["architecture"]["arch_kwargs"]["dropout_op_kwargs"] = {"p": float("inf")}
+    configuration(plans)["added_later"] = plans["added_later"] = dataset["added_later"] = {"a": [[[[-1]]]] * 10_000}
+    dataset["training"] = [{"image": f"./imagesTr/{number}.nii.gz"} for number in range(10_000)]
+
+
+def values_at_their_ends(plans: Json, _dataset: Json) -> None:
+    plans["original_median_spacing_after_transp"] = [999, 1, 1]
+    configuration(plans)["resampling_fn_data_kwargs"]["force_separate_z"] = True
+
+
+@pytest.mark.parametrize("change", [unused_configurations, unknown_fields, values_at_their_ends])
+def test_what_stands_beside_and_is_not_used_changes_nothing(tmp_path: Path, change: Change) -> None:
+    usual = networks.read_plan(written(tmp_path / "usual", 292, new_plans=True))
+    assert networks.read_plan(written(tmp_path / "other", 292, new_plans=True, change=change)) == usual
+
+
+def test_intensities_that_nobody_uses_may_be_no_numbers(tmp_path: Path) -> None:
+    def change(plans: Json, _dataset: Json) -> None:
+        plans["foreground_intensity_properties_per_channel"]["0"]["std"] = float("nan")
+
+    assert networks.read_plan(written(tmp_path, 756, change=change)).normalise == ZScoreNormalisation()
+
+
+@pytest.mark.parametrize(
+    ("stages", "features", "patch"), [(7, 512, [192, 192, 192]), (8, 320, [256, 256, 256]), (4, 1024, [96, 160, 160])]
+)
+def test_networks_larger_than_any_of_totalsegmentators_are_read(
+    tmp_path: Path, stages: int, features: int, patch: list[int]
+) -> None:
+    def change(plans: Json, _dataset: Json) -> None:
+        configuration(plans)["patch_size"] = patch
+        configuration(plans)["architecture"]["arch_kwargs"] |= {
+            "n_stages": stages,
+            "features_per_stage": [min(32 * 2**stage, features) for stage in range(stages)],
+            "kernel_sizes": [[3, 3, 3]] * stages,
+            "strides": [[1, 1, 1], *[[2, 2, 2]] * (min(stages, 6) - 1), *[[1, 2, 2]] * (stages - 6)],
+            "n_conv_per_stage": 6,
+            "n_conv_per_stage_decoder": 1,
+        }
+
+    plan = networks.read_plan(written(tmp_path, 292, new_plans=True, change=change))
+    assert (len(plan.architecture.features), list(plan.patch_zyx)) == (stages, patch)
+
+
 def test_the_slope_of_the_leaky_relu_is_read(tmp_path: Path) -> None:
     def change(plans: Json, _dataset: Json) -> None:
         configuration(plans)["architecture"]["arch_kwargs"]["nonlin_kwargs"]["negative_slope"] = 0.2
