@@ -16,7 +16,8 @@ torch = pytest.importorskip("torch")
 
 from openscans.errors import DamagedWeights
 from openscans.networks.checkpoint import read_tensors
-from tests import small_networks
+from openscans.networks.pickle_machine import MOST_STEPS
+from tests import checkpoints, small_networks
 
 NUMBERS = torch.linspace(-3, 3, 24).reshape(2, 3, 4)
 
@@ -82,6 +83,46 @@ def test_parameters_are_read_like_tensors(tmp_path: Path) -> None:
 def test_second_names_of_the_same_tensors_are_left_out(tmp_path: Path) -> None:
     names = ["encoder.a.conv.weight", "decoder.encoder.a.conv.weight", "encoder.a.all_modules.0.weight"]
     assert list(read_tensors(saved(tmp_path, dict.fromkeys(names, NUMBERS)))) == names[:1]
+
+
+@pytest.mark.parametrize("count", [1, 2, 999, 1000, 1001, 1002])
+@pytest.mark.parametrize("beside", [{}, {"epoch": 1}, {"optimizer": {"a": 1, "b": 2}, "logs": [1, 2], "epoch": 1}])
+def test_all_tensors_are_read_however_many_there_are_and_whatever_follows(
+    tmp_path: Path, count: int, beside: dict[str, object]
+) -> None:
+    # A pickle holds a dictionary's items by the thousand, and one that is left over by itself.
+    weights = {f"t{number}": NUMBERS[:1] + number for number in range(count)}
+    tensors = read_tensors(saved(tmp_path, weights, **beside))
+    assert list(tensors) == list(weights)
+    np.testing.assert_array_equal(tensors[f"t{count - 1}"], weights[f"t{count - 1}"].numpy())
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_every_protocol_of_pickles_that_pytorch_writes_is_read(tmp_path: Path, protocol: int) -> None:
+    path = tmp_path / "checkpoint_final.pth"
+    beside = {"logs": [np.float64(0.5), {1, 2}, b"bytes", bytearray(3), 2**100, None], "epoch": 1}
+    torch.save({"network_weights": OrderedDict(a=NUMBERS), **beside}, path, pickle_protocol=protocol)
+    np.testing.assert_array_equal(read_tensors(path)["a"], NUMBERS.numpy())
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_weights_behind_all_else_are_read(tmp_path: Path, protocol: int) -> None:
+    path = tmp_path / "checkpoint_final.pth"
+    beside = {"logs": [np.float64(0.5), {1, 2}, frozenset("a"), b"bytes", bytearray(3), 2**100, None], "epoch": 1.5}
+    torch.save({**beside, "network_weights": OrderedDict(a=NUMBERS)}, path, pickle_protocol=protocol)
+    np.testing.assert_array_equal(read_tensors(path)["a"], NUMBERS.numpy())
+
+
+def test_logs_behind_the_weights_may_be_of_any_length(tmp_path: Path) -> None:
+    long_logs = checkpoints.PROTO + checkpoints.dictionary(
+        {
+            "network_weights": checkpoints.dictionary({"a": checkpoints.tensor(checkpoints.storage(), (2,))}),
+            "logs": checkpoints.dictionary({"a": b"]" + b"(" + b"N" * MOST_STEPS + b"e"}),
+        }
+    )
+    path = tmp_path / "checkpoint_final.pth"
+    path.write_bytes(checkpoints.zipped(long_logs + checkpoints.STOP, {"0": bytes(8)}))
+    assert list(read_tensors(path)) == ["a"]
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
