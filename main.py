@@ -174,6 +174,7 @@ def build_parts(settings: Settings) -> Parts:
         offline=settings.offline,
         strict_digests=settings.strict_digests,
         retry_policy=RetryPolicy(stall_s=settings.stall_s),
+        roots=settings.allowed_roots,
     )
     models = Models(settings.home, installer, totalsegmentator_results=settings.totalsegmentator_results)
     results = ResultCache(

@@ -1,21 +1,19 @@
 """Which files may be read: none that is no file, and none outside the allowed folders.
 
-Knows paths, links and the disk's own numbers of files; nothing of requests, and opens nothing.
+Knows paths and links; nothing of requests, and opens nothing.
 """
 
 import os
 import re
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from openscans.errors import ForbiddenPath, InputNotFound, InvalidRequest
 from openscans.progress import Report, ignore_progress
+from openscans.system.allowed_roots import SYSTEM_FOLDERS, lies_in, real
 from openscans.system.folder_walk import FolderWalk
-
-SYSTEM_FOLDERS = (Path("/dev"), Path("/proc"), Path("/sys")) if os.name == "posix" else ()
-"""Their files are no files: reading one can block for ever, read memory, or make a device act."""
 
 RESERVED_NAME = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])\s*([.:].*)?", re.IGNORECASE)
 """Windows opens a device for these names in every folder."""
@@ -35,16 +33,16 @@ def readable_path(text: str, roots: Sequence[Path], report: Report = ignore_prog
     path = Path(text)
     if not path.is_absolute():
         raise InvalidRequest("file_path must be an absolute path.")
-    real = _real(path)
-    if roots and not _lies_in(real, roots):
+    found = real(path)
+    if roots and not lies_in(found, roots):
         raise ForbiddenPath("The path lies outside the folders that this server may read.")
-    mode = _mode(real)
-    if _lies_in(real, SYSTEM_FOLDERS) or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+    mode = _mode(found)
+    if lies_in(found, SYSTEM_FOLDERS) or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise ForbiddenPath("Only files and folders are read, no devices, pipes or sockets.", hint=NO_DEVICES)
     if roots and stat.S_ISDIR(mode):
-        _refuse_ways_out(real, roots, report)
+        _refuse_ways_out(found, roots, report)
     # A slice may be a link into a store of files (as git-annex lays them out); its series lies beside the link.
-    return real if roots or stat.S_ISDIR(mode) else _real(path.parent) / path.name
+    return found if roots or stat.S_ISDIR(mode) else real(path.parent) / path.name
 
 
 def _is_device_or_share(text: str) -> bool:
@@ -54,24 +52,6 @@ def _is_device_or_share(text: str) -> bool:
     if sys.platform == "win32":
         return any(RESERVED_NAME.fullmatch(part) for part in Path(text).parts)
     return any(Path(os.path.normpath(text)).is_relative_to(folder) for folder in SYSTEM_FOLDERS)
-
-
-def _lies_in(path: Path, folders: Sequence[Path]) -> bool:
-    """Whether one of ``folders`` is ``path`` or above it, by the disk's own numbers.
-
-    Names would not do: disks differ in which spellings (case, composed or decomposed accents) are the same file.
-    """
-    wanted = set(_identities(folders))
-    return any(identity in wanted for identity in _identities([path, *path.parents]))
-
-
-def _identities(paths: Sequence[Path]) -> Iterator[tuple[int, int]]:
-    for path in paths:
-        try:
-            found = path.stat()
-        except OSError:
-            continue
-        yield found.st_dev, found.st_ino
 
 
 def _mode(path: Path) -> int:
@@ -86,7 +66,7 @@ def _refuse_ways_out(folder: Path, roots: Sequence[Path], report: Report) -> Non
     try:
         for entry in FolderWalk(folder):
             report(0, 1)
-            if entry.is_symlink() and not _is_folder(Path(entry.path)) and not _lies_in(_real(Path(entry.path)), roots):
+            if entry.is_symlink() and not _is_folder(Path(entry.path)) and not lies_in(real(Path(entry.path)), roots):
                 raise ForbiddenPath("The folder holds a link that leads outside the folders that this server may read.")
     except OSError as error:
         raise InputNotFound("The folder cannot be listed.") from error
@@ -97,8 +77,3 @@ def _is_folder(path: Path) -> bool:
         return stat.S_ISDIR(_mode(path))
     except InputNotFound:
         return False
-
-
-def _real(path: Path) -> Path:
-    # Path.resolve() raises on a loop of links; realpath never does.
-    return Path(os.path.realpath(path))

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from openscans.errors import DiskFull, OpenScansError
+from openscans.system.allowed_roots import open_real
 
 CHUNK_BYTES = 1 << 20
 
@@ -89,11 +90,16 @@ def link_or_copy(original: Path, target: Path) -> KeptFile:
     """What ``original`` is or leads to, under a second name where the disk can do that and it is large, else a copy.
 
     Nothing here writes into a file that is in its place, so the original stays as it is. A change through its first
-    name is noticed like any other, by its time.
+    name is noticed like any other, by its time. Raises OSError, and ForbiddenPath where ``original``, a real path, has
+    become a link.
     """
-    if original.stat().st_size >= LINKED_FROM_BYTES and _try_link(original, target):
-        return KeptFile.of(target)
-    with original.open("rb") as source:
+    with open_real(original) as source:
+        found = os.fstat(source.fileno())
+        if found.st_size >= LINKED_FROM_BYTES and _try_link(original, target):
+            if os.path.samestat(target.lstat(), found):
+                return KeptFile.of(target)
+            # Another file was put in the original's place since it was opened.
+            target.unlink()
         return copy(source, target)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
-from openscans.errors import DamagedWeights, ModelMissing
+from openscans.errors import DamagedWeights, ForbiddenPath, ModelMissing
 from openscans.progress import Report, ignore_progress
 from openscans.system.files import (
     KeptFile,
@@ -27,19 +27,17 @@ from openscans.system.files import (
     translate_os_errors,
     unfinished,
 )
-from openscans.system.presence import files_at, is_folder, is_there, regular_file, remove, size_bytes
+from openscans.system.presence import files_at, is_there, remove, size_bytes
 from openscans.types import DownloadStatus, ModelState, TrainedModel
 from openscans.weights import archive, download, manifest
 from openscans.weights.archive import RESTORE_HINT
 from openscans.weights.catalogue import Dataset
 from openscans.weights.manifest import Manifest
+from openscans.weights.originals import find_dataset
 from openscans.weights.partial_file import paths_beside
 
 CHECKPOINT = "fold_0/checkpoint_final.pth"
 REQUIRED = ("plans.json", "dataset.json", CHECKPOINT)
-
-LAYOUTS = ("", "results", "nnunet/results")
-"""Where, below a folder that somebody names, TotalSegmentator may keep its Dataset… folders."""
 
 
 @dataclass(frozen=True)
@@ -135,40 +133,34 @@ class Installation:
             finally:
                 remove(self._beside)
 
-    def install_folder(self, dataset_folder: Path, *, report: Report = ignore_progress) -> None:
-        """Link or copy the training from ``dataset_folder``, which stays as it is; ``report`` counts files.
+    def install_folder(
+        self, dataset_folder: Path, originals: Mapping[PurePosixPath, Path], *, report: Report = ignore_progress
+    ) -> None:
+        """Link or copy ``originals``, the files of the training in ``dataset_folder``, which stays as it is.
 
-        Raises as above.
+        ``report`` counts files. Raises as above.
         """
-        training = dataset_folder / self.dataset.training
         with translate_os_errors():
-            names = _names(training)
-            shut = next((name for name in names if not os.access(training / name, os.R_OK)), None)
+            shut = next((name for name, path in originals.items() if not os.access(path, os.R_OK)), None)
             if shut is not None:
                 raise DamagedWeights(f"The file {printable(str(shut))} may not be read.")
             self._start_beside()
-            require_room(self.parent, sum(copied_bytes(training / name, self.parent) for name in names))
+            require_room(self.parent, sum(copied_bytes(path, self.parent) for path in originals.values()))
             try:
                 files = {}
-                for done, name in enumerate(names):
-                    report(done, len(names))
-                    target = self._beside / self.dataset.training / name
-                    files[str(name)] = link_or_copy(training / name, target)
+                for done, (name, original) in enumerate(sorted(originals.items())):
+                    report(done, len(originals))
+                    files[str(name)] = link_or_copy(original, self._beside / self.dataset.training / name)
                 self._put_in_place(files, "folder", None)
             finally:
                 remove(self._beside)
 
-    def found_in(self, folder: Path) -> Path | None:
-        """The dataset's folder, if ``folder`` is it, holds it, or is a home of TotalSegmentator's that holds it."""
-        # A link may have the name, or lead to what has it.
-        if self.dataset.folder in {folder.name, Path(os.path.realpath(folder)).name}:
-            return folder
-        candidates = (folder / layout / self.dataset.folder for layout in LAYOUTS)
-        return next((path for path in candidates if is_folder(path)), None)
-
     def is_whole_in(self, folder: Path) -> bool:
         """Whether `install_folder` would find there what it needs."""
-        found = self.found_in(folder)
+        try:
+            found = find_dataset(folder, self.dataset.folder, ())
+        except (OSError, ForbiddenPath):
+            return False
         if found is None:
             return False
         paths = [found / self.dataset.training / name for name in REQUIRED]
@@ -266,11 +258,3 @@ class Installation:
         self._beside.replace(self.folder)
         sync_folder(self.parent)
         remove(self._old)
-
-
-def _names(training: Path) -> list[PurePosixPath]:
-    """The files of a training, read through links as `is_whole_in` does, and without junk."""
-    # Of folders that are links only those are entered that the weights need: others could lead round and round.
-    found = sorted({*training.rglob("*"), *(training / name for name in REQUIRED)})
-    names = [PurePosixPath(path.relative_to(training).as_posix()) for path in found if regular_file(path)]
-    return [name for name in names if not archive.is_junk(name)]

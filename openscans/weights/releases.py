@@ -16,7 +16,8 @@ from openscans.weights import archive, catalogue
 from openscans.weights.catalogue import Dataset
 from openscans.weights.download import DownloadedFile, discard, fetch, sha256_of
 from openscans.weights.download_task import DownloadTask
-from openscans.weights.installation import Installation
+from openscans.weights.installation import REQUIRED, Installation
+from openscans.weights.originals import find_dataset, find_originals
 from openscans.weights.retry_policy import DEFAULT_POLICY, RetryPolicy
 from openscans.weights.status import digest_warnings
 
@@ -28,15 +29,25 @@ log = logging.getLogger("openscans.models")
 
 
 class Installer:
-    """``mirrors`` are base addresses of `{base}/{version}/{folder}.zip`, in order."""
+    """``mirrors`` are base addresses of `{base}/{version}/{folder}.zip`, in order.
+
+    With ``roots``, folders are imported from below them alone.
+    """
 
     def __init__(
-        self, mirrors: Sequence[str], *, offline: bool, strict_digests: bool, retry_policy: RetryPolicy = DEFAULT_POLICY
+        self,
+        mirrors: Sequence[str],
+        *,
+        offline: bool,
+        strict_digests: bool,
+        retry_policy: RetryPolicy = DEFAULT_POLICY,
+        roots: Sequence[Path] = (),
     ) -> None:
         self._mirrors = tuple(mirrors)
         self._offline = offline
         self._strict_digests = strict_digests
         self._retry_policy = retry_policy
+        self._roots = tuple(roots)
 
     def download(self, place: Installation, download: DownloadTask) -> None:
         """Fetch and install. Raises ModelMissing, DownloadFailed, DiskFull, Busy, Cancelled."""
@@ -57,7 +68,7 @@ class Installer:
     def import_from(self, places: Sequence[Installation], path: Path) -> None:
         """Install those of ``places`` that ``path`` (a zip, or a folder) holds; it stays as it is.
 
-        Raises InputNotFound, UnusableImport, DiskFull.
+        Raises InputNotFound, ForbiddenPath, UnusableImport, DiskFull.
         """
         if not path.exists():
             raise InputNotFound("There is no file or folder at that path.")
@@ -112,11 +123,18 @@ class Installer:
 
     def _import_folder(self, places: Sequence[Installation], path: Path) -> int:
         """How many of ``places`` were filled."""
-        found = [(place, folder) for place in places if (folder := place.found_in(path)) is not None]
-        for place, folder in found:
-            place.install_folder(folder)
+        with translate_os_errors():
+            found = [(place, find_dataset(path, place.dataset.folder, self._roots)) for place in places]
+            # What may not be read is refused before anything is.
+            wanted = [
+                (place, folder, find_originals(folder / place.dataset.training, REQUIRED, self._roots))
+                for place, folder in found
+                if folder is not None
+            ]
+        for place, folder, originals in wanted:
+            place.install_folder(folder, originals)
             discard(place.zip_path)
-        return len(found)
+        return len(wanted)
 
     def _check_digest(self, dataset: Dataset, sha256: str) -> Sequence[ResultWarning]:
         """Raises DamagedWeights where the digest is known and differs, if the settings want that."""
