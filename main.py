@@ -26,6 +26,8 @@ from openscans.system.program import RUNNING
 from openscans.version import version
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from inference import Pipeline
     from model_manager import Models
     from openscans.jobs.detector import DetectionRequest, Detector
@@ -174,6 +176,7 @@ def build_parts(settings: Settings) -> Parts:
         offline=settings.offline,
         strict_digests=settings.strict_digests,
         retry_policy=RetryPolicy(stall_s=settings.stall_s),
+        check=check_training,
         roots=settings.allowed_roots,
     )
     models = Models(settings.home, installer, totalsegmentator_results=settings.totalsegmentator_results)
@@ -198,6 +201,14 @@ def make_pipeline(options: "InferenceOptions") -> "Pipeline":
     import inference
 
     return inference.Pipeline(options)
+
+
+def check_training(folder: "Path") -> None:
+    """Raise DamagedWeights unless a network can be made of the weights in ``folder``, in bounded memory."""
+    # Only when there are new ones, because it loads numpy.
+    from openscans import networks
+
+    networks.check_training(folder)
 
 
 def build_state(settings: Settings, parts: Parts) -> "AppState":

@@ -5,6 +5,7 @@ Also builds tiny zips in the layout of the real releases.
 
 import gzip
 import hashlib
+import json
 import random
 import re
 import threading
@@ -20,6 +21,8 @@ from typing import ClassVar, Self
 
 from openscans.weights import catalogue
 from openscans.weights.catalogue import Dataset
+from phantom import layout, specs
+from tests import checkpoints
 
 PIECE_BYTES = 4096
 CHECKPOINT_BYTES = 300_000
@@ -173,13 +176,18 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def training_files(number: int, checkpoint_bytes: int = CHECKPOINT_BYTES) -> dict[str, bytes]:
-    """A training's files by their path in the release's zip; the same bytes every time."""
+    """A training's files by their path in the release's zip; the same bytes every time.
+
+    The plans are those of a small network, the weights random, and no network's.
+    """
     root = f"{DATASETS[number].folder}/{DATASETS[number].training}"
+    spec = specs.small(specs.SPECS[number], base_features=4, max_features=16, patch_zyx=(64, 64, 64))
+    weights = random.Random(number).randbytes(max(checkpoint_bytes - checkpoints.OVERHEAD_BYTES, 1))
     return {
-        f"{root}/plans.json": b'{"plans_name": "nnUNetPlans"}',
-        f"{root}/dataset.json": b'{"labels": {"background": 0}}',
+        f"{root}/plans.json": json.dumps(layout.plans_of(spec)).encode(),
+        f"{root}/dataset.json": json.dumps(layout.dataset_of(spec)).encode(),
         f"{root}/dataset_fingerprint.json": b"{}",
-        f"{root}/fold_0/checkpoint_final.pth": random.Random(number).randbytes(checkpoint_bytes),
+        f"{root}/fold_0/checkpoint_final.pth": checkpoints.checkpoint(weights),
     }
 
 

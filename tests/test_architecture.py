@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": {"errors", "system"},
     "inference": PLAIN | {"system", "networks", "volumes", "segmentation"},
     "model_manager": PLAIN | {"system", "weights"},
-    "main": PLAIN | TOP_LEVEL | {"system", "weights", "jobs", "server", "version"},
+    "main": PLAIN | TOP_LEVEL | {"system", "networks", "weights", "jobs", "server", "version"},
 }
 
 MOST_FLOORS, MOST_ARROWS = 7, 80

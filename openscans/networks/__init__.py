@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from openscans.errors import DamagedWeights, InvalidRequest, OutOfMemory
-from openscans.networks.checkpoint import CHECKPOINT
+from openscans.networks.checkpoint import CHECKPOINT, check_checkpoint
 from openscans.networks.compiled_cache import digest_of, tidy
 from openscans.networks.engines import engine_of, is_available
 from openscans.networks.network import Load, Network, UnfitDevice
@@ -23,6 +23,7 @@ __all__ = [
     "Network",
     "Plan",
     "UnfitDevice",
+    "check_training",
     "choose_device",
     "fallback_warning",
     "load",
@@ -35,6 +36,15 @@ __all__ = [
 
 NNUNET_STEP = 0.5
 """The sliding window's step that nnU-Net takes where nobody asks for another (`nnUNetPredictor`)."""
+
+
+def check_training(folder: Path) -> None:
+    """Raise DamagedWeights unless the files in ``folder`` describe a network, and weights that they hold.
+
+    Whether the weights are that network's shows when it is loaded.
+    """
+    read_plan(folder)
+    check_checkpoint(folder / CHECKPOINT)
 
 
 def load(model: TrainedModel, plan: Plan, *, device: str, options: InferenceOptions) -> Network:

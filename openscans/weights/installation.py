@@ -9,10 +9,11 @@ Rules for processes. Who calls what changes something (install, remove, verify, 
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
+from typing import TypeAlias
 
 from openscans.errors import DamagedWeights, ForbiddenPath, ModelMissing
 from openscans.progress import Report, ignore_progress
@@ -38,6 +39,13 @@ from openscans.weights.partial_file import paths_beside
 
 CHECKPOINT = "fold_0/checkpoint_final.pth"
 REQUIRED = ("plans.json", "dataset.json", CHECKPOINT)
+
+TrainingCheck: TypeAlias = Callable[[Path], None]
+"""Looks at a training's folder before it is put in place. Raises DamagedWeights."""
+
+
+def take_any(_training: Path) -> None:
+    """The `TrainingCheck` of those who read no weights."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +126,15 @@ class Installation:
             with translate_os_errors():
                 known.verify(self.folder, report=report).write(self.folder)
 
-    def install_zip(self, zip_path: Path, *, source: str, sha256: str, report: Report = ignore_progress) -> None:
+    def install_zip(
+        self,
+        zip_path: Path,
+        *,
+        source: str,
+        sha256: str,
+        check: TrainingCheck = take_any,
+        report: Report = ignore_progress,
+    ) -> None:
         """Raises DamagedWeights, DiskFull, and what ``report`` raises; then all is as it was before."""
         training = PurePosixPath(self.dataset.folder, self.dataset.training)
         with translate_os_errors():
@@ -129,12 +145,18 @@ class Installation:
             require_room(self.parent, archive.unpacked_bytes(zip_path))
             try:
                 files = archive.unpack(zip_path, found, self._beside / self.dataset.training, report=report)
+                self._require_whole(files, check)
                 self._put_in_place(files, source, sha256)
             finally:
                 remove(self._beside)
 
     def install_folder(
-        self, dataset_folder: Path, originals: Mapping[PurePosixPath, Path], *, report: Report = ignore_progress
+        self,
+        dataset_folder: Path,
+        originals: Mapping[PurePosixPath, Path],
+        *,
+        check: TrainingCheck = take_any,
+        report: Report = ignore_progress,
     ) -> None:
         """Link or copy ``originals``, the files of the training in ``dataset_folder``, which stays as it is.
 
@@ -151,6 +173,7 @@ class Installation:
                 for done, (name, original) in enumerate(sorted(originals.items())):
                     report(done, len(originals))
                     files[str(name)] = link_or_copy(original, self._beside / self.dataset.training / name)
+                self._require_whole(files, check)
                 self._put_in_place(files, "folder", None)
             finally:
                 remove(self._beside)
@@ -240,10 +263,14 @@ class Installation:
         self.parent.mkdir(parents=True, exist_ok=True)
         remove(self._beside)
 
-    def _put_in_place(self, files: Mapping[str, KeptFile], source: str, zip_sha256: str | None) -> None:
+    def _require_whole(self, files: Mapping[str, KeptFile], check: TrainingCheck) -> None:
+        """Raises DamagedWeights where ``files``, which lie beside, lack one or are not what they claim to be."""
         missing = [name for name in REQUIRED if name not in files or files[name].size_bytes == 0]
         if missing:
             raise DamagedWeights(f"The weights lack {', '.join(missing)}.", hint=RESTORE_HINT)
+        check(self._beside / self.dataset.training)
+
+    def _put_in_place(self, files: Mapping[str, KeptFile], source: str, zip_sha256: str | None) -> None:
         placed = {f"{self.dataset.training}/{name}": kept for name, kept in files.items()}
         now = datetime.now(UTC).isoformat(timespec="seconds")
         sync_folders(self._beside)

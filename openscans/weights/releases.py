@@ -16,7 +16,7 @@ from openscans.weights import archive, catalogue
 from openscans.weights.catalogue import Dataset
 from openscans.weights.download import DownloadedFile, discard, fetch, sha256_of
 from openscans.weights.download_task import DownloadTask
-from openscans.weights.installation import REQUIRED, Installation
+from openscans.weights.installation import REQUIRED, Installation, TrainingCheck, take_any
 from openscans.weights.originals import find_dataset, find_originals
 from openscans.weights.retry_policy import DEFAULT_POLICY, RetryPolicy
 from openscans.weights.status import digest_warnings
@@ -31,7 +31,7 @@ log = logging.getLogger("openscans.models")
 class Installer:
     """``mirrors`` are base addresses of `{base}/{version}/{folder}.zip`, in order.
 
-    With ``roots``, folders are imported from below them alone.
+    Only what ``check`` lets through is put in place. With ``roots``, folders are imported from below them alone.
     """
 
     def __init__(
@@ -41,12 +41,14 @@ class Installer:
         offline: bool,
         strict_digests: bool,
         retry_policy: RetryPolicy = DEFAULT_POLICY,
+        check: TrainingCheck = take_any,
         roots: Sequence[Path] = (),
     ) -> None:
         self._mirrors = tuple(mirrors)
         self._offline = offline
         self._strict_digests = strict_digests
         self._retry_policy = retry_policy
+        self._check = check
         self._roots = tuple(roots)
 
     def download(self, place: Installation, download: DownloadTask) -> None:
@@ -91,7 +93,7 @@ class Installer:
         extracting = partial(download.report, place.dataset, "extracting")
         log.info("%s came from %s.", place.dataset.folder, fetched.url or "a place that is no longer known")
         source = f"release {place.dataset.version}"
-        place.install_zip(place.zip_path, source=source, sha256=fetched.sha256, report=extracting)
+        place.install_zip(place.zip_path, source=source, sha256=fetched.sha256, check=self._check, report=extracting)
         discard(place.zip_path)
 
     def _fetch(self, place: Installation, download: DownloadTask) -> DownloadedFile:
@@ -116,7 +118,7 @@ class Installer:
         for place in places:
             if archive.find_folder(path, PurePosixPath(place.dataset.folder)) is not None:
                 self._check_digest(place.dataset, digest)
-                place.install_zip(path, source="zip", sha256=digest)
+                place.install_zip(path, source="zip", sha256=digest, check=self._check)
                 discard(place.zip_path)
                 filled += 1
         return filled
@@ -132,7 +134,7 @@ class Installer:
                 if folder is not None
             ]
         for place, folder, originals in wanted:
-            place.install_folder(folder, originals)
+            place.install_folder(folder, originals, check=self._check)
             discard(place.zip_path)
         return len(wanted)
 

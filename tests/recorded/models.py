@@ -9,7 +9,7 @@ from pathlib import Path
 
 from phantom import layout, specs
 from phantom.demo import WEIGHTS
-from tests import bad_files
+from tests import bad_files, checkpoints
 from tests.live_server import LiveServer
 from tests.recorded import images
 from tests.recorded.answers import DETECT, Recorder
@@ -115,7 +115,8 @@ def release(folder: Path) -> Iterator[ReleaseServer]:
     files = training_files(756, checkpoint_bytes=0)
     checkpoint = next(name for name in files if name.endswith(".pth"))
     path = folder / mr.version / f"{mr.folder}.zip"
-    write_zip(path, {**files, checkpoint: bytes(LARGE_CHECKPOINT_BYTES)})
+    zeros = checkpoints.checkpoint(bytes(LARGE_CHECKPOINT_BYTES), kind="FloatStorage", width=4)
+    write_zip(path, {**files, checkpoint: zeros})
     with ReleaseServer.over(folder) as server:
         yield server
 
