@@ -39,6 +39,7 @@ from openscans.types import (
     TrainedModel,
     ValueRange,
     Vertebra,
+    Voxel,
 )
 
 AIR_HU = -500.0
@@ -164,13 +165,21 @@ class Pipeline:
         return image.read(_with_forecast(report, "reading", lambda: Forecast(later_s=self._seconds(patches, device))))
 
     def _prepare(self, task: DetectionTask, device: str, extent: volumes.Extent) -> None:
-        """Begin to load the networks, if there is room for the whole detection. Raises OutOfMemory."""
+        """Begin to load the networks, if there is room and time for the whole detection.
+
+        Raises InconsistentGeometry, OutOfMemory.
+        """
+        z, y, x = extent.shape_zyx
+        self._check_patches(task.localiser or task.segmenter, grids.whole_box(Voxel(x, y, z)), extent.affine_lps)
         localiser = None if task.localiser is None else self._run(task.localiser, device)
         memory_check.check_detection(extent, localiser, self._run(task.segmenter, device))
         # Loading takes as long as reading, and both leave a core to the other.
         for model in (task.localiser, task.segmenter):
             if model is not None:
                 self._pool.prepare(model, device)
+
+    def _check_patches(self, model: TrainedModel, box: Bounds, affine_lps: volumes.Affine) -> None:
+        patch_count.check_patches(self._pool.plan(model), box, affine_lps, step=model.step)
 
     def _patches(self, task: DetectionTask, extent: volumes.Extent) -> list[tuple[TrainedModel, int]]:
         """The networks in their order, each with about how many patches it will compute."""
@@ -210,8 +219,9 @@ class Pipeline:
         segmenter = self._pool.take(task.segmenter, device)
         watch.lap("load")
         box = None if roi is None else roi.box
-        run = self._run(task.segmenter, device)
-        memory_check.check_run(run, box or grids.whole_box(volume.size), volume.affine_lps)
+        seen = box or grids.whole_box(volume.size)
+        self._check_patches(task.segmenter, seen, volume.affine_lps)
+        memory_check.check_run(self._run(task.segmenter, device), seen, volume.affine_lps)
         label_map = segment(
             volume,
             box,

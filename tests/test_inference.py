@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from inference import Pipeline
 from openscans import volumes
-from openscans.errors import DamagedWeights, InputNotFound, OutOfMemory
+from openscans.errors import DamagedWeights, InconsistentGeometry, InputNotFound, OutOfMemory
 from openscans.networks import TORCH_ON_CPU, Network, Plan, UnfitDevice
 from openscans.progress import Forecast
 from openscans.segmentation import grids, resampling
@@ -26,7 +26,7 @@ from openscans.segmentation.vertebrae import vertebra_names
 from openscans.system import memory
 from openscans.types import Detection, DetectionTask, InferenceOptions, Precision, RunningNetwork, TrainedModel, Voxel
 from openscans.volumes import opening
-from phantom import layout
+from phantom import layout, specs
 from phantom.files import DicomStyle, write_dicom_series, write_nifti
 from phantom.specs import NetworkSpec
 from tests import bad_files, small_networks
@@ -118,6 +118,20 @@ def test_a_spacing_that_was_rounded_where_it_was_written_is_the_task_s(tmp_path:
     load = Onlookers()
     detect(tmp_path, load, model(tmp_path, small_networks.MR, (1.5, 1.4999, 1.5000001)))
     assert load.loaded[0].seen
+
+
+def test_an_image_of_more_patches_than_a_body_takes_is_refused_before_it_is_read_or_anything_loaded(
+    tmp_path: Path,
+) -> None:
+    load, stages = Onlookers(), []
+    write_nifti(tmp_path / "large.nii.gz", np.zeros((100, 56, 56), np.int16), np.diag([18.0, 18.0, 24.0, 1.0]))
+    segmenter = model(tmp_path, specs.SPECS[756])
+    task = DetectionTask(tmp_path / "large.nii.gz", "vertebrae_mr", segmenter, None, device="cpu")
+    options = InferenceOptions(1, "float32", tmp_path / "compiled")
+    with pytest.raises(InconsistentGeometry, match="pieces of it"):
+        Pipeline(options, load).detect(task, lambda stage, done, *_: stages.append((stage, done)))
+    assert not load.loaded
+    assert set(stages) <= {("reading", 0)}
 
 
 @dataclass

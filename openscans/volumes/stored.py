@@ -10,11 +10,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from openscans.errors import InconsistentGeometry
 from openscans.types import Bounds, Point, Voxel
 from openscans.volumes.values import Plane, Voxels
 
 AIR = {"CT": -1024}
 """What lies beyond a sheared slice's edge, in HU; 0 for MR."""
+
+MOST_ADDED = 8
+"""Times the image's voxels that the volume may have. A gantry at 45° over two metres, in a field of half a metre, makes
+five of one; a line of slices aslant would make thousands."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,15 @@ class StoredSlices:
     origins_xyz: NDArray[np.float64]
     image_size: Voxel
     volume_zyx: tuple[int, int, int]
+
+    def __post_init__(self) -> None:
+        size = self.image_size
+        times = math.prod(self.volume_zyx) / (size.x * size.y * size.z)
+        if times > MOST_ADDED:
+            raise InconsistentGeometry(
+                f"Set upright and evenly, the image would have {times:.0f} times as many voxels: its slices are sheared"
+                " or lie apart too far."
+            )
 
     @property
     def typical_step(self) -> float:

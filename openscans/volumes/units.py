@@ -3,10 +3,8 @@
 import numpy as np
 
 from openscans.errors import InconsistentGeometry
+from openscans.volumes.body import LARGEST_SIDE_MM, SMALLEST_SIDE_MM
 from openscans.volumes.volume import Affine
-
-SMALLEST_SIDE_MM, LARGEST_SIDE_MM = 0.01, 50.0
-"""Of a voxel of a patient. Some programs name a unit without using it; 0.7 "metres" are then no image of anybody."""
 
 
 def affine_in_mm(affine: Affine, *, mm_per_unit: float) -> Affine:
@@ -16,6 +14,7 @@ def affine_in_mm(affine: Affine, *, mm_per_unit: float) -> Affine:
     """
     if mm_per_unit == 1:
         return affine
+    # Some programs name a unit without using it; 0.7 "metres" are then no image of anybody.
     scaled = np.diag([mm_per_unit, mm_per_unit, mm_per_unit, 1.0]) @ affine
     sides_mm = np.linalg.norm(scaled[:3, :3], axis=0)
     if not (sides_mm.min() >= SMALLEST_SIDE_MM and sides_mm.max() <= LARGEST_SIDE_MM):

@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 
 from openscans.errors import InconsistentGeometry
 from openscans.types import NO_UID, Bounds, LocatedUid, Point, ResultWarning, UidLocation, Voxel, WarningCode
+from openscans.volumes.body import check_body
 from openscans.volumes.intensities import NOTHING_TOLD, Told
 from openscans.volumes.stored import StoredSlices
 from openscans.volumes.values import Voxels
 
-SMALLEST_VOXEL_MM3 = 1e-6
-"""A hundredth of a millimetre on every side; a smaller voxel means that two axes coincide."""
+FLATTEST = 1e-3
+"""A voxel's volume as a share of its sides' product: 1 at right angles, and less where axes nearly coincide."""
 
 FARTHEST_MM = 1e6
 """A kilometre, for an origin or for one voxel. Sizes reckoned from absurd figures are no numbers any more."""
@@ -48,7 +49,7 @@ class Instance:
 class Extent:
     """What the headers promise before a voxel is read: a `Volume` of ``shape_zyx`` voxels at its ``affine_lps``.
 
-    Both are of the volume's frame.
+    Both are of the volume's frame. Networks see so many samples as it has millimetres, however few its voxels are.
     """
 
     shape_zyx: tuple[int, int, int]
@@ -56,6 +57,7 @@ class Extent:
 
     def __post_init__(self) -> None:
         _check_place(self.affine_lps)
+        check_body(self.shape_zyx, self.affine_lps)
 
 
 @dataclass(frozen=True)
@@ -125,10 +127,11 @@ class Volume:
 
 
 def _check_place(affine_lps: Affine) -> None:
-    if not np.isfinite(affine_lps).all() or abs(np.linalg.det(affine_lps[:3, :3])) < SMALLEST_VOXEL_MM3:
-        raise InconsistentGeometry("The image's axes are not given or coincide, so it has no place in the patient.")
     if np.abs(affine_lps).max() > FARTHEST_MM:
         raise InconsistentGeometry("The header puts the image farther away than any patient, or makes it larger.")
+    box_mm3 = np.linalg.norm(affine_lps[:3, :3], axis=0).prod()
+    if not abs(np.linalg.det(affine_lps[:3, :3])) > FLATTEST * box_mm3:
+        raise InconsistentGeometry("The image's axes are not given or coincide, so it has no place in the patient.")
 
 
 def slice_count_warnings(slices: int) -> tuple[ResultWarning, ...]:

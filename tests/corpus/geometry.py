@@ -92,6 +92,26 @@ def rounded_positions(folder: Path) -> Path:
     return folder
 
 
+def metres_apart(folder: Path) -> Path:
+    series(folder, affine_of(spacing_mm=(0.7, 0.8, 300.0)))
+    return folder
+
+
+def pixels_in_micrometres(folder: Path) -> Path:
+    series(folder, affine_of(spacing_mm=(700.0, 800.0, 2.5)))
+    return folder
+
+
+def pixels_of_a_millionth(folder: Path) -> Path:
+    return edited(folder, PixelSpacing=[1e-6, 1e-6])
+
+
+def tilted_line(folder: Path) -> Path:
+    """Narrow slices, each almost its own thickness beside the last."""
+    series(folder, tilted(40), shape=(60, 4, 4))
+    return folder
+
+
 def bolus_tracking(folder: Path) -> Path:
     return bad_files.one_place(folder)
 
@@ -155,6 +175,10 @@ CASES = [
         rounded_positions,
         Read(spacing_mm=(0.7, 0.8, 0.3336)),
     ),
+    Case("slices 300 mm apart", "3.6 m in all.", metres_apart, errors.InconsistentGeometry),
+    Case("pixels in micrometres", "11 m across.", pixels_in_micrometres, errors.InconsistentGeometry),
+    Case("pixels of a millionth", "1e-6 mm across.", pixels_of_a_millionth, errors.InconsistentGeometry),
+    Case("a tilted line", "60 slices of 4 × 4 pixels, at 40°.", tilted_line, errors.InconsistentGeometry),
     Case("bolus tracking", "One slice again and again.", bolus_tracking, errors.TooFewSlices),
     Case("two slices", "No volume.", bad_files.two_slices, errors.TooFewSlices),
     Case("zigzag", "Every other slice a pixel to the side.", bad_files.displaced_slices, errors.InconsistentGeometry),

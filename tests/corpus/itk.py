@@ -76,6 +76,20 @@ def micrometres(folder: Path) -> Path:
     return _nrrd(folder / "image.nrrd", fields)
 
 
+def _scaled(folder: Path, *factors: float) -> Path:
+    """The image with its columns, rows and slices so many times as far apart."""
+    affine = affine_of() @ np.diag([*factors, 1.0])
+    return _nrrd(folder / "image.nrrd", {"space directions": _vectors(affine)})
+
+
+def micrometres_not_said(folder: Path) -> Path:
+    return _scaled(folder, 1000, 1000, 1000)
+
+
+def slices_of_a_millionth(folder: Path) -> Path:
+    return _scaled(folder, 1, 1, 4e-7)
+
+
 def units_that_differ(folder: Path) -> Path:
     return _nrrd(folder / "image.nrrd", {"space units": '"mm" "mm" "um"'})
 
@@ -169,6 +183,11 @@ def meta(folder: Path) -> Path:
     return _meta(folder / "image.mha", {})
 
 
+def meta_of_a_long_line(folder: Path) -> Path:
+    fields = {"DimSize": "32767 3 3", "ElementSpacing": "1.5 1.5 1.5"}
+    return _meta(folder / "image.mha", fields, bytes(32767 * 3 * 3 * 2))
+
+
 def meta_without_directions(folder: Path) -> Path:
     return _meta(folder / "image.mha", {"TransformMatrix": "", "Offset": ""})
 
@@ -213,6 +232,8 @@ CASES = [
     Case("NRRD, RAS", "Its millimetres grow to the right and to the front.", right_anterior_superior),
     Case("NRRD in micrometres", "Its space units say so.", micrometres),
     Case("NRRD of two units", "Slices in micrometres.", units_that_differ, errors.InconsistentGeometry),
+    Case("NRRD, micrometres not said", "Voxels of 700 mm.", micrometres_not_said, errors.InconsistentGeometry),
+    Case("NRRD, slices of a millionth", "1e-6 mm apart.", slices_of_a_millionth, errors.InconsistentGeometry),
     Case("NRRD without directions", "Spacings only.", without_directions, Read(warnings=(UNKNOWN,), scene=False)),
     Case("NRRD without anatomy", "3D-right-handed.", without_anatomy, Read(warnings=(UNKNOWN,))),
     Case(
@@ -234,6 +255,7 @@ CASES = [
         meta_without_directions,
         Read(warnings=(UNKNOWN,), scene=False),
     ),
+    Case("MetaImage, a line", "32,767 columns.", meta_of_a_long_line, errors.InconsistentGeometry),
     Case("MetaImage, 4D of one volume", "The fourth dimension is dropped.", meta_of_one_volume),
     Case("MetaImage, 4D", "Several volumes.", meta_of_two_volumes, errors.SeveralVolumes),
     Case("NRRD, named .mha", "Content decides.", nrrd_named_mha),

@@ -108,6 +108,47 @@ def metres_in_name_only(folder: Path) -> Path:
     return _in_units(folder, "meter", 1.0)
 
 
+def micrometres_not_said(folder: Path) -> Path:
+    return _in_units(folder, "mm", 1000.0)
+
+
+def metres_not_said(folder: Path) -> Path:
+    return _in_units(folder, "unknown", 0.001)
+
+
+def _empty(folder: Path, shape_xyz: tuple[int, int, int], affine_ras: np.ndarray) -> Path:
+    """Nothing but air, which packs to some kilobytes."""
+    return _saved(folder, nib.Nifti1Image(np.full(shape_xyz, -1000, np.int16), affine_ras))
+
+
+def cube_of_five_metres(folder: Path) -> Path:
+    return _empty(folder, (48, 48, 48), np.diag([100.0, 100.0, 100.0, 1.0]))
+
+
+def long_line(folder: Path) -> Path:
+    """As many voxels as the format can count along one axis."""
+    return _empty(folder, (3, 3, 32767), np.diag([1.0, 1.0, 1.0, 1.0]))
+
+
+def coarse(folder: Path) -> Path:
+    """As large as a body."""
+    return _empty(folder, (16, 14, 50), np.diag([30.0, 30.0, 40.0, 1.0]))
+
+
+def sheared_line(folder: Path) -> Path:
+    """Four columns and rows, of which each slice lies almost its own thickness beside the last."""
+    sheared = np.diag([1.0, 1.0, 1.0, 1.0])
+    sheared[1, 2] = 0.9
+    return _empty(folder, (4, 4, 400), sheared)
+
+
+def sheared_far(folder: Path) -> Path:
+    """By 300 mm from slice to slice."""
+    sheared = np.diag([1.0, 1.0, 301.0, 1.0])
+    sheared[1, 2] = 300.0
+    return _empty(folder, (32, 32, 32), sheared)
+
+
 def without_placement(folder: Path) -> Path:
     return _saved(folder, nib.Nifti1Image(np.asanyarray(_image().dataobj), None, _with_spacing()))
 
@@ -241,6 +282,7 @@ def bomb(folder: Path) -> Path:
     header = nib.Nifti1Header()
     header.set_data_shape((32767, 32767, 330))
     header.set_data_dtype(np.int16)
+    header["pixdim"][1:4] = 0.05, 0.05, 1
     header["magic"], header["vox_offset"] = b"n+1", 352
     path = folder / "bomb.nii.gz"
     path.write_bytes(gzip.compress(header.binaryblock + bytes(1000)))
@@ -276,6 +318,13 @@ CASES = [
     Case("NIfTI in metres", "xyzt_units says so.", metres),
     Case("micrometres in name only", "0.7 of them.", micrometres_in_name_only, errors.InconsistentGeometry),
     Case("metres in name only", "0.7 of them.", metres_in_name_only, errors.InconsistentGeometry),
+    Case("micrometres not said", "Voxels of 700 mm.", micrometres_not_said, errors.InconsistentGeometry),
+    Case("metres not said", "Voxels of 0.0007 mm.", metres_not_said, errors.InconsistentGeometry),
+    Case("NIfTI of 5 m", "48³ voxels of 100 mm.", cube_of_five_metres, errors.InconsistentGeometry),
+    Case("NIfTI, coarse", "Voxels of 30 × 30 × 40 mm.", coarse, errors.InconsistentGeometry),
+    Case("NIfTI, a line", "32,767 slices of 3 × 3 pixels.", long_line, errors.InconsistentGeometry),
+    Case("NIfTI, a sheared line", "400 slices of 4 × 4 pixels, aslant.", sheared_line, errors.InconsistentGeometry),
+    Case("NIfTI, sheared by 300 mm", "From slice to slice.", sheared_far, errors.InconsistentGeometry),
     Case(
         "no placement",
         "sform and qform are 0.",

@@ -47,6 +47,9 @@ warning in the answer; a code alone is the error's.
   the first two axes are more than 1° from a right angle nothing is moved: `sheared_axes`.
 - **A header that tells no placement** (NIfTI: sform and qform are 0; NRRD: no directions, or in no space of the
   patient's; MetaImage: no TransformMatrix) leaves left and right unknown: `placement_unknown`.
+- **What no body can be** is refused by the headers alone, as `inconsistent_geometry` with the header's numbers: images
+  longer than 3 m or larger than 3000 litres, voxels of less than 0.01 mm or more than 50 mm, or of more than 8 ml, and
+  slices sheared so far, or with such gaps, that a volume of them would have over eight times their voxels.
 - **Memory** is reckoned from the headers and compared with what is free before a pixel is read: `out_of_memory`.
 """
 

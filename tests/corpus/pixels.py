@@ -190,7 +190,7 @@ def _with_pixel_length(folder: Path, length: int) -> Path:
 
 
 def a_hundred_gigabytes(folder: Path) -> Path:
-    return edited(folder, Rows=HUGE, Columns=HUGE)
+    return edited(folder, Rows=HUGE, Columns=HUGE, PixelSpacing=[0.02, 0.02])
 
 
 def picture_larger_than_said(folder: Path) -> Path:

@@ -25,8 +25,10 @@ from tests.reading import read_volume
 
 PLAIN_MM = np.diag([1.0, 1.0, 1.0, 1.0])
 
+FINE_MM = np.diag([0.1, 0.1, 0.1, 1.0])
+
 TEN_METRES_MM = np.diag([100.0, 100.0, 100.0, 1.0])
-"""Of 100 voxels: two megabytes as they are stored, 18 GB at 6 mm, 1.2 TB at 1.5 mm."""
+"""Of 100 voxels: 1.2 TB at 1.5 mm."""
 
 
 @pytest.fixture(scope="module")
@@ -93,10 +95,10 @@ def test_a_usual_image_is_let_through(plan: Plan) -> None:
 
 
 @pytest.mark.parametrize("localised", [True, False])
-def test_an_image_that_is_small_in_voxels_and_huge_in_millimetres_is_refused(plan: Plan, localised: bool) -> None:
+def test_an_image_of_terabytes_is_refused(plan: Plan, localised: bool) -> None:
     with pytest.raises(OutOfMemory, match="The detection needs"):
         memory_check.check_detection(
-            Extent((100, 100, 100), TEN_METRES_MM), run_of(plan) if localised else None, run_of(plan)
+            Extent((25_000, 10_000, 10_000), FINE_MM), run_of(plan) if localised else None, run_of(plan)
         )
 
 
@@ -150,7 +152,7 @@ def header_of(path: Path, shape_xyz: tuple[int, int, int]) -> Path:
     header = nib.Nifti1Header()
     header.set_data_dtype(np.int16)
     header.set_data_shape(shape_xyz)
-    header.set_sform(PLAIN_MM, code=1)
+    header.set_sform(FINE_MM, code=1)
     header["vox_offset"], header["magic"] = 352, b"n+1"
     path.write_bytes(header.binaryblock + bytes(4))
     with path.open("r+b") as file:
@@ -173,8 +175,9 @@ def test_a_few_voxels_that_would_be_terabytes_at_the_networks_spacing_are_refuse
     write_nifti(tmp_path / "wide.nii.gz", np.zeros((160, 160, 160), np.int16), TEN_METRES_MM)
     with server.detection_events(tmp_path / "wide.nii.gz") as stream:
         events = list(stream)
-    assert (events[-1]["status"], events[-1]["code"]) == ("error", "out_of_memory")
-    assert "localising" not in {event["status"] for event in events}
+    assert (events[-1]["status"], events[-1]["code"]) == ("error", "inconsistent_geometry")
+    assert {event["status"] for event in events} <= {"queued", "reading", "error"}
+    assert server.detect(tmp_path / "wide.nii.gz").status_code == 422
 
 
 SMALL = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_AS, (6 * 2**30,) * 2); "
@@ -185,13 +188,13 @@ SMALL += "os.execv(sys.executable, [sys.executable, 'main.py'])"
 def test_a_worker_with_little_memory_refuses_what_does_not_fit_and_serves_the_next(
     results: Path, server: LiveServer, tmp_path: Path
 ) -> None:
-    # Four metres at 6 mm: 300 million samples, and sums of 118 classes, come to 7 GB.
-    write_nifti(tmp_path / "large.nii.gz", np.full((50, 50, 50), -1000, np.int16), np.diag([80.0, 80.0, 80.0, 1.0]))
+    # 220 million samples at 1.5 mm, and sums of 27 classes over 16 planes, come to 7 GB.
+    write_nifti(tmp_path / "large.nii.gz", np.full((28, 58, 58), -1000, np.int16), np.diag([50.0, 50.0, 3.0, 1.0]))
     write_nifti(tmp_path / "usual.nii.gz", np.full((50, 50, 50), -1000, np.int16), np.diag([5.0, 5.0, 5.0, 1.0]))
     with live_server(tmp_path / "home", {"OPENSCANS_OFFLINE": "1"}, program=("-c", SMALL)) as small:
-        for task in ("total_body", "vertebrae"):
+        for task in ("total_body", "vertebrae", "vertebrae_mr"):
             assert small.post(f"/api/models/import/{task}", {"file_path": str(results)}).status_code == 200
-        refused = small.detect(tmp_path / "large.nii.gz")
+        refused = small.detect(tmp_path / "large.nii.gz", model="vertebrae_mr")
         assert (refused.status_code, refused.json()["code"]) == (507, "out_of_memory")
         assert refused.json()["error"].startswith("The detection needs ")
         assert small.detect(tmp_path / "usual.nii.gz").status_code == 200
