@@ -19,6 +19,7 @@ from openscans.types import ResultWarning, WarningCode
 from openscans.volumes import memory_estimate
 from openscans.volumes.geometry import set_upright
 from openscans.volumes.image import Image
+from openscans.volumes.itk_headers import LARGEST_HEADER_BYTES, check_meta, check_nrrd, check_path
 from openscans.volumes.listing import FileState, state_of
 from openscans.volumes.stored import StoredSlices
 from openscans.volumes.units import affine_in_mm
@@ -28,9 +29,6 @@ from openscans.volumes.volume import FEWEST_SLICES, Extent, Volume, slice_count_
 SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
 
 NRRD_MAGIC = b"NRRD"
-
-LARGEST_HEADER_BYTES = 2**16
-"""Most have twenty lines; what Slicer adds of its own is some kilobytes."""
 
 NRRD_LINE = re.compile(r"^([^:#\n]+): (.*)", re.MULTILINE)
 """A field. A pair of a key and a value has := instead."""
@@ -142,14 +140,22 @@ def _damaged(file: Path) -> CorruptFile:
 
 
 def _read_header(file: Path) -> bytes:
-    """The beginning of ``file``, which SimpleITK would open by name, whatever lies there. Raises CorruptFile."""
+    """The beginning of ``file``, which SimpleITK would open by name, whatever lies there.
+
+    Raises CorruptFile, and UnsupportedFile where its path is too long.
+    """
+    check_path(file)
     try:
         with open_regular(file) as stream:
             start = stream.read(LARGEST_HEADER_BYTES)
     except OSError as error:
         raise CorruptFile(f"The {file.suffix} file cannot be opened.") from error
     # MetaImage has no magic, but no image without this.
-    if not start.startswith(NRRD_MAGIC) and b"NDims" not in start:
+    if start.startswith(NRRD_MAGIC):
+        check_nrrd(start)
+    elif b"NDims" in start:
+        check_meta(start)
+    else:
         raise _damaged(file)
     return start
 
