@@ -1,4 +1,4 @@
-"""Damages DICOM and NIfTI files and reads them: each must give an image or a typed error, in time and in memory.
+"""Damages images of every format and reads them: each must give an image or a typed error, in time and in memory.
 
 `python -m tests.fuzz --files 10000` prints the figures. A child process with a limit of memory reads, so that a crash
 is seen and a file that takes too long is given up.
@@ -134,8 +134,9 @@ def read_damaged(folder: Path, first: int, stop: int, seed: int) -> None:
     _limit_memory()
     for number in range(first, stop):
         random = Random(f"{seed} {number}")
-        name, path = random.choice(images)
-        files = sorted(file for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
+        name, path, made = random.choice(images)
+        # Of a file's neighbours too: its series, or the other one of a pair.
+        files = sorted(file for file in made.rglob("*") if file.is_file())
         # One byte string of damage for all files: they still agree with each other.
         chosen = files if random.random() < EVERY_FILE else [random.choice(files)]
         how, state = "", random.random()
@@ -152,8 +153,11 @@ def read_damaged(folder: Path, first: int, stop: int, seed: int) -> None:
             file.write_bytes(whole)
 
 
-def _images(folder: Path) -> list[tuple[str, Path]]:
-    """The corpus' images that can be read, each read once so that everything is loaded."""
+def _images(folder: Path) -> list[tuple[str, Path, Path]]:
+    """The corpus' images that can be read, each with the path to send and its own folder.
+
+    Each is read once so that everything is loaded.
+    """
     from tests.corpus import CASES
     from tests.corpus.cases import Read
     from tests.reading import read_volume
@@ -162,10 +166,11 @@ def _images(folder: Path) -> list[tuple[str, Path]]:
     for index, case in enumerate(CASES):
         if case.real or not isinstance(case.expected, Read) or case.name in NOT_DAMAGED:
             continue
-        (folder / str(index)).mkdir()
-        path = case.make(folder / str(index))
+        made = folder / str(index)
+        made.mkdir()
+        path = case.make(made)
         read_volume(path)
-        found.append((case.name, path))
+        found.append((case.name, path, made))
     return found
 
 

@@ -71,7 +71,9 @@ def check_read(path: Path) -> None:
             "sform_code": st.integers(-1, 5),
             "quatern_b": USUAL_OR_ANY,
             "srow_x": st.lists(USUAL_OR_ANY, min_size=4, max_size=4),
+            "srow_y": st.lists(USUAL_OR_ANY, min_size=4, max_size=4),
             "srow_z": st.lists(USUAL_OR_ANY, min_size=4, max_size=4),
+            "xyzt_units": st.integers(0, 31),
             "qoffset_x": USUAL_OR_ANY,
         },
     )
