@@ -122,7 +122,7 @@ class Pipeline:
             warnings=(*warnings, *plausibility.plausibility_warnings(found)),
             timings_ms=watch.timings_ms,
             labels=None if label_map is None else packing.pack_labels(label_map, volume),
-            uid_locations=volume.locate_uids({one.slice.sop_instance_uid for one in found if one.slice is not None}),
+            uid_locations=volume.locate_uids({mark.sop_instance_uid for one in found for mark in one.marks}),
         )
 
     def load(self, models: tuple[TrainedModel, ...], device: str) -> None:

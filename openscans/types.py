@@ -175,6 +175,18 @@ class SlicePixel:
 
 
 @dataclass(frozen=True)
+class Body:
+    """The middle of a vertebral body, in the same frames as the vertebra's centre."""
+
+    center: Annotated[Point, Decimals(3)] = field(metadata=describe("As an index of voxels."))
+    center_mm: Annotated[Point, Decimals(3)] = field(metadata=describe("In DICOM patient space (LPS), millimetres."))
+    slice: SlicePixel | None = field(
+        default=None,
+        metadata=describe("The DICOM instance nearest to it; absent for NIfTI.") | {"exclude_if": is_absent},
+    )
+
+
+@dataclass(frozen=True)
 class Vertebra:
     """One labelled vertebra, in the voxel grid of the image as the client sees it."""
 
@@ -191,10 +203,19 @@ class Vertebra:
     )
     volume_ml: Annotated[float, Decimals(3)] = field(metadata=describe("The component's volume in millilitres."))
     truncated: bool = field(metadata=describe("Whether the component touches the edge of the image."))
+    body: Body | None = field(
+        metadata=describe("The middle of the vertebral body; null for C1, which has none, and where it cannot be told.")
+    )
     slice: SlicePixel | None = field(
         default=None,
         metadata=describe("The DICOM instance nearest to the centre; absent for NIfTI.") | {"exclude_if": is_absent},
     )
+
+    @property
+    def marks(self) -> tuple[SlicePixel, ...]:
+        """On the image's slices: the centre's, and the body's."""
+        both = (self.slice, None if self.body is None else self.body.slice)
+        return tuple(mark for mark in both if mark is not None)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ SAMPLE = Vertebra(
     center_mm=Point(-3.0, -4.0, 5.0),
     volume_ml=35.6,
     truncated=False,
+    body=None,
 )
 
 SAMPLE_TOLD = {
@@ -20,5 +21,6 @@ SAMPLE_TOLD = {
     "center_mm": {"x": -3.0, "y": -4.0, "z": 5.0},
     "volume_ml": 35.6,
     "truncated": False,
+    "body": None,
 }
 """The whole of it: no key more, and these in this order."""

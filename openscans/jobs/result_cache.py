@@ -19,6 +19,7 @@ from openscans.types import (
     PackedLabels,
     Precision,
     ResultWarning,
+    SlicePixel,
     UidLocation,
     Vertebra,
     WarningCode,
@@ -135,7 +136,7 @@ def _without_uids(detection: Detection, image: Fingerprint) -> CachedDetection |
 
 
 def _uids(kept: CachedDetection) -> set[str]:
-    instances = {vertebra.slice.sop_instance_uid for vertebra in kept.vertebrae if vertebra.slice is not None}
+    instances = {mark.sop_instance_uid for vertebra in kept.vertebrae for mark in vertebra.marks}
     image = kept.image
     shared = (image.series_instance_uid, image.study_instance_uid, image.frame_of_reference_uid)
     return instances | {uid for uid in shared if uid}
@@ -143,10 +144,12 @@ def _uids(kept: CachedDetection) -> set[str]:
 
 def _replace_uids(kept: CachedDetection, changed: Callable[[str], str]) -> CachedDetection:
     """``kept`` with every UID ``changed``; what has none stays without."""
-    vertebrae = (
-        vertebra
-        if vertebra.slice is None
-        else replace(vertebra, slice=replace(vertebra.slice, sop_instance_uid=changed(vertebra.slice.sop_instance_uid)))
+    vertebrae = tuple(
+        replace(
+            vertebra,
+            slice=_on_slice(vertebra.slice, changed),
+            body=vertebra.body and replace(vertebra.body, slice=_on_slice(vertebra.body.slice, changed)),
+        )
         for vertebra in kept.vertebrae
     )
     image = replace(
@@ -155,7 +158,11 @@ def _replace_uids(kept: CachedDetection, changed: Callable[[str], str]) -> Cache
         study_instance_uid=_changed(kept.image.study_instance_uid, changed),
         frame_of_reference_uid=_changed(kept.image.frame_of_reference_uid, changed),
     )
-    return replace(kept, vertebrae=tuple(vertebrae), image=image)
+    return replace(kept, vertebrae=vertebrae, image=image)
+
+
+def _on_slice(mark: SlicePixel | None, changed: Callable[[str], str]) -> SlicePixel | None:
+    return mark and replace(mark, sop_instance_uid=changed(mark.sop_instance_uid))
 
 
 def _changed(uid: str | None, changed: Callable[[str], str]) -> str | None:

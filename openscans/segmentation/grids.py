@@ -190,6 +190,18 @@ def volume_bounds(grid: ModelGrid, low_xyz: Sequence[int], high_xyz: Sequence[in
     return Bounds(min=Voxel(*low), max=Voxel(*high))
 
 
+def image_edges(
+    grid: ModelGrid, size: Voxel, low_xyz: Sequence[int], shape_zyx: Sequence[int]
+) -> list[tuple[bool, bool]]:
+    """Of a box of samples, from ``low_xyz`` on: for each axis, z first, whether its first and last are the volume's."""
+    ends = {source: {0, count - 1} for source, count in enumerate((size.x, size.y, size.z))}
+    edges = [
+        (low == 0 and axis.first in ends[axis.source], low + count == axis.count and axis.last in ends[axis.source])
+        for axis, low, count in zip(grid.axes, low_xyz, reversed(shape_zyx), strict=True)
+    ]
+    return edges[::-1]
+
+
 def lps_mm(affine_lps: Affine, position: Point) -> Point:
     """A position among the volume's voxels, in patient millimetres (LPS): the affine of DICOM PS3.3, C.7.6.2.1.1."""
     x, y, z = (affine_lps @ (position.x, position.y, position.z, 1.0))[:3]

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from openscans.segmentation import grids
-from openscans.types import HEAD_TO_FOOT, Bounds, Point, SlicePixel, Vertebra, Voxel
+from openscans.segmentation import bodies, grids
+from openscans.types import HEAD_TO_FOOT, Body, Bounds, Point, SlicePixel, Vertebra, Voxel
 from openscans.volumes import Volume
 from openscans.volumes.stored import StoredSlices
 
@@ -116,8 +116,9 @@ def _vertebra(
     center = grids.volume_centroid(found.grid, mask, component.low_xyz)
     bounds = grids.volume_bounds(found.grid, component.low_xyz, component.high_xyz)
     image_center = volume.image_point(center)
+    label = found.names[component.label]
     return Vertebra(
-        label=found.names[component.label],
+        label=label,
         center=image_center,
         center_mm=grids.lps_mm(volume.affine_lps, center),
         bounds=volume.image_bounds(bounds),
@@ -125,8 +126,22 @@ def _vertebra(
         volume_ml=component.voxels * grids.sample_volume_ml(found.grid, volume.affine_lps),
         truncated=_touches_edge(bounds, volume.size)
         or (volume.stored is not None and _leaves_slices(mask, component.low_xyz, found.grid, volume.stored)),
+        body=_body(mask, label, component.low_xyz, found=found, volume=volume),
         slice=_slice_pixel(image_center, volume),
     )
+
+
+def _body(
+    mask: NDArray[np.bool_], level: str, low_xyz: Sequence[int], *, found: LabelMap, volume: Volume
+) -> Body | None:
+    """The middle of the body of the vertebra ``mask`` (z, y, x; from ``low_xyz`` on)."""
+    edges = grids.image_edges(found.grid, volume.size, low_xyz, mask.shape)
+    index = bodies.body_center(mask, level, grids.sample_spacing_mm(found.grid, volume.affine_lps), edges)
+    if index is None:
+        return None
+    center = grids.volume_point(found.grid, [low + place for low, place in zip(low_xyz, index, strict=True)])
+    image_center = volume.image_point(center)
+    return Body(image_center, grids.lps_mm(volume.affine_lps, center), _slice_pixel(image_center, volume))
 
 
 def _slice_pixel(image_center: Point, volume: Volume) -> SlicePixel | None:

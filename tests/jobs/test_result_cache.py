@@ -202,7 +202,9 @@ def test_what_one_server_found_another_knows_without_a_worker(ready_home: Path, 
 
 def test_nobody_can_be_told_from_what_is_kept(ready_home: Path, server: LiveServer, series: Path) -> None:
     answer = found(server, series)
-    uids = [vertebra["slice"]["sop_instance_uid"] for vertebra in answer["vertebrae"]]
+    marked = [found for vertebra in answer["vertebrae"] for found in (vertebra, vertebra["body"]) if found]
+    uids = [found["slice"]["sop_instance_uid"] for found in marked]
+    assert len(uids) > len(answer["vertebrae"])
     text = "".join(file.name + file.read_text() for file in results_of(ready_home))
     assert text
     shared = ("series_instance_uid", "study_instance_uid", "frame_of_reference_uid")
