@@ -1,15 +1,13 @@
 """DICOM headers become facts about slices: what they show, where they lie. No pixels are read, no names are kept."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.tag import Tag
 from pydicom.uid import (
     UID,
     CTImageStorage,
@@ -34,9 +32,20 @@ from openscans.volumes.elements import (
     elements_before_nest,
     elements_of,
     is_nested_too_deep,
-    value_of,
 )
 from openscans.volumes.gzipped import open_dicom
+from openscans.volumes.header_values import (
+    ENDS_EARLY,
+    NESTED,
+    NO_NUMBER,
+    Fault,
+    MalformedValue,
+    functional_value,
+    number_of,
+    numbers_of,
+    whole_number_of,
+)
+from openscans.volumes.modality_luts import modality_lut
 from openscans.volumes.values import ModalityLut, Rescale
 
 CLUES = ("FrameOfReferenceUID", "SeriesNumber", "Rows", "Columns")
@@ -73,39 +82,6 @@ MOST_FRAMES = 50_000
 
 IMAGES = (CTImageStorage, MRImageStorage, EnhancedCTImageStorage, EnhancedMRImageStorage)
 """What must have rows and columns; without them the file was cut short."""
-
-
-@dataclass(frozen=True)
-class Fault:
-    """Why a header cannot be used: ``says`` continues a sentence that begins with the file."""
-
-    says: str
-    hint: str | None = None
-
-    def error(self, file: str) -> CorruptFile:
-        """The error whose sentence begins with ``file``, such as "The DICOM file"."""
-        return CorruptFile(f"{file} {self.says}.", hint=self.hint)
-
-
-ENDS_EARLY = Fault("ends within its header")
-NESTED = Fault("has a header that is nested too deep to be read")
-DECIMAL_COMMAS = Fault(
-    "writes numbers with decimal commas, which DICOM does not allow",
-    hint="DICOM writes numbers with a point; export the series again with software that does.",
-)
-NO_NUMBER = Fault("has something else where its header must hold a number")
-BROKEN_LUT = Fault("has a modality LUT that is incomplete or malformed")
-
-LUTS_KEPT = 4
-"""Different tables that are held once for all slices that share them: one has up to 128 KB, and most series one."""
-
-
-class _MalformedValue(ValueError):
-    """A value that is needed is not what it should be."""
-
-    def __init__(self, fault: Fault) -> None:
-        super().__init__(fault.says)
-        self.fault = fault
 
 
 @dataclass(frozen=True)
@@ -245,7 +221,7 @@ def _header(elements: Elements) -> Header:
     elif could_be_slices:
         try:
             slices = tuple(_slices(elements))
-        except _MalformedValue as error:
+        except MalformedValue as error:
             fault = error.fault
     elif not has_pixels and _class_of(elements) in (*IMAGES, None):
         fault = ENDS_EARLY if elements.whole else NESTED
@@ -276,9 +252,9 @@ def _several(value: Any) -> list[Any]:  # noqa: ANN401 - pydicom gives one value
 
 def _slices(elements: Elements) -> Iterator[Slice]:
     values = elements.values
-    frames = _whole_number(values.get("NumberOfFrames") or 1)
+    frames = whole_number_of(values.get("NumberOfFrames") or 1)
     if frames is None:
-        raise _MalformedValue(NO_NUMBER)
+        raise MalformedValue(NO_NUMBER)
     if not 1 <= frames <= MOST_FRAMES:
         raise ValueError(f"{frames} frames")
     per_frame = values.get("PerFrameFunctionalGroupsSequence") or []
@@ -297,7 +273,7 @@ def _slices(elements: Elements) -> Iterator[Slice]:
             frame=frame,
             storage=storage,
             sop_instance_uid=str(values.get("SOPInstanceUID") or ""),
-            instance_number=_whole_number(values.get("InstanceNumber")),
+            instance_number=whole_number_of(values.get("InstanceNumber")),
             rows=int(values["Rows"]),
             columns=int(values["Columns"]),
             # Without groups of its own, a frame of several has no place that the header tells.
@@ -342,12 +318,12 @@ def _place(groups: Sequence[Dataset], values: dict[str, Any]) -> Place | None:
 
     None where one of the three is missing.
     """
-    position = _value("PlanePositionSequence", "ImagePositionPatient", groups, values)
-    orientation = _value("PlaneOrientationSequence", "ImageOrientationPatient", groups, values)
-    spacing = _value("PixelMeasuresSequence", "PixelSpacing", groups, values)
+    position = functional_value("PlanePositionSequence", "ImagePositionPatient", groups, values)
+    orientation = functional_value("PlaneOrientationSequence", "ImageOrientationPatient", groups, values)
+    spacing = functional_value("PixelMeasuresSequence", "PixelSpacing", groups, values)
     if position is None or orientation is None or spacing is None:
         return None
-    first, directions, distances = (np.array(_numbers(value)) for value in (position, orientation, spacing))
+    first, directions, distances = (np.array(numbers_of(value)) for value in (position, orientation, spacing))
     if len(first) != 3 or len(directions) != 6 or len(distances) != 2:
         return None
     # PixelSpacing tells the distance of rows first (PS3.3 10.7.1.3).
@@ -358,89 +334,13 @@ def _rescale(groups: Sequence[Dataset], elements: Elements) -> Rescale | Modalit
     """From the file's table (PS3.3 C.11.1), the frame's own transformation (C.7.6.16.2.9), or the file's numbers."""
     values = elements.values
     if luts := values.get("ModalityLUTSequence"):
-        return _modality_lut(luts[0], elements)
-    slope = _value("PixelValueTransformationSequence", "RescaleSlope", groups, values)
-    intercept = _value("PixelValueTransformationSequence", "RescaleIntercept", groups, values)
+        return modality_lut(luts[0], elements)
+    slope = functional_value("PixelValueTransformationSequence", "RescaleSlope", groups, values)
+    intercept = functional_value("PixelValueTransformationSequence", "RescaleIntercept", groups, values)
+    unit = functional_value("PixelValueTransformationSequence", "RescaleType", groups, values)
     return Rescale(
-        slope=1.0 if slope is None else _number(slope),
-        intercept=0.0 if intercept is None else _number(intercept),
+        slope=1.0 if slope is None else number_of(slope),
+        intercept=0.0 if intercept is None else number_of(intercept),
         told=slope is not None or intercept is not None,
-        unit=str(_value("PixelValueTransformationSequence", "RescaleType", groups, values) or "").strip().upper(),
+        unit=str(unit or "").strip().upper(),
     )
-
-
-def _modality_lut(item: Dataset, elements: Elements) -> ModalityLut:
-    """Raises _MalformedValue where the table is not as long as it says, or says nothing."""
-    order = "<" if elements.little_endian else ">"
-    try:
-        said, first, bits = _words(item.get("LUTDescriptor"), order)
-        data = item.get("LUTData")
-        # 2**16 entries, which 16 bits cannot tell, are said to be none (PS3.3 C.11.1.1.1).
-        count = int(said) or 2**16
-        # Entries of 8 bits lie in bytes or, as those of 16, in words.
-        packed = bits == 8 and isinstance(data, bytes) and len(data) < 2 * count
-        entries = np.frombuffer(data, np.uint8) if packed else _words(data, order)
-        signed = int((elements.bits or {}).get("PixelRepresentation") or 0) == 1
-    except (TypeError, ValueError) as error:
-        raise _MalformedValue(BROKEN_LUT) from error
-    if len(entries) < count:
-        raise _MalformedValue(BROKEN_LUT)
-    unit = str(item.get("ModalityLUTType") or "").strip().upper()
-    first_mapped = int(first.astype(np.int16) if signed else first)
-    return _kept_lut(first_mapped, entries[:count].astype(np.uint16).tobytes(), unit)
-
-
-@lru_cache(LUTS_KEPT)
-def _kept_lut(first: int, entries: bytes, unit: str) -> ModalityLut:
-    return ModalityLut(first, np.frombuffer(entries, np.uint16), unit)
-
-
-def _words(value: Any, order: str) -> NDArray[np.uint16]:  # noqa: ANN401 - bytes, one number, or a list of them
-    """Words of 16 bits, which pydicom leaves as bytes in the file's ``order`` where it cannot tell what they are."""
-    if isinstance(value, bytes):
-        return np.frombuffer(value, f"{order}u2").astype(np.uint16)
-    return np.atleast_1d(np.array(value, np.int64)).astype(np.uint16)
-
-
-def _value(sequence: str, name: str, groups: Sequence[Dataset], values: dict[str, Any]) -> Any:  # noqa: ANN401
-    """``name`` from the first of the frame's functional ``groups`` that has it, else from the file's top level.
-
-    A frame's own groups go before the shared ones (PS3.3 C.7.6.16.2).
-    """
-    for group in groups:
-        items = group.get(sequence) or []
-        found = value_of(items[0], Tag(name)) if len(items) and name in items[0] else None
-        if not _is_empty(found):
-            return found
-    return None if _is_empty(values.get(name)) else values.get(name)
-
-
-def _is_empty(value: Any) -> bool:  # noqa: ANN401 - as above
-    return value is None or (isinstance(value, str) and not value.strip())
-
-
-def _numbers(value: Any) -> list[float]:  # noqa: ANN401 - pydicom gives one value or a list of them
-    """The numbers of an element, also where they are one text, divided by backslashes as they stand in the file.
-
-    Raises _MalformedValue where one of them is none.
-    """
-    numbers = value.split("\\") if isinstance(value, str) else value if isinstance(value, Iterable) else [value]
-    try:
-        return [float(number) for number in numbers]
-    except (TypeError, ValueError) as error:
-        raise _MalformedValue(DECIMAL_COMMAS if "," in str(value) else NO_NUMBER) from error
-
-
-def _number(value: Any) -> float:  # noqa: ANN401 - as `_numbers`
-    numbers = _numbers(value)
-    if len(numbers) != 1:
-        raise _MalformedValue(NO_NUMBER)
-    return numbers[0]
-
-
-def _whole_number(value: Any) -> int | None:  # noqa: ANN401 - whatever stands in the element
-    """None where it is no whole number."""
-    try:
-        return None if value is None else int(value)
-    except (OverflowError, TypeError, ValueError):
-        return None
