@@ -8,8 +8,8 @@ the thick part, and their mean, weighted by the share's cube, is the middle. Of 
 the largest inscribed sphere alone, and averaged over what lies near its size) it is the least off at 3 mm, and it is as
 quick as one pass over the box.
 
-Off by, on phantoms that know their bodies (``tests/segmentation/test_bodies.py``, figures in benchmarks/RESULTS.md): at
-1.5 mm 0.5 mm (at most 1), at 3 mm 0.9 mm (at most 2). The dens of C2 and the wings of S1 were not drawn there.
+Off by, on phantoms that know their bodies (`python -m benchmarks.bodies`, figures in benchmarks/RESULTS.md): at 1.5 mm
+0.5 mm (at most 0.8), at 3 mm 0.9 mm (at most 2.3). The dens of C2 and the wings of S1 were not drawn there.
 """
 
 from collections.abc import Sequence

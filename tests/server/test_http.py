@@ -17,7 +17,7 @@ from tests.live_server import ROOT, LiveServer, live_server
 CONTRACT = {
     401: {"unauthorized"},
     403: {"forbidden_host", "forbidden_origin", "forbidden_path"},
-    404: {"file_not_found", "unknown_task", "unknown_job", "not_found"},
+    404: {"file_not_found", "unknown_task", "unknown_job", "unknown_series", "not_found"},
     405: {"method_not_allowed"},
     409: {"model_in_use", "cancelled"},
     415: {"unsupported_file", "unsupported_transfer_syntax"},
