@@ -19,6 +19,7 @@ from pydicom.tag import BaseTag, Tag
 from openscans.errors import UnsupportedFile
 from openscans.types import UidLocation
 from openscans.volumes.deflated import check_deflated
+from openscans.volumes.skimming import HEAD_BYTES, skim
 
 BITS = ("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
 """How a pixel lies in its word."""
@@ -76,6 +77,9 @@ NEEDED: list[BaseTag | int | str] = [
 UIDS = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
 """What an answer may name, and is read again from the file where the answer is kept."""
 
+WANTED = frozenset(int(Tag(name)) for name in (*NEEDED, "SpecificCharacterSet"))
+"""What pydicom reads where NEEDED is asked for."""
+
 BIT_TAGS = tuple(map(Tag, BITS))
 
 CLUE_TAGS = frozenset(map(Tag, CLUES))
@@ -85,6 +89,7 @@ SEQUENCES = tuple(
 )
 
 PIXELS = tuple(map(Tag, ("FloatPixelData", "DoubleFloatPixelData", "PixelData")))
+STOP = frozenset(map(int, PIXELS))
 
 NUMBERS_AS_TEXT = ("DS", "IS")
 """Representations of numbers that are written as text, and so may be no numbers."""
@@ -153,17 +158,30 @@ def elements_of(file: Path, stream: BinaryIO) -> Elements:
         raise UnsupportedFile("This is no image file that is read here.")
     check_deflated(stream)
     stream.seek(0)
+    skimmed = skim(stream.read(HEAD_BYTES), WANTED, STOP)
+    if skimmed is None:
+        return read_elements(file, stream)
+    return _elements(file, stream, skimmed.dataset, meta=skimmed.meta, ends_at=skimmed.ends_at)
+
+
+def read_elements(file: Path, stream: BinaryIO) -> Elements:
+    """As `elements_of` of a DICOM file in whatever encoding, all by pydicom."""
+    stream.seek(0)
     # By force, because the preamble may be missing.
     dataset = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=NEEDED, force=True)
+    return _elements(file, stream, dataset, meta=dataset.file_meta, ends_at=stream.tell())
+
+
+def _elements(file: Path, stream: BinaryIO, dataset: Dataset, *, meta: Dataset, ends_at: int) -> Elements:
     # As it was read, which tells the encoding that was found; the header may declare another.
     rows = dataset.get_item("Rows")
-    ends_at, starts = stream.tell(), _starts_of_uids(dataset)
+    starts = _starts_of_uids(dataset)
     values = _values_of(dataset, dataset.keys() - BIT_TAGS)
     return Elements(
         file,
         values=values,
         bits=_bits_of(dataset),
-        meta=dataset.file_meta,
+        meta=meta,
         implicit=isinstance(rows, RawDataElement) and rows.is_implicit_VR,
         little_endian=not isinstance(rows, RawDataElement) or rows.is_little_endian,
         ends_at=ends_at,
