@@ -85,7 +85,13 @@ from openscans.types import InferenceOptions
 
 image, cache = map(Path, sys.argv[1:])
 opened = []
-sys.addaudithook(lambda event, given: opened.append(str(given[0])) if event == "open" else None)
+
+def count_opens(event, given):
+    # An opener tells of itself too, without a mode.
+    if event == "open" and given[1] is not None:
+        opened.append(str(given[0]))
+
+sys.addaudithook(count_opens)
 
 def detect(pipeline):
     opened.clear()
