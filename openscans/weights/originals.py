@@ -39,10 +39,9 @@ def find_originals(training: Path, required: Sequence[str], roots: Sequence[Path
     top = require_allowed(training, roots)
     if not is_folder(top):
         return {}
-    needed = ((PurePosixPath(name), top / name) for name in required)
-    found = {name: require_allowed(path, roots) for name, path in needed if regular_file(path)} | dict(
-        _files(top, roots)
-    )
+    # Where one lies is looked at before whether it is there, which is nobody's business outside the roots.
+    needed = ((PurePosixPath(name), require_allowed(top / name, roots)) for name in required)
+    found = {name: path for name, path in needed if regular_file(path)} | dict(_files(top, roots))
     if sum(path.stat().st_size for path in found.values()) > archive.MOST_BYTES:
         raise DamagedWeights("The folder holds more than any released model.", hint=archive.RESTORE_HINT)
     return found

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from openscans.errors import ForbiddenPath
+from openscans.weights.installation import REQUIRED
 from openscans.weights.originals import find_originals
 from openscans.weights.status import place_of
 from tests.live_server import LiveServer, live_server
@@ -68,6 +69,13 @@ def linked_training(chosen: Path, target: Path) -> None:
     (chosen / MR / TRAINING).symlink_to(target / MR / TRAINING)
 
 
+def linked_fold(chosen: Path, target: Path) -> None:
+    write_folder(chosen, training_files(756))
+    (chosen / CHECKPOINT).unlink()
+    (chosen / CHECKPOINT).parent.rmdir()
+    (chosen / CHECKPOINT).parent.symlink_to((target / CHECKPOINT).parent)
+
+
 def linked_checkpoint(chosen: Path, target: Path) -> None:
     write_folder(chosen, training_files(756))
     (chosen / CHECKPOINT).unlink()
@@ -79,7 +87,15 @@ def linked_twice(chosen: Path, target: Path) -> None:
     (chosen / "results").symlink_to("between")
 
 
-LINKS = [linked_dataset, linked_results, linked_results_deeper, linked_training, linked_checkpoint, linked_twice]
+LINKS = [
+    linked_dataset,
+    linked_results,
+    linked_results_deeper,
+    linked_training,
+    linked_fold,
+    linked_checkpoint,
+    linked_twice,
+]
 
 
 @pytest.mark.parametrize("link", LINKS)
@@ -107,6 +123,17 @@ def test_outside_the_roots_missing_and_there_look_the_same(
             path.unlink()
             path.symlink_to(str(target).replace("nowhere", "outside"))
     assert imported(server, chosen).json() == missing
+
+
+def test_a_linked_folder_outside_is_refused_whether_it_holds_the_file_or_not(
+    server: LiveServer, places: Path, chosen: Path
+) -> None:
+    (places / "outside" / "empty").mkdir()
+    write_folder(chosen, training_files(756))
+    (chosen / CHECKPOINT).unlink()
+    (chosen / CHECKPOINT).parent.rmdir()
+    (chosen / CHECKPOINT).parent.symlink_to(places / "outside" / "empty")
+    assert imported(server, chosen).json()["code"] == "forbidden_path"
 
 
 @pytest.mark.parametrize("link", LINKS)
@@ -157,7 +184,7 @@ def test_what_becomes_a_link_after_it_was_looked_at_is_not_read(tmp_path: Path, 
     inside = write_folder(tmp_path / "inside", training_files(756, LARGE_BYTES))
     outside = write_folder(tmp_path / "outside", training_files(756, LARGE_BYTES))
     training = inside / MR / TRAINING
-    originals = find_originals(training, [inside])
+    originals = find_originals(training, REQUIRED, [inside])
     (training / replaced).rename(tmp_path / "moved")
     (training / replaced).symlink_to(outside / MR / TRAINING / replaced)
     place = place_of(DATASETS[756], tmp_path / "home")
