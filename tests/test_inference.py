@@ -316,9 +316,11 @@ def test_an_opened_nifti_file_that_was_written_anew_is_opened_anew(tmp_path: Pat
 
 def test_a_detection_tells_where_the_uids_that_it_names_stand(tmp_path: Path, reading: Reading) -> None:
     found = reading.detect(series(tmp_path / "a"))
-    [(uid, place)] = found.uid_locations.items()
-    assert uid == found.image.series_instance_uid
-    assert Path(place.file).read_bytes()[place.start :][: place.length].decode() == uid
+    image = found.image
+    shared = {image.series_instance_uid, image.study_instance_uid, image.frame_of_reference_uid}
+    assert found.uid_locations.keys() == shared
+    for uid, place in found.uid_locations.items():
+        assert Path(place.file).read_bytes()[place.start :][: place.length].decode() == uid
 
 
 def test_networks_that_were_loaded_early_are_those_of_the_detection(tmp_path: Path, reading: Reading) -> None:
