@@ -20,6 +20,10 @@ MOST_GRIDS = 64
 PARALLEL = 0.9
 """Cosine of 25°, beyond which a slice was meant to show something else."""
 
+ON_ANOTHER_GRID = "on another grid than the volume, as reference images and screens do"
+
+AT_ANOTHER_S_PLACE = "where another scan of the series has one, too"
+
 ONE_OF_SEVERAL = ResultWarning(
     WarningCode.ONE_OF_SEVERAL_VOLUMES, "The series holds several volumes; the given file's own was read."
 )
@@ -48,7 +52,7 @@ def select_volume(slices: Sequence[Slice], modality: str, named: Path | None) ->
         kept = set(map(id, scans[0]))
         repeated = [one for one in on_grid.slices if id(one) not in kept]
         if repeated:
-            warnings.append(_repeated(repeated, named))
+            warnings.append(_left_out(repeated, AT_ANOTHER_S_PLACE, named))
         return Selection(tuple(scans[0]), tuple(warnings))
     own = [scan for scan in scans if any(one.file == named for one in scan)]
     if len(own) != 1:
@@ -76,7 +80,7 @@ def _select_grid(slices: Sequence[Slice], named: Path | None) -> Selection | Non
     no_one = not own and len(grids[1]) == len(chosen)
     if no_one or any(one.place is None for one in chosen) or _fills_a_hole(others, chosen):
         return None
-    warnings = [_left_out(others, named)]
+    warnings = [_left_out(others, ON_ANOTHER_GRID, named)]
     if own and any(len(grid) >= FEWEST_SLICES for grid in grids if grid is not chosen):
         warnings = [ONE_OF_SEVERAL]
     return Selection(tuple(chosen), tuple(warnings))
@@ -124,21 +128,8 @@ def _may_lie_in(holes: Sequence[tuple[float, float]], one: Slice, member: Slice)
     return abs(cosine) >= PARALLEL and any(low_mm < height_mm < high_mm for low_mm, high_mm in holes)
 
 
-def _left_out(others: Sequence[Slice], named: Path | None) -> ResultWarning:
+def _left_out(others: Sequence[Slice], where: str, named: Path | None) -> ResultWarning:
     count = len(others)
-    which = "1 image of the series lies" if count == 1 else f"{count} images of the series lie"
-    was = "was" if count == 1 else "were"
-    text = f"{which} on another grid than the volume, as reference images and screens do, and {was} passed over."
-    return ResultWarning(WarningCode.SLICES_LEFT_OUT, text + _own(others, named))
-
-
-def _repeated(others: Sequence[Slice], named: Path | None) -> ResultWarning:
-    count = len(others)
-    which = "1 slice of the series lies" if count == 1 else f"{count} slices of the series lie"
-    was = "was" if count == 1 else "were"
-    text = f"{which} where another scan of the series has one, too, and {was} passed over."
-    return ResultWarning(WarningCode.SLICES_LEFT_OUT, text + _own(others, named))
-
-
-def _own(others: Sequence[Slice], named: Path | None) -> str:
-    return " The given file is among them." if any(one.file == named for one in others) else ""
+    which, was = ("1 image of the series lies", "was") if count == 1 else (f"{count} images of the series lie", "were")
+    given = " The given file is among them." if any(one.file == named for one in others) else ""
+    return ResultWarning(WarningCode.SLICES_LEFT_OUT, f"{which} {where}, and {was} passed over.{given}")
