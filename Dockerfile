@@ -18,8 +18,8 @@ FROM debian:bookworm-slim
 COPY --from=build /backend /opt/openscans
 RUN useradd --system --uid 10001 openscans && install --directory --owner openscans --mode 700 /var/lib/openscans
 USER 10001
-ENV HOST=0.0.0.0 PORT=8000 OPENSCANS_HOME=/var/lib/openscans
+ENV OPENSCANS_HOST=0.0.0.0 OPENSCANS_PORT=8000 OPENSCANS_HOME=/var/lib/openscans
 VOLUME /var/lib/openscans
 EXPOSE 8000
-HEALTHCHECK --interval=30s --timeout=5s --start-period=10s CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/$PORT && printf 'GET /api/health HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n' >&3 && grep -q healthy <&3"]
+HEALTHCHECK --interval=30s --timeout=5s --start-period=10s CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/$OPENSCANS_PORT && printf 'GET /api/health HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n' >&3 && grep -q healthy <&3"]
 ENTRYPOINT ["/opt/openscans/openscans-backend"]

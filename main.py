@@ -26,8 +26,6 @@ from openscans.system.program import RUNNING
 from openscans.version import version
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from inference import Pipeline
     from model_manager import Models
     from openscans.jobs.detector import DetectionRequest, Detector
@@ -179,7 +177,7 @@ def build_parts(settings: Settings) -> Parts:
         check=check_training,
         roots=settings.allowed_roots,
     )
-    models = Models(settings.home, installer, totalsegmentator_results=settings.totalsegmentator_results)
+    models = Models(settings.home, installer, totalsegmentator_results=results_within(settings))
     results = ResultCache(
         settings.cache_folder / "results", settings=(settings.precision, settings.tiles), most=settings.results
     )
@@ -201,6 +199,14 @@ def make_pipeline(options: "InferenceOptions") -> "Pipeline":
     import inference
 
     return inference.Pipeline(options)
+
+
+def results_within(settings: Settings) -> "Path | None":
+    """Where TotalSegmentator keeps its weights, if images and weights may be read from there."""
+    from openscans.system.allowed_roots import lies_in, real
+
+    results, roots = settings.totalsegmentator_results, settings.allowed_roots
+    return results if results is None or not roots or lies_in(real(results), roots) else None
 
 
 def check_training(folder: "Path") -> None:

@@ -22,7 +22,7 @@ from openscans.errors import FolderTooLarge
 from openscans.progress import Report, ignore_progress
 from openscans.sources import formats
 from openscans.sources.archive import is_zip, open_entry
-from openscans.system.folder_walk import FolderWalk, is_file
+from openscans.system.folder_walk import NEAREST, FolderWalk, folders_beside, is_file
 from openscans.system.regular_files import open_regular, read_head
 from openscans.system.zip_files import BROKEN_ZIP, open_zip
 from openscans.types import UidLocation
@@ -89,24 +89,29 @@ class Fingerprint:
 
 @dataclass(frozen=True)
 class Listing:
-    """The files below ``top``, or only those in it, or ``top`` alone where it is a file."""
+    """The files below ``top``, or only those in it, or ``top`` alone where it is a file.
+
+    ``beside``: when the folders nearest to ``top`` were last written, in which more of a series may lie.
+    """
 
     top: Path
     deep: bool
     stats: tuple[FileStat, ...]
+    beside: tuple[int, ...] | None = None
 
     @classmethod
-    def of(cls, top: Path, report: Report = ignore_progress, *, deep: bool) -> "Listing":
+    def of(cls, top: Path, report: Report = ignore_progress, *, deep: bool, beside: bool = False) -> "Listing":
         """Raises OSError and FolderTooLarge."""
+        times_ns = _times_beside(top) if beside else None
         files = _files(top, report, deep=deep) if top.is_dir() else [(str(top), top.stat())]
         # One more than are looked at tells that they are too many; a whole disk would take minutes and much memory.
         few = islice(files, MOST_FILES + 1)
         found = [FileStat(path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino) for path, stat in few]
-        return cls(top, deep, tuple(sorted(found, key=lambda stat: stat.path)))
+        return cls(top, deep, tuple(sorted(found, key=lambda stat: stat.path)), times_ns)
 
     def again(self, report: Report = ignore_progress) -> "Listing | None":
         try:
-            return Listing.of(self.top, report, deep=self.deep)
+            return Listing.of(self.top, report, deep=self.deep, beside=self.beside is not None)
         except (OSError, FolderTooLarge):
             return None
 
@@ -134,13 +139,18 @@ class FingerprintCache:
 
 
 def take_fingerprint(
-    path: Path, series_uid: str | None, report: Report = ignore_progress, cache: FingerprintCache | None = None
+    path: Path,
+    series_uid: str | None,
+    report: Report = ignore_progress,
+    cache: FingerprintCache | None = None,
+    *,
+    look_beside: bool = False,
 ) -> Fingerprint | None:
     """None for images that may lie in files which their names do not tell, for too many or too large files, for none.
 
     What a reader of DICOM would look at: a folder with all below it; a file with those beside it, and with
-    ``series_uid``, which may name another series, with those below too, as for a DICOMDIR. ``report`` stays at nothing
-    done.
+    ``series_uid``, which may name another series, with those below too, as for a DICOMDIR. ``look_beside``: whether the
+    folders beside a file's own count, which may hold the rest of its series. ``report`` stays at nothing done.
     """
     name = path.name.lower()
     cache = cache or FingerprintCache()
@@ -154,7 +164,8 @@ def take_fingerprint(
         if path.is_dir():
             return _fingerprint(Listing.of(path, report, deep=True), report, cache)
         deep = series_uid is not None or formats.is_dicomdir(read_head(str(path), HEAD_BYTES))
-        return _fingerprint(Listing.of(path.parent, report, deep=deep), report, cache, named=str(path))
+        listed = Listing.of(path.parent, report, deep=deep, beside=look_beside)
+        return _fingerprint(listed, report, cache, named=str(path))
     except (OSError, FolderTooLarge):
         return None
 
@@ -205,10 +216,16 @@ def _fingerprint(
     if named is not None and not own:
         # Some disks know a file by other spellings than its folder lists. Which of the files is meant is not told then.
         return None
-    lines = "\n".join([*own, "", *(text for text, _ in told)])
+    beside = map(str, listed.beside or ())
+    lines = "\n".join([*own, "", *(text for text, _ in told), *beside])
     found = Fingerprint(hashlib.sha256(lines.encode()).hexdigest(), tuple(path for _, path in told), listed)
     cache.put(listed, named, found, began_ns)
     return found
+
+
+def _times_beside(folder: Path) -> tuple[int, ...]:
+    nearest = (one for side in folders_beside(folder) for one in side[:NEAREST])
+    return tuple(one.stat(follow_symlinks=False).st_mtime_ns for one in nearest)
 
 
 def _describe(stat: FileStat, report: Report, *, whole: bool) -> str:

@@ -165,7 +165,13 @@ class WorkerLoop:
     def _answer(self, request: PipelineRequest | FileRequest, report: StageReport) -> object:
         if isinstance(request, LookRequest):
             path = readable_path(request.text, request.roots, partial(report, "reading"))
-            fingerprint = take_fingerprint(path, request.series_uid, partial(report, "reading"), self._fingerprints)
+            fingerprint = take_fingerprint(
+                path,
+                request.series_uid,
+                partial(report, "reading"),
+                self._fingerprints,
+                look_beside=not request.roots,
+            )
             return Located(path, fingerprint)
         if isinstance(request, UidsRequest):
             return read_uids(request.locations)

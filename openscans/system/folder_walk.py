@@ -5,6 +5,7 @@ Knows names and kinds of files; opens none.
 
 import operator
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -17,6 +18,10 @@ MOST_NAMES = 50_000
 
 DEEPEST = 32
 """Folders below the one that is named. Archives use six or seven: year, month, day, patient, study, series, part."""
+
+NEAREST = 4
+"""Folders to either side of one in which the rest of what lies in it is looked for; from one that has some, so many
+further ones."""
 
 JUNCTION = 0xA0000003
 """How Windows marks a folder that stands for another, or for another disk."""
@@ -85,3 +90,29 @@ def is_file(entry: os.DirEntry[str]) -> bool:
     if entry.is_symlink():
         entry.stat()
     return False
+
+
+def folders_beside(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The folders beside ``folder``, on its disk: those before it, the nearest first, and those after it, by name.
+
+    None where nobody may list them, or where they are too many to be parts of one export.
+    """
+    try:
+        disk = folder.stat().st_dev
+        with os.scandir(folder.parent) as entries:
+            names = [entry for entry in islice(entries, MOST_NAMES + 1) if entry.is_dir(follow_symlinks=False)]
+        beside = [Path(entry.path) for entry in names if entry.stat(follow_symlinks=False).st_dev == disk]
+    except OSError:
+        return [], []
+    if len(names) > MOST_NAMES:
+        return [], []
+    own = _in_order(folder)
+    before = sorted((one for one in beside if _in_order(one) < own), key=_in_order, reverse=True)
+    return before, sorted((one for one in beside if _in_order(one) > own), key=_in_order)
+
+
+def _in_order(folder: Path) -> tuple[tuple[int, str], ...]:
+    """What sorts folders as people count them: 9 before 10."""
+    return tuple(
+        (int(part), part) if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]{1,18})", folder.name)
+    )

@@ -11,10 +11,12 @@ import itertools
 import secrets
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from openscans.system import locks
 from openscans.system.files import translate_os_errors
 from openscans.system.locks import hold_lock
 
@@ -22,6 +24,9 @@ OWNER_ONLY = 0o700
 """Whoever else has an account on the machine sees nothing of what lies here."""
 
 LOCK_SUFFIX = ".lock"
+
+UNLOCKED, UNLOCKED_S = "unlocked-", 24 * 3600
+"""How folders on a disk without locks are named, and for how long one may be somebody's who is still running."""
 
 
 def make_private(folder: Path) -> None:
@@ -39,12 +44,16 @@ class PrivateFolders:
         self._own: Path | None = None
 
     def remove_left_over(self) -> None:
-        """Remove what lies in folders of processes that have ended."""
+        """Remove what lies in folders of processes that have ended; on a disk without locks, what lies for a day."""
         for lock in self._top.glob(f"*{LOCK_SUFFIX}"):
-            # Of another user, or on a disk without locks: then nobody can tell whether it is needed.
+            # Of another user: then nobody can tell whether it is needed.
             with suppress(OSError), hold_lock(lock, shared=False) as free:
                 if free:
                     _remove(lock.with_suffix(""))
+        for folder in self._top.glob(f"{UNLOCKED}*"):
+            with suppress(OSError):
+                if time.time() - folder.stat().st_mtime > UNLOCKED_S:
+                    _remove(folder)
 
     @contextmanager
     def lend(self) -> Iterator[Path]:
@@ -80,7 +89,13 @@ class PrivateFolders:
         for number in itertools.count():
             folder = self._top / str(number)
             with ExitStack() as stack:
-                if stack.enter_context(hold_lock(folder.with_suffix(LOCK_SUFFIX), shared=False)):
+                try:
+                    free = stack.enter_context(hold_lock(folder.with_suffix(LOCK_SUFFIX), shared=False))
+                except OSError as error:
+                    if error.errno not in locks.UNKNOWN:
+                        raise
+                    return self._top / f"{UNLOCKED}{secrets.token_hex(8)}"
+                if free:
                     self._held = stack.pop_all()
                     return folder
         raise AssertionError("There is always another number.")

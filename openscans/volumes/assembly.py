@@ -9,7 +9,7 @@ from functools import partial
 from itertools import islice, repeat
 from pathlib import Path
 
-from openscans.errors import CorruptFile, InputNotFound, OpenScansError, OutOfMemory, TooFewSlices, VolumeError
+from openscans.errors import CorruptFile, InputNotFound, NoImage, OpenScansError, OutOfMemory, TooFewSlices, VolumeError
 from openscans.progress import Report
 from openscans.system.parallel import thread_count
 from openscans.types import NO_UID, LocatedUid, ResultWarning, WarningCode
@@ -55,20 +55,23 @@ class DicomImage(Image):
         return all(folder.is_unchanged() for folder in (self.series.folder, *self.series.beside))
 
     def _volume(self, report: Report) -> Volume:
-        try:
-            return self._decode(report)
-        except VolumeError as error:
+        image, damaged = self, list[OpenScansError]()
+        while True:
+            try:
+                volume = image._decode(report)
+            except VolumeError as error:
+                damaged.append(error.with_traceback(None))
+            else:
+                if damaged:
+                    before = (one for one in self.chosen if one.code is WarningCode.SERIES_PASSED_OVER)
+                    volume = replace(volume, warnings=(*volume.warnings, *before, _passed_over(damaged)))
+                return volume
             # The network was chosen by the modality that was told.
-            others = [series for series in self.others if series.modality == self.modality]
-            if not others:
-                raise
-            damaged = error.with_traceback(None)
-        try:
-            instead = open_largest(others)
-        except (OutOfMemory, VolumeError):
-            raise damaged from None
-        passed_over = _passed_over([damaged])
-        return replace(instead, chosen=(*instead.chosen, passed_over)).read(report)
+            others = [series for series in image.others if series.modality == self.modality]
+            try:
+                image = open_largest(others)
+            except (OutOfMemory, VolumeError):
+                raise damaged[0] from None
 
     def _decode(self, report: Report) -> Volume:
         stack, series = self.stack, self.series
@@ -113,7 +116,9 @@ def open_spread(series: Series, whole: Series) -> DicomImage:
     """
     if not whole.beside:
         return open_series(series)
-    more = len(whole.slices) - len(series.slices)
+    more = len(_without_copies(whole.slices)) - len(_without_copies(series.slices))
+    if more == 0:
+        return open_series(series)
     where = "a folder beside" if len(whole.beside) == 1 else f"{len(whole.beside)} folders beside"
     image = _open_together(series, whole)
     if image is not None:
@@ -138,6 +143,8 @@ def open_largest(found: Sequence[Series]) -> DicomImage:
 
     Raises what `open_series` raises of the first where none makes one, or OutOfMemory where the first is too large.
     """
+    if not found:
+        raise NoImage("There is no other series.")
     largest: DicomImage | None = None
     refused: dict[int, OpenScansError] = {}
     for index, series in enumerate(found):
@@ -231,7 +238,8 @@ def _identity(one: Slice) -> object:
     """What a copy shares; the place belongs to it because anonymisation may give all files the same UID."""
     if not one.sop_instance_uid:
         return one.file, one.frame
-    return one.sop_instance_uid, one.frame, None if one.place is None else tuple(one.place.position)
+    place = None if one.place is None else tuple(one.place.position)
+    return one.sop_instance_uid, one.frame, place, one.instance_number, one.telling, one.study_uid.uid
 
 
 def _warnings_of(series: Series) -> Iterator[ResultWarning]:

@@ -125,6 +125,8 @@ def heights_mm(slices: Sequence[Slice], *, along: Slice) -> NDArray[np.float64]:
 def find_holes(heights_mm: NDArray[np.float64]) -> list[tuple[float, float]]:
     """Between which heights slices are missing, as far as gaps that are wider than most tell."""
     ascending = np.sort(heights_mm)
+    # Of phases at the same places one is enough.
+    ascending = ascending[np.diff(ascending, prepend=-np.inf) > POSITION_ROUNDING_MM]
     gaps = np.diff(ascending)
     if not len(gaps):
         return []

@@ -48,7 +48,7 @@ from openscans.volumes.header_values import (
 from openscans.volumes.modality_luts import modality_lut
 from openscans.volumes.values import ModalityLut, Rescale
 
-CLUES = ("FrameOfReferenceUID", "SeriesNumber", "Rows", "Columns")
+CLUES = ("StudyInstanceUID", "FrameOfReferenceUID", "SeriesNumber", "Rows", "Columns")
 """What anonymised files of one series still share."""
 
 ORIGIN = ("SeriesNumber", "SeriesDescription", "ProtocolName", "Manufacturer", "ManufacturerModelName", "StationName")

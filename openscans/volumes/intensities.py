@@ -5,7 +5,7 @@ what was windowed is lost, and who is certain of a lost intercept can write it b
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -30,6 +30,14 @@ FEWEST_HU = 30.0
 
 WINDOWED_BITS = 8
 """Of which no more than 256 values of a window are left."""
+
+LEAST_PADDING = 0.005
+"""The share of voxels that are padded: the corners around a round picture are a fifth, a sheared slice's edge less."""
+
+HIGHEST_PADDING = -1000.0
+
+PADDING_BELOW = 500.0
+"""How far padding lies below all else. A CT's own values lie close together, from air to tissue."""
 
 LEAST_CUT = 0.002
 """The share of voxels that lie at the uppermost value where a window cut off all above; metal fills less."""
@@ -98,26 +106,40 @@ class Intensities:
 def look_at_intensities(voxels: Voxels, told: Told, *, is_mr: bool) -> Intensities:
     """What ``voxels`` (z, y, x) are; of what speaks against them, the first reason that applies."""
     sample = _sample(voxels)
-    reason = _too_few_greys(sample) if is_mr else _why_not_hu(sample, told, has_air=has_air(voxels))
+    reason = _too_few_greys(sample) if is_mr else _why_not_hu(sample, told)
     warnings = () if reason is None else (ResultWarning(WarningCode.VALUES_NOT_HU, f"{reason} {EXPORT_AGAIN}"),)
-    return Intensities(ValueRange(sample.low, sample.high, "unknown" if is_mr or reason else "HU"), warnings)
+    low, high = float(voxels.min()), float(voxels.max())
+    return Intensities(ValueRange(low, high, "unknown" if is_mr or reason else "HU"), warnings)
 
 
 def _sample(voxels: Voxels) -> _Sample:
     step = max(1, round((voxels.size / MOST_SAMPLES) ** (1 / 3)))
     values = voxels[::step, ::step, ::step].ravel()
     whole = values.dtype.kind in "iu" or bool(np.array_equal(values, np.rint(values)))
-    return _Sample(values, float(voxels.min()), float(voxels.max()), whole)
+    return _without_padding(_Sample(values, float(voxels.min()), float(voxels.max()), whole))
+
+
+def _without_padding(sample: _Sample) -> _Sample:
+    """``sample`` without what was written around the picture: one value far below all others, over a part of it."""
+    if sample.low > HIGHEST_PADDING:
+        return sample
+    inside = sample.values[sample.values > sample.low]
+    if inside.size == 0 or inside.size > (1 - LEAST_PADDING) * sample.values.size:
+        return sample
+    lowest = float(inside.min())
+    return sample if lowest - sample.low < PADDING_BELOW else replace(sample, values=inside, low=lowest)
 
 
 def _too_few_greys(sample: _Sample) -> str | None:
     greys = len(np.unique(sample.values))
     if greys >= FEWEST_GREYS:
         return None
-    return f"The image has only {greys} different values, as a picture or a label map has, and no MR."
+    return (
+        f"The image has only {greys} different value{'s' * (greys != 1)}, as a picture or a label map has, and no MR."
+    )
 
 
-def _why_not_hu(sample: _Sample, told: Told, *, has_air: bool) -> str | None:
+def _why_not_hu(sample: _Sample, told: Told) -> str | None:
     """The sentence that says why the values are no Hounsfield units; None where they may be."""
     if told.bits_stored is not None and told.bits_stored <= WINDOWED_BITS:
         return (
@@ -128,7 +150,7 @@ def _why_not_hu(sample: _Sample, told: Told, *, has_air: bool) -> str | None:
         or _by_shift(sample)
         or _by_window(sample)
         # Air at its place outweighs what a header lacks.
-        or (None if has_air else _by_header(told, sample))
+        or (None if has_air(sample.values) else _by_header(told, sample))
     )
 
 

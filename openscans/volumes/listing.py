@@ -2,12 +2,11 @@
 
 import os
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Self, TypeAlias
 
 from openscans.errors import FolderTooLarge, InputNotFound
-from openscans.system.folder_walk import MOST_NAMES, FolderWalk, is_file
+from openscans.system.folder_walk import FolderWalk, is_file
 
 FileState: TypeAlias = tuple[str, int, int]
 """A file's path, its size in bytes, and when it was last written, in nanoseconds."""
@@ -61,24 +60,6 @@ class FolderContents:
             return FolderContents.of(self.top, deep=self.deep) == self
         except (InputNotFound, FolderTooLarge):
             return False
-
-
-def folders_beside(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The folders beside ``folder``, on its disk: those before it, the nearest first, and those after it, by name.
-
-    None where nobody may list them, or where they are too many to be parts of one export.
-    """
-    try:
-        disk = folder.stat().st_dev
-        with os.scandir(folder.parent) as entries:
-            names = [entry for entry in islice(entries, MOST_NAMES + 1) if entry.is_dir(follow_symlinks=False)]
-        beside = [Path(entry.path) for entry in names if entry.stat(follow_symlinks=False).st_dev == disk]
-    except OSError:
-        return [], []
-    if len(names) > MOST_NAMES:
-        return [], []
-    before = sorted((one for one in beside if one.name < folder.name), reverse=True)
-    return before, sorted(one for one in beside if one.name > folder.name)
 
 
 def _state(path: str, found: os.stat_result) -> FileState:

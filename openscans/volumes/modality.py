@@ -21,7 +21,7 @@ MODALITY_ASSUMED = ResultWarning(
 
 
 def has_air(voxels: Voxels) -> bool:
-    """Whether enough of ``voxels`` (z, y, x) are as thin as a CT's air, lungs and gas in HU."""
+    """Whether enough of ``voxels``, of any shape, are as thin as a CT's air, lungs and gas in HU."""
     thin = sum(int(np.count_nonzero(plane < THINNEST_TISSUE_HU)) for plane in voxels)
     return thin >= LEAST_THIN * voxels.size
 

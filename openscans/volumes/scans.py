@@ -6,8 +6,9 @@ of its values covers what all cover: one that changes along the table, slice by 
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -44,19 +45,52 @@ SHARE_COVERED = 0.75
 MOST_SHARED = 0.25
 """Of a block's slices that the next one may repeat where the table was moved between them."""
 
-TELLING_IN_TIME = {
-    "CT": ("AcquisitionNumber", "TemporalPositionIdentifier"),
-    "MR": ("TemporalPositionIdentifier",),
+NEVER_TO_AND_FRO = {
+    "CT": ("AcquisitionNumber", "TemporalPositionIdentifier", "ImageType", "KVP", "ConvolutionKernel"),
+    "MR": ("TemporalPositionIdentifier", "EchoNumbers", "ImageType", "EchoTime", "InversionTime", "DiffusionBValue"),
 }
 """What no scanner changes to and fro within one volume. MR may acquire every other slice first, and number that."""
 
+ROUNDED_MM = 0.1
+"""Some write positions no finer."""
 
-def split_scans(slices: Sequence[Slice], modality: str) -> list[list[Slice]]:
-    """The scans that ``slices``, all of one grid, are; without those that only repeat others' places.
 
-    One scan where they lie apart as those of one volume do, or where nothing tells them apart.
+@dataclass(frozen=True)
+class Scans:
+    """Slices of one grid, by the scan that they belong to.
+
+    ``whole``: the scans; one where slices lie apart as those of one volume do, or where nothing tells them apart.
+    ``parts``: what only repeats some of their places, such as a phase that was broken off.
     """
-    whole = [list(slices)]
+
+    whole: list[list[Slice]]
+    parts: list[list[Slice]] = field(default_factory=list)
+
+
+def split_scans(slices: Sequence[Slice], modality: str) -> Scans:
+    """The scans that ``slices``, all of one grid, are."""
+    found = _scans(slices, modality)
+    [first, *others] = found.whole
+    studies = [] if others else _studies(first)
+    return Scans(studies, found.parts) if len(studies) > 1 else found
+
+
+def _studies(slices: Sequence[Slice]) -> list[list[Slice]]:
+    """``slices``, which one volume would be made of, by their studies, unless each has one of its own.
+
+    Software that anonymises may write one series UID everywhere, and then nothing else tells two patients apart.
+    """
+    if any(one.place is None for one in slices) or len(slices) <= FEWEST_SLICES:
+        return []
+    heights = heights_mm(slices, along=slices[0])
+    studies = _split(slices, lambda one: one.study_uid.uid)
+    if not np.isfinite(heights).all() or not _lie_apart(heights):
+        return []
+    return [[slices[index] for index in study] for study in studies if len(study) >= FEWEST_SLICES]
+
+
+def _scans(slices: Sequence[Slice], modality: str) -> Scans:
+    whole = Scans([list(slices)])
     if len(slices) <= FEWEST_SLICES or any(one.place is None for one in slices):
         return whole
     heights = heights_mm(slices, along=slices[0])
@@ -65,15 +99,23 @@ def split_scans(slices: Sequence[Slice], modality: str) -> list[list[Slice]]:
     if not _lie_apart(heights):
         found = _joined(slices, heights) or _at_the_same_places(slices, heights)
     elif is_even(np.sort(heights)):
-        found = _interleaved_in_time(slices, heights, modality)
+        found = _half_a_step_apart(slices, heights, modality)
     else:
         found = _interleaved(slices, heights)
-    return [[slices[index] for index in scan] for scan in found] or whole
+    if not found:
+        return whole
+    kept = {int(index) for scan in found for index in scan}
+    rest = [index for index in range(len(slices)) if index not in kept]
+    parts = _split([slices[index] for index in rest], lambda one: one.telling)
+    return Scans(
+        [[slices[index] for index in scan] for scan in found],
+        [[slices[rest[index]] for index in part] for part in parts],
+    )
 
 
-def _interleaved_in_time(slices: Sequence[Slice], heights: Heights, modality: str) -> list[Indices]:
+def _half_a_step_apart(slices: Sequence[Slice], heights: Heights, modality: str) -> list[Indices]:
     """Scans that lie half a step between each other's, so that together they look like one."""
-    for name in TELLING_IN_TIME.get(modality, ()):
+    for name in NEVER_TO_AND_FRO.get(modality, ()):
         scans = _split(slices, _teller(name))
         if len(scans) > 1 and all(_lies_between(scan, heights, len(scans)) for scan in scans):
             return scans
@@ -81,9 +123,9 @@ def _interleaved_in_time(slices: Sequence[Slice], heights: Heights, modality: st
 
 
 def _interleaved(slices: Sequence[Slice], heights: Heights) -> list[Indices]:
-    """Scans whose slices lie between each other's: each is even, and all together are not."""
+    """Scans whose slices lie between each other's, if only for a part: each is even, and all together are not."""
     for scans in _partitions(slices):
-        if all(_lies_between(scan, heights, len(scans)) for scan in scans):
+        if all(_is_even_volume(heights[scan]) for scan in scans) and _overlap([heights[scan] for scan in scans]):
             return scans
     order = np.argsort(heights, kind="stable")
     for count in range(2, min(MOST_INTERLEAVED, len(slices) // FEWEST_SLICES) + 1):
@@ -96,7 +138,18 @@ def _interleaved(slices: Sequence[Slice], heights: Heights) -> list[Indices]:
 def _is_periodic(gaps: Heights, count: int) -> bool:
     """Whether ``gaps`` repeat every ``count``, and are not merely about alike."""
     in_turn = [float(gaps[first::count].mean()) for first in range(count)]
-    return float(np.ptp(in_turn)) > LEAST_DIFFERENCE * float(gaps.mean())
+    rounded_mm = ROUNDED_MM + POSITION_ROUNDING_MM
+    return float(np.ptp(in_turn)) > max(LEAST_DIFFERENCE * float(gaps.mean()), rounded_mm)
+
+
+def _is_even_volume(own: Heights) -> bool:
+    return len(own) >= FEWEST_SLICES and _lie_apart(own) and is_even(np.sort(own))
+
+
+def _overlap(scans: Sequence[Heights]) -> bool:
+    """Whether one of ``scans`` begins before the one below it has ended."""
+    ends = sorted((float(scan.min()), float(scan.max())) for scan in scans)
+    return any(above[0] < below[1] for below, above in pairwise(ends))
 
 
 def _lies_between(scan: Indices, heights: Heights, scans: int) -> bool:
@@ -157,9 +210,11 @@ def _joined(slices: Sequence[Slice], heights: Heights) -> list[Indices]:
 
     None where it would not be even.
     """
-    for tell in _tellers(slices):
+    # Blocks of another echo or kernel are no part of the same volume.
+    for tell in (_of_whole_files(slices), _teller("AcquisitionNumber")):
         blocks = sorted(_split(slices, tell), key=lambda block: float(heights[block].min()))
-        kept = _join(blocks, heights) if all(_lie_apart(heights[block]) for block in blocks) else None
+        apart = len(blocks) > 1 and all(_lie_apart(heights[block]) for block in blocks)
+        kept = _join(blocks, heights) if apart else None
         if kept is not None and is_even(np.sort(heights[kept])):
             return [kept]
     return []

@@ -11,7 +11,7 @@ from openscans.errors import SeveralVolumes
 from openscans.types import ResultWarning, WarningCode
 from openscans.volumes.geometry import DIRECTION_TOLERANCE, SPACING_TOLERANCE, find_holes, heights_mm, normal_lps
 from openscans.volumes.headers import Slice
-from openscans.volumes.scans import split_scans
+from openscans.volumes.scans import Scans, split_scans
 from openscans.volumes.volume import FEWEST_SLICES
 
 MOST_GRIDS = 64
@@ -47,22 +47,28 @@ def select_volume(slices: Sequence[Slice], modality: str, named: Path | None) ->
     if on_grid is None:
         return Selection(tuple(slices))
     scans = split_scans(on_grid.slices, modality)
-    warnings = [*on_grid.warnings]
-    if len(scans) == 1:
-        kept = set(map(id, scans[0]))
-        repeated = [one for one in on_grid.slices if id(one) not in kept]
-        if repeated:
-            warnings.append(_left_out(repeated, AT_ANOTHER_S_PLACE, named))
-        return Selection(tuple(scans[0]), tuple(warnings))
-    own = [scan for scan in scans if any(one.file == named for one in scan)]
-    if len(own) != 1:
+    own = _scan_of(named, scans)
+    if own is None:
         raise SeveralVolumes(
-            f"The series holds {len(scans)} volumes that lie at the same places or between each other's.",
+            f"The series holds {len(scans.whole)} volumes that lie at the same places or between each other's.",
             hint="Name one file of the volume that is meant.",
         )
-    if ONE_OF_SEVERAL not in warnings:
-        warnings.append(ONE_OF_SEVERAL)
-    return Selection(tuple(own[0]), tuple(warnings))
+    warnings = [*on_grid.warnings]
+    others = [one for part in scans.parts for one in part]
+    if len(scans.whole) > 1 or own is not scans.whole[0]:
+        warnings = [*(one for one in warnings if one is not ONE_OF_SEVERAL), ONE_OF_SEVERAL]
+    elif others:
+        warnings.append(_left_out(others, AT_ANOTHER_S_PLACE, named))
+    return Selection(tuple(own), tuple(warnings))
+
+
+def _scan_of(named: Path | None, scans: Scans) -> list[Slice] | None:
+    """The scan that the file ``named`` belongs to, or a part of one if it makes a volume; else the only one."""
+    volumes = [*scans.whole, *(part for part in scans.parts if len(part) >= FEWEST_SLICES)]
+    own = [scan for scan in volumes if any(one.file == named for one in scan)]
+    if len(own) == 1:
+        return own[0]
+    return scans.whole[0] if len(scans.whole) == 1 else None
 
 
 def _select_grid(slices: Sequence[Slice], named: Path | None) -> Selection | None:

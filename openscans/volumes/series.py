@@ -1,6 +1,6 @@
 """Which files belong together, and which series of a file or folder is meant; headers only."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -160,10 +160,15 @@ def _is_lone(series: Series) -> bool:
 
 
 def _join_lone(lone: Sequence[Series]) -> list[Series]:
-    """``lone`` series, of which those that tell the same origin become one; too few for a volume stay what they are."""
+    """``lone`` series, of which those that tell the same origin become one; too few for a volume stay what they are.
+
+    A study and a frame of reference that several share tell them apart; where each has its own, they tell nothing.
+    """
+    shared = Counter(uid for series in lone for uid in _wider_uids(series))
     groups: dict[tuple[str, ...], list[Series]] = defaultdict(list)
     for series in lone:
-        groups[series.modality, *series.headers[0].origin].append(series)
+        wider = (uid if shared[uid] > 1 else "" for uid in _wider_uids(series))
+        groups[series.modality, *series.headers[0].origin, *wider].append(series)
     found = []
     for group in groups.values():
         if len(group) < FEWEST_SLICES:
@@ -172,6 +177,11 @@ def _join_lone(lone: Sequence[Series]) -> list[Series]:
             headers = tuple(header for series in group for header in series.headers)
             found.append(replace(group[0], uid="", headers=headers))
     return found
+
+
+def _wider_uids(series: Series) -> tuple[str, str]:
+    [one] = series.slices
+    return one.study_uid.uid, one.frame_of_reference_uid.uid
 
 
 def _check_image(header: Header) -> None:

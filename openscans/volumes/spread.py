@@ -10,12 +10,10 @@ from pathlib import Path
 
 from openscans.errors import FolderTooLarge, InputNotFound, VolumeError
 from openscans.progress import Report
-from openscans.volumes.headers import headers_of, read_header
-from openscans.volumes.listing import FolderContents, folders_beside
+from openscans.system.folder_walk import NEAREST, folders_beside
+from openscans.volumes.headers import Header, headers_of, read_header
+from openscans.volumes.listing import FolderContents
 from openscans.volumes.series import Series
-
-MISSES = 4
-"""Folders in a row without the series after which no more is looked for."""
 
 MOST_FOLDERS = 64
 """To either side."""
@@ -45,7 +43,7 @@ def _outwards(folders: Sequence[Path], series: Series, report: Report) -> Iterat
     for folder in folders[:MOST_FOLDERS]:
         part = _part_in(folder, series, report)
         misses = misses + 1 if part is None else 0
-        if misses == MISSES:
+        if misses == NEAREST:
             return
         if part is not None:
             yield part
@@ -56,17 +54,22 @@ def _part_in(folder: Path, series: Series, report: Report) -> Series | None:
         contents = FolderContents.of(folder, deep=False)
     except (FolderTooLarge, InputNotFound):
         return None
-    key = series.headers[0].key
+    own = series.headers[0]
     probes = contents.paths[:: max(1, len(contents.paths) // PROBES)]
-    if not any(_key_of(file, report) == key for file in (*probes, *contents.paths[-1:])):
+    if not any(_is_of_series(file, own, report) for file in (*probes, *contents.paths[-1:])):
         return None
-    headers = tuple(header for header in headers_of(contents.paths, report) if header.key == key)
+    headers = tuple(header for header in headers_of(contents.paths, report) if _belongs(header, own))
     return replace(series, headers=headers, folder=contents) if headers else None
 
 
-def _key_of(file: Path, report: Report) -> tuple[str, ...] | None:
+def _is_of_series(file: Path, own: Header, report: Report) -> bool:
     report(0, 1)
     try:
-        return read_header(file).key
+        return _belongs(read_header(file), own)
     except (InputNotFound, VolumeError):
-        return None
+        return False
+
+
+def _belongs(header: Header, own: Header) -> bool:
+    """Whether ``header`` tells the series of ``own``, and its study and frame: some write one series UID everywhere."""
+    return header.key == own.key and header.clues[:2] == own.clues[:2]

@@ -79,11 +79,6 @@ def fetch(
     raise _join_failures(failures)
 
 
-def part_bytes(target: Path) -> int:
-    """How much of ``target`` an interrupted download has left behind."""
-    return PartialFile(target).size_bytes
-
-
 def announced_bytes(target: Path) -> int:
     """How large ``target`` is, as the server said whose bytes lie there; 0 as long as that is unknown."""
     try:
@@ -156,7 +151,7 @@ class _Transfer:
     def _attempt(self, reach_s: float) -> str:
         """One request for what is missing; the whole file's SHA-256."""
         self.part.digest(self._tell)
-        with self.client.ask(self.url, self.part.range_headers(), idle=self._tell) as response:
+        with self.client.ask(self.url, self.part.range_headers(), reach_s=reach_s, idle=self._tell) as response:
             head = response.head(reach_s=reach_s)
             self._check_origin(head)
             pieces = self._from_its_start(response.pieces()) if head.status == WHOLE else response.pieces()

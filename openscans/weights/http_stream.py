@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import httpx
 
@@ -179,19 +180,26 @@ class HttpClient:
     """What the requests of one download share. Raises DownloadFailed where the environment's settings are unusable."""
 
     def __init__(self, retry_policy: RetryPolicy) -> None:
-        self._timeout = httpx.Timeout(retry_policy.stall_s, connect=min(retry_policy.connect_s, retry_policy.stall_s))
+        self._policy = retry_policy
         with translate_setting_errors():
             self._trusted = trusted_certificates(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
 
     @contextmanager
-    def ask(self, url: str, headers: Mapping[str, str], *, idle: Callable[[], None]) -> Iterator[BackgroundResponse]:
-        """Ask for ``url`` with these headers besides the usual ones; leaving the block leaves the request."""
+    def ask(
+        self, url: str, headers: Mapping[str, str], *, reach_s: float, idle: Callable[[], None]
+    ) -> Iterator[BackgroundResponse]:
+        """Ask for ``url`` with these headers besides the usual ones; leaving the block leaves the request.
+
+        Who waits ``reach_s`` for a connection hears of the second address of a host whose first one is dead.
+        """
         response = BackgroundResponse(url, idle=idle)
-        response.start(self._client, headers)
+        response.start(partial(self._client, reach_s / 2), headers)
         try:
             yield response
         finally:
             response.leave()
 
-    def _client(self) -> httpx.Client:
-        return httpx.Client(timeout=self._timeout, follow_redirects=True, transport=ProxyTransport(self._trusted))
+    def _client(self, connect_s: float) -> httpx.Client:
+        policy = self._policy
+        timeout = httpx.Timeout(policy.stall_s, connect=min(policy.connect_s, policy.stall_s, connect_s))
+        return httpx.Client(timeout=timeout, follow_redirects=True, transport=ProxyTransport(self._trusted))

@@ -11,7 +11,7 @@ from phantom.files import DicomStyle
 from tests.bad_files import edit
 from tests.corpus.cases import Case, Read
 from tests.corpus.geometry import tilted
-from tests.corpus.scene import SHAPE, Affine, affine_of, series
+from tests.corpus.scene import SHAPE, Affine, affine_of, at_heights, series
 from tests.enhanced import merged
 
 CORONAL = ((1, 0, 0), (0, 0, -1), (0, 1, 0))
@@ -92,13 +92,13 @@ def file_of_a_disc(folder: Path) -> Path:
 
 def _scans(folder: Path, *told: dict[str, object], shift_mm: tuple[float, ...] = (0, 0, 0)) -> list[list[Path]]:
     """A scan for each of ``told``, which its files' headers have, each moved by ``shift_mm`` from the one before."""
-    uid, scans = generate_uid(), []
+    uid, study, scans = generate_uid(), generate_uid(), []
     for number, attributes in enumerate(told):
         affine = affine_of()
         affine[:3, 3] += number * np.array(shift_mm)
         files = series(folder / str(number), affine, DicomStyle(series_uid=uid))
         for file in files:
-            edit(file, **attributes)
+            edit(file, **{"StudyInstanceUID": study} | attributes)
         scans.append([file.rename(folder / f"{number}-{file.name}") for file in files])
         (folder / str(number)).rmdir()
     return scans
@@ -185,6 +185,56 @@ def broken_off(folder: Path) -> Path:
     return folder
 
 
+def file_of_what_was_broken_off(folder: Path) -> Path:
+    broken_off(folder)
+    return folder / "1-slice00001.dcm"
+
+
+def kernels_half_a_step_apart(folder: Path) -> Path:
+    _scans(folder, {"ConvolutionKernel": "B30f"}, {"ConvolutionKernel": "B70f"}, shift_mm=(0, 0, 1.25))
+    return folder
+
+
+def scans_that_overlap_in_part(folder: Path) -> Path:
+    """Chest and abdomen: four slices of each lie between those of the other."""
+    _scans(folder, *_acquisitions(2), shift_mm=(0, 0, 18.7))
+    return folder
+
+
+def echoes_in_blocks(folder: Path) -> Path:
+    """Two echoes, of which the second goes on where the first ends and repeats two places."""
+    _scans(folder, {"EchoTime": 10}, {"EchoTime": 90}, shift_mm=(0, 0, 25.0))
+    return folder
+
+
+def file_of_a_phase_under_one_instance_uid(folder: Path) -> Path:
+    told = [{"AcquisitionNumber": number, "SOPInstanceUID": "1.2.826.0.1.3680043.8.498.9"} for number in (1, 2)]
+    return _scans(folder, *told)[1][4]
+
+
+def patients_under_one_series_uid(folder: Path) -> Path:
+    """One lies where the other ends; only their studies tell."""
+    _scans(folder, {"StudyInstanceUID": "1.2.1"}, {"StudyInstanceUID": "1.2.2"}, shift_mm=(0, 0, 30.0))
+    return folder
+
+
+def file_of_a_patient_under_one_series_uid(folder: Path) -> Path:
+    return patients_under_one_series_uid(folder) / "1-slice00003.dcm"
+
+
+def file_of_a_patient_without_series_uids(folder: Path) -> Path:
+    """Each slice has a series UID of its own; the studies are still two."""
+    path = file_of_a_patient_under_one_series_uid(folder)
+    for file in folder.iterdir():
+        edit(file, SeriesInstanceUID=generate_uid())
+    return path
+
+
+def positions_of_a_tenth(folder: Path) -> Path:
+    at_heights(folder, [round(0.75 * number, 1) for number in range(24)])
+    return folder
+
+
 def file_of_step_and_shoot_sent_twice(folder: Path) -> Path:
     """Four slices to a step, each with its AcquisitionNumber; one slice came twice."""
     shape = (40, *SHAPE[1:])
@@ -258,10 +308,36 @@ def file_of_the_last_of_many_folders(folder: Path) -> Path:
     return files[-1]
 
 
+def file_on_a_cd_without_zeros(folder: Path) -> Path:
+    """Folders 8 to 11."""
+    moved = _on_a_cd(folder, 4, 3)
+    for number, part in enumerate(sorted(folder.iterdir())):
+        part.rename(folder / str(8 + number))
+    return folder / "9" / moved[4].name
+
+
+def file_with_a_copy_beside(folder: Path) -> Path:
+    files = series(folder / "CT")
+    shutil.copytree(folder / "CT", folder / "CT copy")
+    return files[4]
+
+
+def file_with_another_patient_beside(folder: Path) -> Path:
+    """The same series UID was written everywhere."""
+    files = patients_under_one_series_uid(folder).glob("*.dcm")
+    for file in files:
+        part = folder / file.name[0]
+        part.mkdir(exist_ok=True)
+        file.rename(part / file.name)
+    return folder / "1" / "1-slice00003.dcm"
+
+
 def file_with_a_remake_beside(folder: Path) -> Path:
     """The same series was anonymised, or exported anew, with other instance UIDs."""
-    own = series(folder / "a", style=DicomStyle(series_uid="1.2.826.0.1.3680043.8.498.3"))
-    series(folder / "b", style=DicomStyle(series_uid="1.2.826.0.1.3680043.8.498.3"))
+    style = DicomStyle(series_uid="1.2.826.0.1.3680043.8.498.3")
+    own = series(folder / "a", style=style)
+    for file in [*own, *series(folder / "b", style=style)]:
+        edit(file, StudyInstanceUID="1.2.826.0.1.3680043.8.498.4", FrameOfReferenceUID="1.2.826.0.1.3680043.8.498.5")
     return own[2]
 
 
@@ -322,6 +398,25 @@ CASES = [
     Case("one of two enhanced files", "Each is a whole volume.", enhanced_file_of_two, ONE),
     Case("phase that was broken off", "Four slices lie where others do.", broken_off, LEFT_OUT),
     Case(
+        "file of what was broken off",
+        "Its own four slices are read.",
+        file_of_what_was_broken_off,
+        Read(size=(16, 14, 4), warnings=("few_slices", "one_of_several_volumes")),
+    ),
+    Case("kernels half a step apart", "Soft and sharp.", kernels_half_a_step_apart, errors.SeveralVolumes),
+    Case("scans that overlap in part", "Shifted.", scans_that_overlap_in_part, errors.SeveralVolumes),
+    Case("echoes in blocks", "One volume has one contrast.", echoes_in_blocks, errors.SeveralVolumes),
+    Case("phases under one instance UID", "The file's own.", file_of_a_phase_under_one_instance_uid, ONE),
+    Case("two patients, one series UID", "Studies tell.", patients_under_one_series_uid, errors.SeveralVolumes),
+    Case("two patients, one series UID, file", "The file's own.", file_of_a_patient_under_one_series_uid, ONE),
+    Case("two patients, series UIDs each, file", "Studies tell.", file_of_a_patient_without_series_uids, APART),
+    Case(
+        "positions of a tenth",
+        "0.75 mm, written to one digit.",
+        positions_of_a_tenth,
+        _long(24, "uneven_spacing", step_mm=0.7),
+    ),
+    Case(
         "step and shoot, one slice twice",
         "Steps of four slices are no phases.",
         file_of_step_and_shoot_sent_twice,
@@ -353,6 +448,14 @@ CASES = [
         file_of_the_last_of_many_folders,
         _long(12, "series_elsewhere", step_mm=1.0),
     ),
+    Case(
+        "folders 8 to 11, file",
+        "9 comes before 10.",
+        file_on_a_cd_without_zeros,
+        _long(12, "series_elsewhere", step_mm=1.0),
+    ),
+    Case("copy beside", "The same instances in another folder.", file_with_a_copy_beside),
+    Case("another patient beside", "Under the same series UID.", file_with_another_patient_beside),
     Case(
         "remade series beside",
         "Together they would be several volumes; the file's folder is read.",

@@ -108,3 +108,19 @@ def test_digesting_a_large_file_can_be_cancelled(tmp_path: Path) -> None:
 
     with pytest.raises(Cancelled):
         take_fingerprint(path, None, report)
+
+
+def test_what_comes_into_a_folder_beside_changes_what_a_file_stands_for(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.dcm").write_bytes(b"a slice")
+    named = tmp_path / "a" / "0.dcm"
+    first = take_fingerprint(named, None, look_beside=True)
+    alone = take_fingerprint(named, None)
+    os.utime(tmp_path / "b", (1, 1))
+    second = take_fingerprint(named, None, look_beside=True)
+    assert first is not None
+    assert second is not None
+    assert first.digest != second.digest
+    assert not first.is_still()
+    assert take_fingerprint(named, None) == alone

@@ -61,6 +61,8 @@ def two_enhanced(folder: Path) -> Path:
         affine = affine_of()
         affine[2, 3] += lower
         files = series(folder / str(number), affine, DicomStyle(series_uid=uid))
+        for file in files:
+            edit(file, StudyInstanceUID=uid)
         merged(files, range(11, -1, -1)).rename(folder / f"{number}.frames")
     return folder
 

@@ -93,6 +93,15 @@ def test_what_a_killed_process_left_goes_when_another_starts(tmp_path: Path) -> 
         assert files_below(tmp_path) == []
 
 
+def test_what_lies_for_a_day_where_there_are_no_locks_goes_when_a_process_starts(tmp_path: Path) -> None:
+    for name in ("unlocked-old", "unlocked-new"):
+        make_private(tmp_path / name)
+        (tmp_path / name / "image").write_bytes(b"image")
+    os.utime(tmp_path / "unlocked-old", (1, 1))
+    PrivateFolders(tmp_path).remove_left_over()
+    assert [folder.name for folder in tmp_path.iterdir()] == ["unlocked-new"]
+
+
 def test_what_a_living_process_has_stays_when_another_starts(tmp_path: Path) -> None:
     with borrower(tmp_path) as (_, folder):
         PrivateFolders(tmp_path).remove_left_over()

@@ -67,6 +67,11 @@ WRONG = {
     "windowed to lungs": (np.clip(ct(), -1350, 150), "windowed to -1024…150"),
     "shifted": ((ct() + 1024).astype(np.int16), "shifted by +1024"),
     "shifted, with contrast": ((ct(tissue_hu=80.0) + 1024).astype(np.int16), "shifted by +1024"),
+    "shifted, with padding": (np.pad((ct() + 1024).astype(np.int16), 20, constant_values=-2000), "shifted by +1024"),
+    "shifted, with sheared edges": (
+        np.pad((ct() + 1024), 9, constant_values=-1024).astype(np.int16),
+        "shifted by +1024",
+    ),
     "scaled to 0…1": (((ct() + 1024) / 4096).astype(np.float32), "normalised"),
     "standardised": (((ct() - 50.0) / 400).astype(np.float32), "normalised"),
     "sign lost": (ct().astype(np.uint16).astype(np.int32), "sign of negative values was lost"),

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.corpus.scene import series
 from tests.live_server import ROOT, live_server
 from tests.model_homes import import_over_http
 from tests.release_server import ReleaseServer, training_files, write_folder
@@ -65,6 +67,14 @@ def test_without_locks_what_a_detection_uses_is_not_deleted_all_the_same(
         timeout=60,
     )
     assert ended.stdout.splitlines() == ["A detection is using this model.", "True"], ended.stderr
+
+
+def test_without_locks_a_zip_is_unpacked_all_the_same(home: Path, tmp_path: Path, odd_disk: Mapping[str, str]) -> None:
+    series(tmp_path / "series")
+    zipped = shutil.make_archive(str(tmp_path / "study"), "zip", tmp_path / "series")
+    with live_server(home, {**OFFLINE, **odd_disk, "ODD_LOCKS": str(errno.ENOLCK)}) as live:
+        answer = live.detect(Path(zipped))
+    assert answer.json()["code"] == "model_missing"
 
 
 @pytest.mark.parametrize("error", [errno.EINVAL, errno.ENOSYS])
