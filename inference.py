@@ -107,8 +107,9 @@ class Pipeline:
         found: list[Vertebra] = []
         if label_map is not None:
             report("measuring", 0, 1)
-            found, fragments = plausibility.drop_fragments(vertebrae.measure(label_map, volume))
-            warnings += fragments
+            measured = vertebrae.measure_all(label_map, volume)
+            found, fragments = plausibility.drop_fragments(measured.vertebrae)
+            warnings += [*fragments, *plausibility.repeated_warnings(measured.repeated)]
             report("measuring", 1, 1)
             watch.lap("measure")
         return Detection(

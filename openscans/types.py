@@ -52,6 +52,7 @@ class WarningCode(StrEnum):
     FRAGMENTS_IGNORED = "fragments_ignored"
     GANTRY_TILT_CORRECTED = "gantry_tilt_corrected"
     INT8_REFUSED = "int8_refused"
+    LABEL_REPEATED = "label_repeated"
     MISSING_SLICES = "missing_slices"
     MODALITY_ASSUMED = "modality_assumed"
     NO_VERTEBRAE = "no_vertebrae"

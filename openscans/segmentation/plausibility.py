@@ -51,6 +51,18 @@ def plausibility_warnings(vertebrae: Sequence[Vertebra]) -> list[ResultWarning]:
     return warnings
 
 
+def repeated_warnings(repeated: Sequence[Vertebra]) -> list[ResultWarning]:
+    """A warning for each body beside the vertebra that carries its label; only the larger one is told as that."""
+    return [
+        ResultWarning(
+            WarningCode.LABEL_REPEATED,
+            f"Two bodies are called {other.label}: the larger one is told, the other ({other.volume_ml:.0f} ml) lies at"
+            f" x {other.center.x:.0f}, y {other.center.y:.0f}, z {other.center.z:.0f}. Check the numbering.",
+        )
+        for other in repeated
+    ]
+
+
 def _missing(labels: Sequence[str]) -> list[str]:
     first, last = HEAD_TO_FOOT.index(labels[0]), HEAD_TO_FOOT.index(labels[-1])
     return [label for label in HEAD_TO_FOOT[first:last] if label not in labels and label not in VARIANTS]

@@ -4,9 +4,10 @@ Knows numpy, connected components, the anatomical order, and where a volume lies
 A `Vertebra` is made here alone, and always in the image's frame.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,19 @@ from openscans.volumes.stored import StoredSlices
 
 VERTEBRA = re.compile(r"(?:vertebrae?_)?([CTLS]\d{1,2})")
 """How TotalSegmentator's label lists name a vertebra, as in ``vertebrae_L5``."""
+
+
+LEAST_REPEATED, LEAST_REPEATED_ML = 0.3, 3.0
+"""A second piece that is a body: its share of the largest, and its volume. A spinous process has a tenth, and 2 ml."""
+
+LEAST_APART = 0.6
+"""How far it lies away, in distances between neighbouring levels; halves of one body lie nearer."""
+
+LEVEL_MM = {"C": 17.0, "T": 24.0, "L": 34.0, "S": 34.0}
+"""About, from one level to the next, by region."""
+
+MOST_REPEATED = 4
+"""Pieces of one label that are measured; where there are more, all is wrong."""
 
 
 def vertebra_names(labels: Mapping[int, str]) -> dict[int, str]:
@@ -65,20 +79,42 @@ class _Component:
         return mask
 
 
+@dataclass(frozen=True)
+class Measured:
+    """Vertebrae from head to foot, and of labels that more than one body carries the others, which are none of them."""
+
+    vertebrae: list[Vertebra]
+    repeated: list[Vertebra]
+
+
 def measure(found: LabelMap, volume: Volume) -> list[Vertebra]:
+    """The vertebrae alone, as `measure_all` finds them."""
+    return measure_all(found, volume).vertebrae
+
+
+def measure_all(found: LabelMap, volume: Volume) -> Measured:
     """Every vertebra of a label map over ``volume``, from head to foot, in the image's columns, rows and slices.
 
     Each is its label's largest connected component (26 neighbours): centre of mass, inclusive bounds, volume, and as
     confidence the mean probability of the label over the component. With the DICOM instance and pixel nearest to the
     centre, where the volume has instances.
     """
-    pieces, components = _largest_components(found)
-    vertebrae = [_vertebra(component, pieces, found=found, volume=volume) for component in components]
-    return sorted(vertebrae, key=lambda vertebra: HEAD_TO_FOOT.index(vertebra.label))
+    pieces, components = _components(found)
+    measured = [[_vertebra(one, pieces, found=found, volume=volume) for one in of_label] for of_label in components]
+    measured.sort(key=lambda of_label: HEAD_TO_FOOT.index(of_label[0].label))
+    repeated = [other for largest, *others in measured for other in others if _is_body_beside(other, largest)]
+    return Measured([of_label[0] for of_label in measured], repeated)
 
 
-def _largest_components(found: LabelMap) -> tuple[NDArray[np.unsignedinteger[Any]], list[_Component]]:
-    """Per sample (z, y, x) the number of its component; and of each label the largest."""
+def _is_body_beside(other: Vertebra, largest: Vertebra) -> bool:
+    """Whether ``other``, which carries the same label, is a body of its own: so large, and so far away."""
+    between_mm = math.dist(astuple(other.center_mm), astuple(largest.center_mm))
+    large = other.volume_ml >= max(LEAST_REPEATED_ML, LEAST_REPEATED * largest.volume_ml)
+    return large and between_mm > LEAST_APART * LEVEL_MM[largest.label[0]]
+
+
+def _components(found: LabelMap) -> tuple[NDArray[np.unsignedinteger[Any]], list[list[_Component]]]:
+    """Per sample (z, y, x) the number of its component; and of each label the largest ones, most voxels first."""
     import cc3d
 
     labels = found.labels * found.spine
@@ -93,19 +129,23 @@ def _largest_components(found: LabelMap) -> tuple[NDArray[np.unsignedinteger[Any
         own = np.flatnonzero(label_of == label)
         if own.size == 0:
             continue
-        piece = int(own[counts[own].argmax()])
-        z0, z1, y0, y1, x0, x1 = (int(edge) for edge in statistics["bounding_boxes"][piece])
-        components.append(
-            _Component(
-                label=label,
-                voxels=int(counts[piece]),
-                number=piece,
-                low_xyz=(x0, y0, z0),
-                high_xyz=(x1, y1, z1),
-                mean_probability=float(sums[piece] / counts[piece]),
-            )
-        )
+        largest = own[np.argsort(-counts[own].astype(np.int64), kind="stable")]
+        several = largest[counts[largest] >= LEAST_REPEATED * counts[largest[0]]][:MOST_REPEATED]
+        components.append([_component(label, int(piece), statistics, sums) for piece in several])
     return pieces, components
+
+
+def _component(label: int, piece: int, statistics: Mapping[str, Any], sums: NDArray[np.float64]) -> _Component:
+    z0, z1, y0, y1, x0, x1 = (int(edge) for edge in statistics["bounding_boxes"][piece])
+    voxels = int(statistics["voxel_counts"][piece])
+    return _Component(
+        label=label,
+        voxels=voxels,
+        number=piece,
+        low_xyz=(x0, y0, z0),
+        high_xyz=(x1, y1, z1),
+        mean_probability=float(sums[piece] / voxels),
+    )
 
 
 def _vertebra(

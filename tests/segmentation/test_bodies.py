@@ -31,12 +31,16 @@ def label_map(phantom: spine.Phantom, sample_mm: float) -> tuple[NDArray[np.uint
 
 
 def measured(labels: NDArray[np.uint8], affine: NDArray[np.float64]) -> list[Vertebra]:
+    return all_measured(labels, affine).vertebrae
+
+
+def all_measured(labels: NDArray[np.uint8], affine: NDArray[np.float64]) -> vertebrae.Measured:
     whole = Voxel(*labels.shape[::-1])
     box = Bounds(Voxel(0, 0, 0), Voxel(whole.x - 1, whole.y - 1, whole.z - 1))
     model = grids.model_grid(affine, box, grids.spacing_mm(affine))
     turned = labels[:, ::-1, ::-1].copy()  # LPS → RAS
     found = vertebrae.LabelMap(turned, np.ones(turned.shape, np.float16), model, NAMES)
-    return vertebrae.measure(found, Volume(labels.astype(np.int16), affine))
+    return vertebrae.measure_all(found, Volume(labels.astype(np.int16), affine))
 
 
 def off_mm(found: list[Vertebra], phantom: spine.Phantom) -> Iterator[tuple[str, float]]:
@@ -61,6 +65,13 @@ def test_a_body_is_found_where_the_phantom_has_it(name: str, sample_mm: float) -
     for region, distances in off.items():
         assert np.mean(distances) <= MEAN_MM
         assert max(distances) <= WORST_MM[region]
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_no_label_of_a_clean_spine_is_called_repeated(name: str) -> None:
+    for seed in range(205, 209):
+        labels, affine = label_map(SHAPES[name](seed), 3.0)
+        assert all_measured(labels, affine).repeated == []
 
 
 @pytest.mark.parametrize("part", ["upper", "lower"])

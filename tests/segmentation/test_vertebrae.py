@@ -83,6 +83,26 @@ def test_a_vertebra_that_leaves_its_sheared_slices_is_truncated(first_row: int, 
     assert l5.truncated is truncated
 
 
+@pytest.mark.parametrize(
+    ("second", "repeated"),
+    [
+        ((1, slice(14, 19), slice(10, 20), slice(20, 30)), True),
+        ((1, slice(14, 15), slice(10, 20), slice(20, 30)), False),
+        ((1, slice(8, 12), slice(10, 20), slice(20, 30)), False),
+    ],
+    ids=["a body of its own", "too small for a body", "the other half of the same"],
+)
+def test_a_second_body_of_one_label_is_told_with_its_place(
+    second: tuple[int, slice, slice, slice], *, repeated: bool
+) -> None:
+    labels = drawn((1, slice(1, 7), slice(10, 20), slice(20, 30)), second)
+    found = vertebrae.measure_all(label_map(labels), image_of(labels, np.diag([2.0, 2.0, 3.0, 1.0])))
+    assert [vertebra.label for vertebra in found.vertebrae] == ["L5"]
+    warnings = plausibility.repeated_warnings(found.repeated)
+    assert [warning.code for warning in warnings] == ["label_repeated"] * repeated
+    assert all("z 16" in warning.message for warning in warnings)
+
+
 def test_only_the_largest_component_of_a_label_counts() -> None:
     labels = drawn((1, slice(2, 6), slice(2, 6), slice(2, 6)), (1, slice(12, 18), slice(12, 18), slice(12, 18)))
     [l5] = measured(label_map(labels))
