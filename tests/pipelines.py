@@ -84,12 +84,14 @@ def make_over_a_bad_disk() -> Scripted:
     """In its process a look at a file named "hang…" never ends, and one at "memory…" finds no memory."""
     take_fingerprint = worker_process.take_fingerprint
 
-    def take(path: Path, series_uid: str | None, report: Report, cache: FingerprintCache) -> Fingerprint | None:
+    def take(
+        path: Path, series_uid: str | None, report: Report, cache: FingerprintCache, *, look_beside: bool
+    ) -> Fingerprint | None:
         if path.name.startswith("hang"):
             time.sleep(LONG_S)
         if path.name.startswith("memory"):
             raise MemoryError
-        return take_fingerprint(path, series_uid, report, cache)
+        return take_fingerprint(path, series_uid, report, cache, look_beside=look_beside)
 
     worker_process.take_fingerprint = take  # type: ignore[assignment]
     return Scripted()

@@ -87,7 +87,7 @@ def test_the_answer_has_the_keys_of_the_contract(server: LiveServer, images: Pat
         ({"series_uid": "MR", "fast_mode": True}, "vertebrae_mr", [756], ["fast_mode_unavailable"]),
         ({"model": "vertebrae_mr"}, "vertebrae_mr", [756], []),
         ({"series_uid": "MR", "model": "vertebrae"}, "vertebrae", [292, 298], []),
-        ({"an_unknown_key": {"is": "ignored"}}, "vertebrae", [292, 298], []),
+        ({"an_unknown_key": {"is": "ignored"}}, "vertebrae", [292, 298], ["unknown_keys"]),
     ],
 )
 def test_the_model_follows_request_and_modality(
