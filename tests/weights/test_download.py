@@ -11,6 +11,7 @@ import pytest
 from openscans.errors import DownloadFailed
 from openscans.progress import Report
 from openscans.weights import download
+from openscans.weights.partial_file import PartialFile
 from openscans.weights.retry_policy import RetryPolicy
 from tests.release_server import PIECE_BYTES, Fault, ReleaseServer
 
@@ -57,7 +58,7 @@ def interrupted(server: ReleaseServer, target: Path) -> None:
     server.faults += [Fault(drop_after=CUT), Fault(status=404)]
     with pytest.raises(DownloadFailed):
         fetched(server, target)
-    assert download.part_bytes(target) == CUT
+    assert PartialFile(target).size_bytes == CUT
     server.requests.clear()
 
 
@@ -282,7 +283,7 @@ def test_a_compressed_answer_is_not_taken(server: ReleaseServer, target: Path) -
     server.faults.append(Fault(compress=True, ignore_range=True))
     with pytest.raises(DownloadFailed, match=r"sends a\.zip compressed"):
         fetched(server, target)
-    assert download.part_bytes(target) == CUT
+    assert PartialFile(target).size_bytes == CUT
 
 
 @pytest.mark.parametrize("page", [b"<html>Log in</html>", b"P", b""], ids=["a page", "a letter", "nothing"])
@@ -293,7 +294,7 @@ def test_what_does_not_begin_as_the_file_does_takes_no_place(server: ReleaseServ
     with pytest.raises(DownloadFailed, match="in the place of the file") as caught:
         fetched(server, target)
     assert "log in" in caught.value.hint
-    assert download.part_bytes(target) == CUT
+    assert PartialFile(target).size_bytes == CUT
 
 
 def test_a_file_that_is_called_a_page_is_taken_for_what_it_is(server: ReleaseServer, target: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from openscans.errors import DiskFull
 from openscans.system import files
 from openscans.weights import download
+from openscans.weights.partial_file import PartialFile
 from openscans.weights.retry_policy import RetryPolicy
 from tests.live_server import eventually
 from tests.release_server import PIECE_BYTES, Fault, ReleaseServer
@@ -63,7 +64,7 @@ def test_a_file_too_large_for_the_disk_is_not_begun(server: ReleaseServer, tmp_p
     server.always = Fault(announce=10**15)
     with pytest.raises(DiskFull, match=r"1000000\d\d\d MB are needed on the disk; \d+ MB are free"):
         fetched(server, tmp_path / "home" / "a.zip")
-    assert download.part_bytes(tmp_path / "home" / "a.zip") == 0
+    assert PartialFile(tmp_path / "home" / "a.zip").size_bytes == 0
 
 
 def test_a_file_that_leaves_no_room_for_what_it_holds_is_not_begun(server: ReleaseServer, tmp_path: Path) -> None:
@@ -71,7 +72,7 @@ def test_a_file_that_leaves_no_room_for_what_it_holds_is_not_begun(server: Relea
     sizes = shutil.disk_usage(tmp_path).free / len(CONTENT)
     with pytest.raises(DiskFull, match="needed"):
         download.fetch([f"{server.url}/a.zip"], target, retry_policy=BRISK, room_after=sizes)
-    assert download.part_bytes(target) == 0
+    assert PartialFile(target).size_bytes == 0
 
 
 @pytest.mark.parametrize("left_bytes", [files.RESERVE_BYTES, 1_000_000], ids=["noticed", "written to its end"])
@@ -81,7 +82,7 @@ def test_a_disk_that_becomes_full_keeps_what_came(server: ReleaseServer, small_d
     with ThreadPoolExecutor(1) as pool:
         fetching = pool.submit(fetched, server, target)
         try:
-            assert eventually(lambda: download.part_bytes(target) == CUT)
+            assert eventually(lambda: PartialFile(target).size_bytes == CUT)
             filler = take(small_disk, left_bytes)
         finally:
             server.resume.set()
@@ -90,7 +91,7 @@ def test_a_disk_that_becomes_full_keeps_what_came(server: ReleaseServer, small_d
     figures = re.fullmatch(r"(\d+) MB are needed on the disk; (\d+) MB are free\.", caught.value.message)
     assert figures is not None
     assert int(figures[1]) > int(figures[2])
-    kept_bytes = download.part_bytes(target)
+    kept_bytes = PartialFile(target).size_bytes
     assert kept_bytes > CUT
     filler.unlink()
     assert fetched(server, target) == CONTENT
