@@ -84,12 +84,15 @@ class _WeightsMachine(PickleMachine):
         return StoredNumbers(pid[1].name, pid[2]) if isinstance(pid[2], str) else INERT
 
     def is_done(self) -> bool:
-        """Whether another value of the outermost dictionary is begun behind the weights."""
-        if len(self.below) != 1 or len(self.below[0]) != 1 or len(self.stack) < 4:
+        """Whether another value of the outermost dictionary is begun behind the weights, or whole."""
+        if len(self.below) != 1 or len(self.below[0]) != 1:
             return False
-        key, weights, _, begun = self.stack[-4:]
+        at = next((index for index in range(0, len(self.stack) - 3, 2) if self.stack[index] == WEIGHTS), None)
+        if at is None:
+            return False
+        weights, key, begun = self.stack[at + 1 : at + 4]
         # A tensor that is begun there is the weights' own last, under the key before it.
-        if key == WEIGHTS and isinstance(weights, dict) and weights and not isinstance(begun, Known):
+        if isinstance(weights, dict) and weights and isinstance(key, str) and not isinstance(begun, Known):
             self.weights = weights
         return self.weights is not None
 

@@ -113,16 +113,31 @@ def test_weights_behind_all_else_are_read(tmp_path: Path, protocol: int) -> None
     np.testing.assert_array_equal(read_tensors(path)["a"], NUMBERS.numpy())
 
 
-def test_logs_behind_the_weights_may_be_of_any_length(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "between",
+    [{}, {"optimizer_state": b"N"}, {"optimizer_state": b"}", "grad_scaler_state": b"N"}, {"optimizer_state": b"]"}],
+    ids=["nothing", "no optimizer", "an empty optimizer", "an empty list"],
+)
+def test_logs_behind_the_weights_may_be_of_any_length(tmp_path: Path, between: dict[str, bytes]) -> None:
     long_logs = checkpoints.PROTO + checkpoints.dictionary(
         {
             "network_weights": checkpoints.dictionary({"a": checkpoints.tensor(checkpoints.storage(), (2,))}),
+            **between,
             "logs": checkpoints.dictionary({"a": b"]" + b"(" + b"N" * MOST_STEPS + b"e"}),
         }
     )
     path = tmp_path / "checkpoint_final.pth"
     path.write_bytes(checkpoints.zipped(long_logs + checkpoints.STOP, {"0": bytes(8)}))
     assert list(read_tensors(path)) == ["a"]
+
+
+@pytest.mark.parametrize("optimizer", [None, {}], ids=["none", "empty"])
+def test_a_checkpoint_of_four_thousand_epochs_without_its_optimizer_is_read(tmp_path: Path, optimizer: object) -> None:
+    scores = [[np.float32(0.5)] * 26 for _ in range(4000)]
+    logging = {"mean_fg_dice": [0.5] * 4000, "dice_per_class_or_region": scores}
+    beside = {"optimizer_state": optimizer, "grad_scaler_state": None, "logging": logging, "current_epoch": 4000}
+    weights = OrderedDict({f"t{number}": NUMBERS[:1] + number for number in range(130)})
+    assert list(read_tensors(saved(tmp_path, weights, **beside))) == list(weights)
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
