@@ -139,7 +139,8 @@ def run(settings: Settings, sockets: Sequence[socket.socket]) -> int:
         log.warning("%s", notice)
     parts = build_parts(settings)
     parts.models.tidy()
-    parts.private_folders.remove_left_over()
+    # Of a whole study it takes longer than who waits for the server may have patience.
+    threading.Thread(target=parts.private_folders.remove_left_over, name="left-over images", daemon=True).start()
     return serve(settings, parts, sockets)
 
 

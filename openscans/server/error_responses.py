@@ -10,6 +10,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
@@ -84,7 +85,7 @@ def answer_errors(app: FastAPI) -> None:
 
 
 async def _on_own_error(_: Request, error: Exception) -> Response:
-    return error_response(error if isinstance(error, OpenScansError) else RUNNING.unforeseen(UNFORESEEN))
+    return error_response(error if isinstance(error, OpenScansError) else await _unforeseen())
 
 
 async def _on_invalid_request(request: Request, error: Exception) -> Response:
@@ -135,4 +136,9 @@ async def _on_runtime_error(_: Request, error: Exception) -> Response:
 
 async def _on_unforeseen_error(_: Request, __: Exception) -> Response:
     # Starlette raises the error again after this answer, and uvicorn logs it.
-    return error_response(RUNNING.unforeseen(UNFORESEEN))
+    return error_response(await _unforeseen())
+
+
+async def _unforeseen() -> OpenScansError:
+    # It looks at the program's files, which may lie on a disk that hangs.
+    return await run_in_threadpool(RUNNING.unforeseen, UNFORESEEN)

@@ -188,7 +188,7 @@ def test_what_a_killed_server_left_is_gone_when_the_next_one_serves(tmp_path: Pa
             server.kill()
         assert unpacked(server)
     with phantom_server(home) as server:
-        assert unpacked(server) == []
+        assert eventually(lambda: unpacked(server) == [])
         assert len(found(server, zipped)["vertebrae"]) == 4
 
 
