@@ -27,6 +27,8 @@ import httpx
 
 from openscans.weights import download
 from openscans.weights.catalogue import VERTEBRAE_MR, Dataset
+from phantom.layout import dataset_of, plans_of
+from phantom.specs import SPECS
 
 ROOT = Path(__file__).resolve().parents[1]
 PIECE_BYTES = 1_000_000
@@ -75,10 +77,10 @@ def process(command: list[str], env: dict[str, str] | None = None) -> Iterator[t
 
 def write_model(path: Path, dataset: Dataset, size_bytes: int) -> None:
     """A zip in a release's layout whose checkpoint is noise, which no compression makes smaller."""
-    root = f"{dataset.folder}/{dataset.training}"
+    root, spec = f"{dataset.folder}/{dataset.training}", SPECS[dataset.number]
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(f"{root}/plans.json", "{}")
-        archive.writestr(f"{root}/dataset.json", "{}")
+        archive.writestr(f"{root}/plans.json", json.dumps(plans_of(spec)))
+        archive.writestr(f"{root}/dataset.json", json.dumps(dataset_of(spec)))
         with archive.open(f"{root}/fold_0/checkpoint_final.pth", "w") as checkpoint:
             for _ in range(size_bytes // PIECE_BYTES):
                 checkpoint.write(os.urandom(PIECE_BYTES))

@@ -20,6 +20,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -78,15 +79,15 @@ def start_s(home: Path) -> float:
 
 @contextmanager
 def meanwhile(work: Callable[[threading.Event], None]) -> Iterator[None]:
-    """``work`` runs in a thread for the length of a block, and is told when to end."""
+    """``work`` runs in a thread for the length of a block, and is told when to end. What it raises is raised after."""
     enough = threading.Event()
-    thread = threading.Thread(target=work, args=(enough,))
-    thread.start()
-    try:
-        yield
-    finally:
-        enough.set()
-        thread.join()
+    with ThreadPoolExecutor(max_workers=1) as threads:
+        working = threads.submit(work, enough)
+        try:
+            yield
+        finally:
+            enough.set()
+        working.result()
 
 
 def ask_repeatedly(port: int, work: Callable[[], object]) -> list[float]:
