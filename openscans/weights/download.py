@@ -14,9 +14,10 @@ from pathlib import Path
 from openscans.errors import DownloadFailed
 from openscans.progress import Report, ignore_progress
 from openscans.system import files
+from openscans.system.regular_files import open_regular
 from openscans.weights.http_errors import NOTHING_MORE, WHOLE, TransientError, Unreached, host_of, strip_login
 from openscans.weights.http_stream import TICK_S, HttpClient, ResponseHead
-from openscans.weights.partial_file import CHUNK_BYTES, PartialFile, paths_beside
+from openscans.weights.partial_file import CHUNK_BYTES, Origin, PartialFile, paths_beside
 from openscans.weights.retry_policy import DEFAULT_POLICY, RetryPolicy
 
 ANOTHER_FILE_HINT = (
@@ -62,7 +63,7 @@ def fetch(
     failures = []
     with files.translate_os_errors():
         part = PartialFile(target)
-        if target.exists():
+        if target.is_file():
             return DownloadedFile(target, sha256_of(target, report=report), part.url)
         target.parent.mkdir(parents=True, exist_ok=True)
         wanted = _Wanted(frozenset(map(strip_login, urls)), signature, room_after)
@@ -102,7 +103,7 @@ def discard(target: Path) -> None:
 def sha256_of(path: Path, *, report: Report = ignore_progress) -> str:
     """Raises OSError, and what ``report`` raises, which is told that all bytes are here."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         size_bytes = path.stat().st_size
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
@@ -154,8 +155,11 @@ class _Transfer:
         with self.client.ask(self.url, self.part.range_headers(), reach_s=reach_s, idle=self._tell) as response:
             head = response.head(reach_s=reach_s)
             self._check_origin(head)
-            pieces = self._from_its_start(response.pieces()) if head.status == WHOLE else response.pieces()
-            if not self.part.accept(self.url, head):
+            pieces = response.pieces()
+            if head.status == WHOLE:
+                pieces = self._beyond_what_is_here(head, self._from_its_start(pieces))
+            elif not self.part.goes_on_with(head):
+                self.part.keep(0, Origin())
                 raise TransientError(f"{host_of(self.url)} has another file or piece than the one that was begun.")
             if head.status != NOTHING_MORE:
                 self._receive(pieces, head.total_bytes or self.part.total_bytes)
@@ -163,11 +167,26 @@ class _Transfer:
 
     def _check_origin(self, head: ResponseHead) -> None:
         """Raises DownloadFailed where bytes with which another mirror can go on would give way to this one's file."""
+        if self._is_anothers() and not (self.part.goes_on_with(head) or self.part.may_begin(head)):
+            raise _another_file(self.url)
+
+    def _is_anothers(self) -> bool:
+        """Whether what is here is of another mirror, which can go on with it."""
         begun_at = self.part.url
         elsewhere = begun_at != strip_login(self.url) and begun_at in self.wanted.addresses
-        if elsewhere and self.part.range_headers() and not self.part.goes_on_with(head):
-            sentence = f"{host_of(self.url)} has another file than the one that was begun at another mirror."
-            raise DownloadFailed(sentence, hint=ANOTHER_FILE_HINT)
+        return elsewhere and bool(self.part.range_headers())
+
+    def _beyond_what_is_here(self, head: ResponseHead, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """What follows in ``pieces`` of a whole file after what is here and the same; what differs gives way to it.
+
+        Raises DownloadFailed where another mirror can go on with that.
+        """
+        same_bytes, rest = self.part.compare(pieces, self._tell)
+        if same_bytes < self.part.size_bytes and self._is_anothers():
+            raise _another_file(self.url)
+        self.part.keep(same_bytes, Origin(strip_login(self.url), head.validator, head.total_bytes))
+        self.part.digest(self._tell)
+        return rest
 
     def _from_its_start(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         """``pieces`` of a whole file. Raises DownloadFailed where it does not begin as it should."""
@@ -220,6 +239,11 @@ def _forgiven(error: TransientError, policy: RetryPolicy) -> int:
     if isinstance(error, Unreached):
         return policy.unreached_retries
     return policy.retries if error.retries is None else error.retries
+
+
+def _another_file(url: str) -> DownloadFailed:
+    sentence = f"{host_of(url)} has another file than the one that was begun at another mirror."
+    return DownloadFailed(sentence, hint=ANOTHER_FILE_HINT)
 
 
 def _join_failures(failures: Sequence[DownloadFailed]) -> DownloadFailed:

@@ -44,12 +44,14 @@ class ResponseHead:
     """What the headers of a good answer tell of the file. ``total_bytes``: of the whole of it; 0 if that is not told.
 
     ``validator`` changes with the file's bytes; "" if the server gives none. ``first_byte`` is where the body begins.
+    ``gives_rests``: the server says that it can leave out of a file what is here already.
     """
 
     status: int
     validator: str
     total_bytes: int
     first_byte: int | None
+    gives_rests: bool
 
     @classmethod
     def of(cls, response: httpx.Response) -> "ResponseHead":
@@ -64,6 +66,7 @@ class ResponseHead:
             validator=validator,
             total_bytes=int(total[1]) if total else int(length),
             first_byte=int(first[1]) if first else None,
+            gives_rests=response.headers.get("accept-ranges", "").strip().lower() == "bytes",
         )
 
 

@@ -7,14 +7,15 @@ Rules for processes. One at a time writes here, which holds the dataset's lock; 
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from io import FileIO
+from itertools import chain
 from pathlib import Path
 
 from openscans.system.files import write_whole
 from openscans.system.regular_files import open_regular
-from openscans.weights.http_errors import NOTHING_MORE, REST, WHOLE, strip_login
+from openscans.weights.http_errors import NOTHING_MORE, REST, WHOLE
 from openscans.weights.http_stream import ResponseHead
 
 CHUNK_BYTES = 1 << 20
@@ -77,7 +78,7 @@ class PartialFile:
         if size_bytes < self._digested_bytes:
             self._forget_digest()
         if size_bytes > self._digested_bytes:
-            with self.path.open("rb") as begun:
+            with open_regular(self.path) as begun:
                 begun.seek(self._digested_bytes)
                 while chunk := begun.read(CHUNK_BYTES):
                     self._count(chunk)
@@ -98,20 +99,37 @@ class PartialFile:
             return head.first_byte == self.size_bytes and self._same_file(head)
         return head.status == NOTHING_MORE and self._is_whole(head)
 
-    def accept(self, url: str, head: ResponseHead) -> bool:
-        """Make ready for the body of ``head``; False if it cannot be used, and nothing that is here either."""
-        if head.status == WHOLE:
-            self.restart(Origin(strip_login(url), head.validator, head.total_bytes))
-            return True
-        if self.goes_on_with(head):
-            return True
-        self.restart(Origin())
-        return False
+    def may_begin(self, head: ResponseHead) -> bool:
+        """Whether the whole file that is the body of ``head`` may begin with what is here.
 
-    def restart(self, origin: Origin) -> None:
-        """Forget what is here; what comes will be from ``origin``."""
-        self.path.write_bytes(b"")
-        self._forget_digest()
+        A server that gives rests was asked for this one's, and would have given it if it had the same file.
+        """
+        if head.status != WHOLE or head.total_bytes not in {0, self.total_bytes or head.total_bytes}:
+            return False
+        return not head.gives_rests or head.validator == self._origin.validator
+
+    def compare(self, pieces: Iterator[bytes], on_piece: Callable[[], None]) -> tuple[int, Iterator[bytes]]:
+        """How many bytes of what is here a whole file that comes in ``pieces`` begins with, and what follows them."""
+        same_bytes = 0
+        if self.size_bytes:
+            with open_regular(self.path) as begun:
+                for piece in pieces:
+                    here = begun.read(len(piece))
+                    if not piece.startswith(here):
+                        return same_bytes, chain([piece], pieces)
+                    same_bytes += len(here)
+                    on_piece()
+                    if len(here) < len(piece):
+                        return same_bytes, chain([piece[len(here) :]], pieces)
+        return same_bytes, pieces
+
+    def keep(self, size_bytes: int, origin: Origin) -> None:
+        """Forget what is here beyond ``size_bytes``; what comes will be from ``origin``."""
+        if not self.path.is_file():
+            # Who writes into a pipe waits for somebody who reads.
+            self.path.unlink(missing_ok=True)
+        with self.path.open("ab") as begun:
+            begun.truncate(size_bytes)
         self._origin = origin
         origin.write(self._origin_path)
 

@@ -128,6 +128,57 @@ def test_where_the_mirror_of_the_beginning_is_no_longer_set_another_begins_anew(
         assert downloaded(server)["status"] == "complete"
 
 
+WITHOUT_RANGES = {"Accept-Ranges": "", "ETag": ""}
+"""What a server leaves out that knows nothing of parts of files."""
+
+
+@pytest.fixture
+def whole_only(tmp_path: Path) -> Iterator[ReleaseServer]:
+    """A mirror with the same file that always sends all of it."""
+    with ReleaseServer.over(write_release(tmp_path / "whole only", 756)) as running:
+        running.always = Fault(headers=WITHOUT_RANGES, ignore_range=True)
+        yield running
+
+
+def test_a_mirror_without_ranges_takes_over_from_one_that_is_gone_and_no_byte_is_lost(
+    home: Path, tmp_path: Path, whole_only: ReleaseServer
+) -> None:
+    further = CUT + 10 * PIECE_BYTES
+    gone = Fault(status=404)
+    with ReleaseServer.over(write_release(tmp_path / "release", 756)) as release:
+        env = {"OPENSCANS_WEIGHTS_URL": f"{release.url},{whole_only.url}"}
+        with live_server(home, env) as server:
+            release.faults += [Fault(drop_after=CUT), gone]
+            whole_only.faults.append(gone)
+            assert downloaded(server)["status"] == "error"
+    with live_server(home, env) as server:
+        for cut, kept in ((CUT // 2, CUT), (further, further), (CUT, further)):
+            whole_only.faults += [
+                Fault(headers=WITHOUT_RANGES, ignore_range=True, drop_after=cut),
+                gone,
+            ]
+            assert downloaded(server)["status"] == "error"
+            assert part_bytes(home) == kept
+        whole_only.faults.clear()
+        assert downloaded(server)["status"] == "complete"
+
+
+def test_a_mirror_without_ranges_that_has_another_file_is_passed_over_and_the_bytes_are_kept(
+    release: ReleaseServer, home: Path, whole_only: ReleaseServer
+) -> None:
+    path = release_zip(whole_only.folder, 756)
+    content = bytearray(path.read_bytes())
+    content[CUT - 1] ^= 1
+    path.write_bytes(content)
+    with live_server(home, {"OPENSCANS_WEIGHTS_URL": f"{release.url},{whole_only.url}"}) as server:
+        release.faults += [Fault(drop_after=CUT), Fault(status=404)]
+        failed = downloaded(server)
+        assert "has another file than the one that was begun at another mirror" in failed["error"]
+        assert part_bytes(home) == CUT
+        assert downloaded(server)["status"] == "complete"
+    assert release.requests[-1].range == f"bytes={CUT}-"
+
+
 # Pages in the place of files
 
 

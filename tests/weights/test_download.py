@@ -213,6 +213,33 @@ def test_a_server_without_ranges_starts_anew(server: ReleaseServer, target: Path
     assert_whole(target)
 
 
+def test_what_a_server_without_ranges_sends_again_takes_nothing_away(server: ReleaseServer, target: Path) -> None:
+    interrupted(server, target)
+    server.faults += [Fault(ignore_range=True, drop_after=CUT // 2), Fault(status=404)]
+    with pytest.raises(DownloadFailed):
+        fetched(server, target)
+    assert PartialFile(target).size_bytes == CUT
+
+
+@pytest.mark.parametrize("same_bytes", [CUT - 1, CUT // 3])
+def test_a_file_that_changed_within_what_is_here_is_whole_and_the_new_one(
+    server: ReleaseServer, target: Path, same_bytes: int
+) -> None:
+    interrupted(server, target)
+    changed = CONTENT[:same_bytes] + CONTENT[same_bytes:][::-1]
+    (server.folder / "a.zip").write_bytes(changed)
+    assert fetched(server, target).sha256 == hashlib.sha256(changed).hexdigest()
+    assert_whole(target, changed)
+
+
+def test_a_shorter_file_that_begins_alike_takes_the_place_of_what_is_here(server: ReleaseServer, target: Path) -> None:
+    interrupted(server, target)
+    shorter = CONTENT[: CUT // 2]
+    (server.folder / "a.zip").write_bytes(shorter)
+    assert fetched(server, target).sha256 == hashlib.sha256(shorter).hexdigest()
+    assert_whole(target, shorter)
+
+
 # Whole, and not more than whole
 
 
