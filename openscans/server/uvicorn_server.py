@@ -50,7 +50,7 @@ LONGEST_PROBE_S = 2.0
 OLD_CLIENT_S = 2.0
 """HTTP/1.0 knows nothing that could be written before an answer; a client of that age is taken for gone after this."""
 
-STILL_HERE = b": still here\n\n"
+EVENTS, STILL_HERE = b"text/event-stream", b": still here\n\n"
 
 NO_HOST = "Missing mandatory Host"
 """How h11 begins its sentence about a request without a Host header."""
@@ -99,14 +99,29 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
+class _Exchange(h11.Connection):
+    """What is said on one connection, and whether the answer that is being sent is a stream of events."""
+
+    sends_events = False
+
+    def send_with_data_passthrough(self, event: h11.Event) -> list[bytes] | None:
+        """All that is sent comes by here."""
+        if isinstance(event, h11.Response):
+            kind = next((value for name, value in event.headers if name == b"content-type"), b"")
+            self.sends_events = kind.startswith(EVENTS)
+        return super().send_with_data_passthrough(event)
+
+
 class Connection(H11Protocol):
     """HTTP over one connection: cut when a request takes too long to arrive, or when others need its place."""
 
+    conn: _Exchange
     _overdue: asyncio.TimerHandle | None = None
     _probe: asyncio.TimerHandle | None = None
     _waits_since_s = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.conn = _Exchange(h11.SERVER, LARGEST_HEAD_BYTES)
         super().connection_made(transport)
         self._waits_since_s = self.loop.time()
         self._watch()
@@ -156,13 +171,9 @@ class Connection(H11Protocol):
                 self.transport.abort()
                 return
             self.transport.write(self.conn.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
-        elif self.conn.our_state is h11.SEND_BODY and self._asks_for_events:
+        elif self.conn.our_state is h11.SEND_BODY and self.conn.sends_events:
             self.transport.write(self.conn.send(h11.Data(data=STILL_HERE)) or b"")
         self._probe = self.loop.call_later(wait_s, self._touch, min(wait_s * 2, LONGEST_PROBE_S))
-
-    @property
-    def _asks_for_events(self) -> bool:
-        return any(name == b"accept" and b"text/event-stream" in value for name, value in self.cycle.scope["headers"])
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP request, in the contract's form."""

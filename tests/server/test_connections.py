@@ -1,16 +1,20 @@
 """Connections as clients of every kind keep them: by both loopback addresses, for long, half closed."""
 
+import asyncio
 import json
 import socket
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from openscans.server.uvicorn_server import OLD_CLIENT_S
+from openscans.server.uvicorn_server import OLD_CLIENT_S, PROBE_S, STILL_HERE, Server
 from tests.live_server import LiveServer, eventually, live_server
 from tests.server.test_limits import POST, STREAM, answer_on, connection_to, ends
 
@@ -144,6 +148,40 @@ def test_a_client_that_is_gone_cancels_its_detection_soon_also_if_it_closed_its_
             connection.sendall(request)
         assert eventually(lambda: "segmenting" in states(server))
     assert eventually(lambda: set(states(server)) <= {"cancelled", "complete"}, within_s=5)
+
+
+@contextmanager
+def served(app: ASGIApp) -> Iterator[int]:
+    """The port at which our web server answers for ``app``."""
+    started = threading.Event()
+    server = Server(app, debug=False, on_start=started.set, on_end=lambda: None)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            assert started.wait(10)
+            yield int(listener.getsockname()[1])
+        finally:
+            server.end()
+            thread.join()
+
+
+@pytest.mark.parametrize("kind", [b"application/json", b"text/event-stream"])
+def test_into_an_answer_in_pieces_a_sign_of_life_is_written_where_it_is_a_stream_alone(kind: bytes) -> None:
+    """The client, which asked for a stream, has closed its side; so signs come, as long as nothing else does."""
+
+    async def answer_in_pieces(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", kind)]})
+        await send({"type": "http.response.body", "body": b"{", "more_body": True})
+        await asyncio.sleep(5 * PROBE_S)
+        await send({"type": "http.response.body", "body": b"}"})
+
+    with served(answer_in_pieces) as port, socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(GET.replace(b"\r\n\r\n", b"\r\nAccept: text/event-stream\r\n\r\n") % b"/")
+        connection.shutdown(socket.SHUT_WR)
+        response = HTTPResponse(connection)
+        response.begin()
+        assert (STILL_HERE in response.read()) == (kind == b"text/event-stream")
 
 
 def states(server: LiveServer) -> list[str]:
