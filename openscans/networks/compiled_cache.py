@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from openscans.system.disk_cache import DiskCache
+from openscans.system.regular_files import open_regular
 
 SUFFIX = ".blob"
 
@@ -31,6 +32,6 @@ def digest_of(files: Iterable[Path]) -> str:
     """What changes with the content of any of ``files``, or with their order. Raises OSError."""
     digest = hashlib.sha256()
     for path in files:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

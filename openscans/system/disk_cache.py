@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from openscans.system.files import UNFINISHED, write_whole
+from openscans.system.regular_files import open_regular
 
 LEFT_BEHIND = (UNFINISHED, ".part")
 """How the names of files end that were being written; ".part" is version 1.0's."""
@@ -44,7 +45,7 @@ class DiskCache:
         """What `put` kept under ``key``; None where there is nothing, or where it is not as it was written."""
         path = self._path(key)
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 line, content = file.read(DIGEST_BYTES + 1), file.read()
             if line != _digest_line(content):
                 return None
@@ -64,7 +65,7 @@ class DiskCache:
             return None if read is None else memoryview(bytearray(read))
         path = self._path(key)
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
             _touch(path)
         except (OSError, ValueError):

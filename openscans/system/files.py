@@ -20,6 +20,7 @@ from typing import IO
 
 from openscans.errors import DiskFull, OpenScansError
 from openscans.system.allowed_roots import open_real
+from openscans.system.regular_files import open_regular
 
 CHUNK_BYTES = 1 << 20
 
@@ -52,7 +53,7 @@ class KeptFile:
     @classmethod
     def of(cls, path: Path) -> "KeptFile":
         """Raises OSError."""
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             # Looked at first: what changes while it is read differs from this afterwards.
             found = os.fstat(file.fileno())
             return cls(found.st_size, hashlib.file_digest(file, "sha256").hexdigest(), found.st_mtime_ns)

@@ -115,7 +115,10 @@ def _names_beside(path: Path) -> Iterator[Path]:
 
 
 def _is_free(path: Path, lock: ExitStack) -> bool:
-    """Whether no other living process writes this file; then ``lock`` holds it."""
+    """Whether it is a file or not there yet, and no other living process writes it; then ``lock`` holds it."""
+    # Who opens a pipe to write waits for somebody who reads.
+    if path.exists() and not path.is_file():
+        return False
     try:
         return lock.enter_context(locks.hold_lock(path.with_suffix(".lock"), shared=False))
     except OSError:

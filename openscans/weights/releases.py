@@ -53,7 +53,7 @@ class Installer:
 
     def download(self, place: Installation, download: DownloadTask) -> None:
         """Fetch and install. Raises ModelMissing, DownloadFailed, DiskFull, Busy, Cancelled."""
-        was_there = place.zip_path.exists()
+        was_there = place.zip_path.is_file()
         try:
             self._install(place, download)
         except DamagedWeights as error:
@@ -98,7 +98,7 @@ class Installer:
 
     def _fetch(self, place: Installation, download: DownloadTask) -> DownloadedFile:
         dataset = place.dataset
-        if self._offline and not place.zip_path.exists():
+        if self._offline and not place.zip_path.is_file():
             raise ModelMissing(f"{dataset.folder} is not on disk, and the server works offline.", hint=OFFLINE_HINT)
         urls = [f"{base}/{dataset.release_path}" for base in self._mirrors]
         return fetch(

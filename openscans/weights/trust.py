@@ -8,10 +8,11 @@ import os
 import ssl
 import sys
 from functools import lru_cache
-from pathlib import Path
 
 import certifi
 import httpx
+
+from openscans.system.regular_files import AT_ONCE
 
 log = logging.getLogger("openscans.downloads")
 
@@ -28,10 +29,10 @@ def trusted_certificates(file: str | None, folder: str | None) -> ssl.SSLContext
 
 def _can_be_written(path: str) -> bool:
     try:
-        with Path(path).open("ab"):
-            return True
+        os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | AT_ONCE, 0o666))
     except (OSError, ValueError):
         return False
+    return True
 
 
 def _without_key_log(file: str | None, folder: str | None) -> ssl.SSLContext:

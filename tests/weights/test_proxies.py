@@ -3,6 +3,7 @@
 import os
 import shutil
 import socket
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -116,6 +117,15 @@ def test_a_key_log_that_cannot_be_written_is_passed_over_with_a_line(home: Path,
         last, passed_over = download(home, f"https://localhost:{port}", env)
     assert passed_over == ["SSLKEYLOGFILE is passed over: the file that it names cannot be written."]
     assert ("has no file" if trusted else "not trusted") in str(last["error"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pipes in its folders")
+def test_a_key_log_that_is_a_pipe_without_a_reader_is_passed_over(
+    home: Path, release: SlowRelease, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "keys")
+    last, passed_over = download(home, release.url, {"SSLKEYLOGFILE": str(tmp_path / "keys")})
+    assert (last["status"], len(passed_over)) == ("complete", 1)
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl, which makes a certificate, is not here")

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from phantom.files import write_nifti
 from tests.live_server import LiveServer, live_server
 from tests.model_homes import MR, offline
-from tests.release_server import DATASETS, training_files, write_folder
+from tests.phantom_server import lumbar_scan, phantom_server
+from tests.release_server import DATASETS, ReleaseServer, training_files, write_folder, write_release
 
 OFFLINE = {"OPENSCANS_OFFLINE": "1"}
 MODELS = "models/totalsegmentator"
@@ -112,6 +114,64 @@ def test_whatever_lies_in_a_home_a_server_starts_over_it(whole: Path) -> None:
     with live_server(whole, OFFLINE) as server:
         status_of(server)
     assert not [line for line in server.errors if line.startswith("Traceback")]
+
+
+NO_PIPES = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pipes in its folders")
+
+
+@NO_PIPES
+def test_a_pipe_in_the_place_of_an_empty_file_is_damage(home: Path, tmp_path: Path) -> None:
+    """A pipe's size is told as nothing, as an empty file's is."""
+    files = {**training_files(756, 1000), f"{MR}/{DATASETS[756].training}/notes.txt": b""}
+    offline(home).import_from("vertebrae_mr", write_folder(tmp_path / "theirs", files))
+    place = home / MODELS / "vertebrae_mr" / MR / DATASETS[756].training / "notes.txt"
+    remove(place)
+    put_pipe(place)
+    with live_server(home, OFFLINE) as server:
+        assert status_of(server)["state"] == "damaged"
+
+
+@NO_PIPES
+@pytest.mark.parametrize("end", [".zip", ".zip.part", ".zip.part.json"])
+def test_a_pipe_in_the_place_of_what_a_download_keeps_gives_way_to_it(home: Path, tmp_path: Path, end: str) -> None:
+    place = home / MODELS / "vertebrae_mr" / f"{MR}{end}"
+    place.parent.mkdir(parents=True)
+    put_pipe(place)
+    with (
+        ReleaseServer.over(write_release(tmp_path / "release", 756)) as release,
+        live_server(home, {"OPENSCANS_WEIGHTS_URL": release.url}) as server,
+        server.events("POST", "/api/models/download/vertebrae_mr") as events,
+    ):
+        assert list(events)[-1]["status"] == "complete"
+
+
+@NO_PIPES
+def test_pipes_in_the_place_of_all_that_was_kept_cost_no_answer(home: Path, tmp_path: Path) -> None:
+    """Answers, compiled networks, how long patches take."""
+    image = tmp_path / "image.nii"
+    write_nifti(image, *lumbar_scan())
+    with phantom_server(home) as server:
+        assert server.detect(image, fast_mode=True).json()["success"]
+    kept = [path for path in (home / "cache").rglob("*") if path.is_file()]
+    assert {path.suffix for path in kept} >= {".json", ".blob"}
+    for path in kept:
+        remove(path)
+        put_pipe(path)
+    with live_server(home, OFFLINE) as server:
+        found = server.detect(image, fast_mode=True).json()
+    assert (found["success"], found["cached"]) == (True, False)
+
+
+@NO_PIPES
+@pytest.mark.parametrize("name", ["server.log", "server.lock", "worker.log"])
+def test_a_pipe_in_the_place_of_a_log_leaves_the_log_beside_it(home: Path, tmp_path: Path, name: str) -> None:
+    (home / "logs").mkdir(parents=True)
+    put_pipe(home / "logs" / name)
+    text = tmp_path / "text"
+    text.write_text("no image")
+    with live_server(home, OFFLINE) as server:
+        assert server.detect(text).json()["code"] == "unsupported_file"
+    assert [path for path in (home / "logs").glob("*.log") if path.is_file()]
 
 
 def spoil(root: Path, chance: random.Random) -> str:
