@@ -35,6 +35,7 @@ Knows nothing of HTTP; `server.error_responses` maps these classes to statuses. 
     ├─ WorkerCrashed                 worker_crashed               the worker process ended or hung
     ├─ OutOfMemory                   out_of_memory                the memory does not suffice
     └─ DiskFull                      disk_full                    the disk does not suffice
+       └─ UnwritableDisk             disk_full                    nothing can be written there at all
 """
 
 from collections.abc import Iterator, Sequence
@@ -247,6 +248,12 @@ class OutOfMemory(OpenScansError):
 class DiskFull(OpenScansError):
     code = "disk_full"
     hint = "Make room on the disk that holds OPENSCANS_HOME, then try again; what is there is kept."
+
+
+class UnwritableDisk(DiskFull):
+    """A disk that is read-only, or a folder that is closed to the user who runs the server."""
+
+    hint = "Let the user who runs the server write into the folder of OPENSCANS_HOME, or name another in it."
 
 
 def kinds_of(kind: type[OpenScansError]) -> Iterator[type[OpenScansError]]:

@@ -93,7 +93,7 @@ async def refuse_delete() -> None:
 
 @routes.delete(
     "/{task}",
-    responses=describe_errors(errors.UnknownTask, errors.ModelInUse),
+    responses=describe_errors(errors.UnknownTask, errors.ModelInUse, errors.DiskFull),
     response_model_exclude_none=True,
 )
 def delete(task: TaskKey, state: State) -> DeletedAnswer:
@@ -127,7 +127,7 @@ async def import_weights(task: TaskKey, body: ImportBody, request: Request, stat
     return replace(status, warnings=(*status.warnings, *body.warnings()))
 
 
-@routes.post("/verify/{task}", responses=describe_errors(errors.UnknownTask, errors.ModelInUse))
+@routes.post("/verify/{task}", responses=describe_errors(errors.UnknownTask, errors.ModelInUse, errors.DiskFull))
 def verify(task: TaskKey, state: State) -> ModelStatus:
     """Compute every file's digest anew."""
     state.models.verify(task)

@@ -18,7 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
-from openscans.errors import DiskFull, OpenScansError
+from openscans.errors import DiskFull, OpenScansError, UnwritableDisk
 from openscans.system.allowed_roots import open_real
 from openscans.system.regular_files import open_regular
 
@@ -183,20 +183,21 @@ def is_disk_full(error: OSError) -> bool:
 
 
 @contextmanager
-def translate_os_errors(what: str = "A file of the models") -> Iterator[None]:
-    """Raises DiskFull, or OpenScansError with the system's reason, for an OSError inside the block.
+def translate_os_errors(what: str = "A file of the models", *, only_writes: bool = False) -> Iterator[None]:
+    """Raises DiskFull, UnwritableDisk, or OpenScansError with the system's reason, for an OSError inside the block.
 
-    ``what`` begins the latter's sentence.
+    ``what`` begins the sentence of the last two. ``only_writes``: nothing inside the block reads, so that who may not
+    do what is done there may not write.
     """
     try:
         yield
     except OSError as error:
         if is_disk_full(error):
             raise DiskFull("The disk became full while files were written.") from error
-        raise OpenScansError(
-            f"{what} cannot be read or written: {error.strerror or type(error).__name__}.",
-            hint="Check the permissions of the folder that OPENSCANS_HOME names.",
-        ) from error
+        sentence = f"{what} cannot be read or written: {error.strerror or type(error).__name__}."
+        if error.errno == errno.EROFS or (only_writes and isinstance(error, PermissionError)):
+            raise UnwritableDisk(sentence) from error
+        raise OpenScansError(sentence, hint="Check the permissions of the folder that OPENSCANS_HOME names.") from error
 
 
 def _try_link(original: Path, target: Path) -> bool:

@@ -59,9 +59,9 @@ class PrivateFolders:
     def lend(self) -> Iterator[Path]:
         """A folder of a name that nobody has, not made yet; gone at the end of the block.
 
-        Raises DiskFull, and OpenScansError where none can be made.
+        Raises DiskFull, UnwritableDisk, and OpenScansError where none can be made.
         """
-        with translate_os_errors("The folder for unpacked images"):
+        with translate_os_errors("The folder for unpacked images", only_writes=True):
             folder = self._own_folder() / secrets.token_hex(8)
         try:
             yield folder

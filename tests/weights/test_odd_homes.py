@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from openscans.system.files import LINKED_FROM_BYTES
@@ -136,6 +137,35 @@ def test_a_home_that_is_read_only_serves_what_it_holds(home: Path, tmp_path: Pat
         answers = [live.detect(image, fast_mode=True, use_cache=cached).json() for cached in (True, False)]
         assert [answer.get("cached") for answer in answers] == [True, False]
         assert "Read-only file system" in live.delete("/api/models/vertebrae").json()["error"]
+
+
+@pytest.fixture
+def zipped(tmp_path: Path) -> Path:
+    """A study of one image."""
+    write_nifti(tmp_path / "image.nii", *lumbar_scan())
+    return write_zip(tmp_path / "study.zip", {"image.nii": (tmp_path / "image.nii").read_bytes()})
+
+
+def is_told_to_let_it_write(answer: httpx.Response) -> bool:
+    told = answer.json()
+    return (answer.status_code, told["code"]) == (507, "disk_full") and "OPENSCANS_HOME" in told["hint"]
+
+
+def test_on_a_home_that_is_read_only_a_zip_is_refused_with_what_to_do(home: Path, zipped: Path) -> None:
+    home.mkdir()
+    with read_only(home), live_server(home, OFFLINE) as live:
+        refused = live.detect(zipped)
+        assert is_told_to_let_it_write(refused)
+        assert "Read-only file system" in refused.json()["error"]
+        assert is_told_to_let_it_write(live.post("/api/models/import/vertebrae_mr", {"file_path": str(zipped)}))
+
+
+def test_on_a_home_that_others_alone_may_write_a_zip_is_refused_with_what_to_do(home: Path, zipped: Path) -> None:
+    home.mkdir()
+    with closed(home, 0o555), live_server(home, OFFLINE, program=PLAIN) as live:
+        refused = live.detect(zipped)
+        assert is_told_to_let_it_write(refused)
+        assert "Permission denied" in refused.json()["error"]
 
 
 # Links
