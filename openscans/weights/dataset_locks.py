@@ -86,7 +86,7 @@ class DatasetLocks:
     def _enter(self, stack: ExitStack, name: str, *, shared: bool) -> bool:
         """Whether it was free; then ``stack`` holds it."""
         with ExitStack() as tried:
-            with translate_os_errors():
+            with translate_os_errors(only_writes=True):
                 free = self._try(tried, name, shared=shared)
             if free:
                 stack.push(tried.pop_all())

@@ -166,6 +166,7 @@ def test_on_a_home_that_others_alone_may_write_a_zip_is_refused_with_what_to_do(
         refused = live.detect(zipped)
         assert is_told_to_let_it_write(refused)
         assert "Permission denied" in refused.json()["error"]
+        assert is_told_to_let_it_write(live.post("/api/models/import/vertebrae_mr", {"file_path": str(zipped)}))
 
 
 # Links
