@@ -15,7 +15,7 @@ from openscans.system.files import RESERVE_BYTES
 from openscans.system.zip_files import LARGEST_DIRECTORY_BYTES, open_zip
 from tests.corpus.scene import series
 from tests.small_disks import disk_of
-from tests.zips import add_link, claim, contents_of, write_zip
+from tests.zips import add_link, claim, contents_of, lock, write_zip
 
 SLICE = bytes(128) + b"DICM" + b"image " * 100
 """Begins like a DICOM file, which is all that is asked here."""
@@ -178,6 +178,14 @@ def test_entries_that_share_their_bytes_are_refused(tmp_path: Path, folder: Path
     (tmp_path / "zip").write_bytes(content[: second + 42] + bytes(4) + content[second + 46 :])
     with pytest.raises(CorruptFile):
         unpack(tmp_path / "zip", folder)
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_that_is_locked_or_packed_otherwise_is_refused(tmp_path: Path, folder: Path, compression: int) -> None:
+    path = write_zip(tmp_path / "zip", {"IM1": SLICE}, compression=compression)
+    with pytest.raises(UnsupportedFile, match=r"password|method"):
+        unpack(lock(path) if compression == zipfile.ZIP_DEFLATED else path, folder)
+    assert names_below(folder) == set()
 
 
 def test_zips_of_zips_are_not_followed(tmp_path: Path, folder: Path) -> None:

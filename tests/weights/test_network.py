@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from phantom.files import write_nifti
 from tests.audited_server import OUTWARDS
 from tests.live_server import live_server
 from tests.model_homes import MR
+from tests.phantom_server import lumbar_scan, phantom_server
 from tests.release_server import Fault, ReleaseServer, release_zip, write_release
 from tests.slow_release import Proxy, SlowRelease
 
@@ -90,6 +92,24 @@ def test_offline_nothing_is_asked_outside(folder: Path, home: Path, tmp_path: Pa
             server.ask_to_end()
         assert release.asked == []
     assert asked.read_text() == ""
+
+
+def test_nobody_but_the_mirror_is_asked_whatever_is_done(folder: Path, home: Path, tmp_path: Path) -> None:
+    asked, image = tmp_path / "asked", tmp_path / "image.nii"
+    write_nifti(image, *lumbar_scan())
+    with SlowRelease.over(folder) as release:
+        env = {"OPENSCANS_WEIGHTS_URL": release.url, "OPENSCANS_OFFLINE": "0", "AUDIT_CONNECTIONS": str(asked)}
+        with phantom_server(home, PLAIN | env, program=AUDITED) as server:
+            assert asked.read_text() == ""
+            with server.events("POST", DOWNLOAD) as events:
+                assert list(events)[-1]["status"] == "complete"
+            for use_cache in (True, False):
+                assert server.detect(image, fast_mode=True, use_cache=use_cache).json()["success"]
+            server.ask_to_end()
+        port = release.url.rpartition(":")[2]
+    lines = asked.read_text().splitlines()
+    assert lines
+    assert [line for line in lines if "'127.0.0.1'" not in line or port not in line] == []
 
 
 def test_the_watch_over_connections_sees_a_download(folder: Path, home: Path, tmp_path: Path) -> None:
