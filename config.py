@@ -10,7 +10,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -54,8 +54,9 @@ class Settings:
     ``threads`` None: the cores that the process may use. ``keep_warm_s`` None: the worker keeps its memory for ever.
     ``hang_s``: five minutes are a packed image from a slow network drive; for a patch that takes longer the worker asks
     for more. ``allowed_roots`` empty: any file that the user may read. ``totalsegmentator_results``: weights to import.
-    ``results``: how many answers are kept; one is some tens of kilobytes. ``notices``: what was passed over, a sentence
-    each, with the variable's name and never with what it holds.
+    ``results``: how many answers are kept; one is some tens of kilobytes. ``digests``: the SHA-256 of weights' zips by
+    the numbers of their datasets, which nothing here knows. ``notices``: what was passed over, a sentence each, with
+    the variable's name and never with what it holds.
     """
 
     home: Path
@@ -70,6 +71,7 @@ class Settings:
     auto_download: bool = True
     offline: bool = False
     strict_digests: bool = False
+    digests: Mapping[int, str] = field(default_factory=dict)
     stall_s: int = 30
     keep_warm_s: int | None = 600
     warm_up: bool = False
@@ -122,6 +124,7 @@ class Settings:
             auto_download=_switch(env, "OPENSCANS_AUTO_DOWNLOAD", default=cls.auto_download),
             offline=_switch(env, "OPENSCANS_OFFLINE", default=cls.offline),
             strict_digests=_switch(env, "OPENSCANS_STRICT_DIGESTS", default=cls.strict_digests),
+            digests=_digests(env, "OPENSCANS_DIGESTS"),
             stall_s=_whole_number(env, "OPENSCANS_STALL_S", default=cls.stall_s, low=1, high=LONGEST_STALL_S),
             keep_warm_s=None if keep_warm_s == -1 else keep_warm_s,
             warm_up=_switch(env, "OPENSCANS_WARM_UP", default=cls.warm_up),
@@ -270,6 +273,18 @@ def _urls(env: Mapping[str, str], name: str) -> tuple[str, ...]:
         if not re.match(r"https?://[^/\s]", url):
             raise InvalidSetting(f"{name} must hold addresses that begin with https:// or http://, not {url[:80]!r}.")
     return urls
+
+
+def _digests(env: Mapping[str, str], name: str) -> Mapping[int, str]:
+    digests: dict[int, str] = {}
+    for text in _split(env, name, ","):
+        found = re.fullmatch(r"([0-9]{1,4})\s*=\s*([0-9a-f]{64})", text.lower(), re.ASCII)
+        if found is None:
+            raise InvalidSetting(f"{name} must hold datasets with their zips' SHA-256, as 292=…, not {text[:80]!r}.")
+        number, digest = int(found[1]), found[2]
+        if digests.setdefault(number, digest) != digest:
+            raise InvalidSetting(f"{name} holds two different digests for {number}.")
+    return digests
 
 
 def _origins(env: Mapping[str, str], name: str) -> tuple[str, ...]:

@@ -72,6 +72,7 @@ def main(arguments: Sequence[str], env: Mapping[str, str]) -> int:
     keep_standard_descriptors()
     try:
         settings = Settings.from_env({**env, **parse_flags(arguments)})
+        require_known_datasets(settings)
         require_open_home(settings.home)
     except InvalidSetting as error:
         write_line(sys.stderr, f"{error.message} {error.hint}")
@@ -81,6 +82,18 @@ def main(arguments: Sequence[str], env: Mapping[str, str]) -> int:
     except OSError as error:
         return explain_bind_failure(settings.host, settings.port, error)
     return run(settings, sockets)
+
+
+def require_known_datasets(settings: Settings) -> None:
+    """Raises InvalidSetting where a digest is set for a dataset that no task has, and would guard nothing."""
+    if not settings.digests:
+        return
+    from openscans.weights import catalogue
+
+    known = sorted({dataset.number for task in catalogue.TASKS.values() for dataset in task.datasets})
+    for number in settings.digests:
+        if number not in known:
+            raise InvalidSetting(f"OPENSCANS_DIGESTS names {number}; the datasets are {', '.join(map(str, known))}.")
 
 
 def require_open_home(home: Path) -> None:
@@ -155,6 +168,7 @@ def build_parts(settings: Settings) -> Parts:
     from openscans.jobs.worker_process import LogPlan
     from openscans.system.private_folders import PrivateFolders
     from openscans.types import InferenceOptions
+    from openscans.weights.digest_rules import DigestRules
     from openscans.weights.releases import Installer
     from openscans.weights.retry_policy import RetryPolicy
 
@@ -173,7 +187,7 @@ def build_parts(settings: Settings) -> Parts:
     installer = Installer(
         settings.weights_urls,
         offline=settings.offline,
-        strict_digests=settings.strict_digests,
+        digests=DigestRules(settings.strict_digests, settings.digests),
         retry_policy=RetryPolicy(stall_s=settings.stall_s),
         check=check_training,
         roots=settings.allowed_roots,

@@ -43,6 +43,7 @@ class Models:
     def __init__(self, home: Path, installer: Installer, *, totalsegmentator_results: Path | None = None) -> None:
         self._root = home / "models" / "totalsegmentator"
         self._installer = installer
+        self._digests = installer.digests
         self._totalsegmentator_results = totalsegmentator_results
         self._lock = threading.Lock()
         self._downloads: dict[str, DownloadTask] = {}
@@ -51,10 +52,14 @@ class Models:
     def status(self, key: str) -> ModelStatus:
         """Raises UnknownTask."""
         task = catalogue.task_of(key)
-        found = {place: place.condition() for place in self._places(task)}
-        state = self._state(task, {condition.state for condition in found.values()})
+        found = {place: place.condition() for place in status.places_about(task, self._root)}
         return status.status_of(
-            task, self._root, state=state, found=found, totalsegmentator_results=self._totalsegmentator_results
+            task,
+            self._root,
+            state=self._state(task, {found[place].state for place in self._places(task)}),
+            found=found,
+            digests=self._digests,
+            totalsegmentator_results=self._totalsegmentator_results,
         )
 
     def statuses(self) -> dict[str, ModelStatus]:
@@ -65,11 +70,11 @@ class Models:
         return status.cache_stats(self._root)
 
     def trained_model(self, dataset_id: int) -> TrainedModel:
-        """Raises ModelMissing, DamagedWeights."""
+        """Raises ModelMissing, DamagedWeights, RefusedWeights."""
         for task in catalogue.TASKS.values():
             for place in self._places(task):
                 if place.dataset.number == dataset_id:
-                    return place.trained_model()
+                    return place.trained_model(self._digests)
         raise ModelMissing(f"There is no model with the dataset number {dataset_id}.")
 
     @contextmanager
@@ -77,7 +82,7 @@ class Models:
         """The networks that the task opens, by their datasets' numbers, whole; nobody changes them within the block.
 
         What is missing is downloaded first if ``download`` says so, by joining a download that runs or by a new one.
-        ``report`` is called while anything is waited for. Raises UnknownTask, ModelMissing, DamagedWeights,
+        ``report`` is called while anything is waited for. Raises UnknownTask, ModelMissing and its kinds,
         DownloadFailed, DiskFull, Busy, and what ``report`` raises; who stops waiting stops no download.
         """
         task = catalogue.task_of(key)
@@ -162,8 +167,7 @@ class Models:
             for place in self._places(task):
                 if place.has_leftovers():
                     self._tidy(place)
-                for name in place.condition().damaged_files:
-                    log.warning("%s/%s is damaged.", place.dataset.folder, printable(name))
+                self._look_at(place)
 
     def close(self) -> None:
         """Stop all downloads; their bytes are kept."""
@@ -177,7 +181,10 @@ class Models:
 
     def _missing(self, task: Task) -> list[Installation]:
         wanted = (place for part in catalogue.with_needs(task) for place in self._places(part))
-        return [place for place in wanted if place.condition().state != "ready"]
+        return [place for place in wanted if not self._is_usable(place)]
+
+    def _is_usable(self, place: Installation) -> bool:
+        return status.is_usable(place.dataset, place.condition(), self._digests)
 
     def _hold_ready(
         self, task: Task, places: Sequence[Installation], report: Report, held: ExitStack, *, download: bool
@@ -191,11 +198,11 @@ class Models:
         return self._hold(places, report, held)
 
     def _hold(self, places: Sequence[Installation], report: Report, held: ExitStack) -> Mapping[int, TrainedModel]:
-        """Give ``held`` the shared locks of ``places``. Raises ModelMissing, DamagedWeights; then it has none."""
+        """Give ``held`` the shared locks of ``places``. Raises ModelMissing and its kinds; then it has none."""
         names = [place.dataset.folder for place in places]
         with ExitStack() as tried:
             tried.enter_context(self._locks.shared(names, partial(report, 0, 1)))
-            models = {place.dataset.number: place.trained_model() for place in places}
+            models = {place.dataset.number: place.trained_model(self._digests) for place in places}
             held.push(tried.pop_all())
         return models
 
@@ -243,6 +250,15 @@ class Models:
         with self._locks.try_exclusive([dataset.folder for dataset in task.datasets]):
             yield
 
+    def _look_at(self, place: Installation) -> None:
+        """Say in the log what keeps it from being used."""
+        found = place.condition()
+        for name in found.damaged_files:
+            log.warning("%s/%s is damaged.", place.dataset.folder, printable(name))
+        refusal = found.manifest and self._digests.refusal(place.dataset, found.manifest.zip_sha256)
+        if refusal:
+            log.warning("%s %s", refusal.message, refusal.hint)
+
     def _tidy(self, place: Installation) -> None:
         # Who holds the lock is at work there, and is no left-over.
         with suppress(ModelInUse), self._locks.try_exclusive([place.dataset.folder]):
@@ -257,7 +273,7 @@ class Models:
             with self._locks.exclusive(place.dataset.folder, watch):
                 # Another process may have brought it while this one waited, or died over it.
                 place.tidy()
-                if place.condition().state != "ready":
+                if not self._is_usable(place):
                     self._installer.download(place, download)
             download.finish(place.dataset)
 

@@ -26,7 +26,8 @@ Knows nothing of HTTP; `server.error_responses` maps these classes to statuses. 
     ├─ ModelError                    internal_error               something about the networks' weights
     │  ├─ UnknownTask                unknown_task                 no model has that name
     │  ├─ ModelMissing               model_missing                its weights are not on disk
-    │  │  └─ DamagedWeights          model_missing                they are, but cannot be what they claim to be
+    │  │  ├─ DamagedWeights          model_missing                they are, but cannot be what they claim to be
+    │  │  └─ RefusedWeights          model_missing                they are, or could be, but the settings forbid them
     │  ├─ UnusableImport             corrupt_file                 what was named as weights are none
     │  ├─ ModelInUse                 model_in_use                 somebody downloads, changes or uses it
     │  └─ DownloadFailed             download_failed              the weights could not be fetched
@@ -206,6 +207,12 @@ class DamagedWeights(ModelMissing):
     """Weights that are on disk but cannot be what they claim to be."""
 
     hint = "Delete the model and download it again."
+
+
+class RefusedWeights(ModelMissing):
+    """Weights whose zip has another digest than the settings want, or none that anybody knows."""
+
+    hint = "OPENSCANS_DIGESTS names the digests of zips that may be used."
 
 
 class UnusableImport(ModelError):

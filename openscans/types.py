@@ -46,6 +46,7 @@ class WarningCode(StrEnum):
     """What a warning is about. A code keeps its meaning for ever; there may be more."""
 
     DAMAGED_FILE = "damaged_file"
+    DEMONSTRATION_WEIGHTS = "demonstration_weights"
     DEVICE_FALLBACK = "device_fallback"
     FAST_MODE_UNAVAILABLE = "fast_mode_unavailable"
     FEW_SLICES = "few_slices"
@@ -250,7 +251,8 @@ class TrainedModel:
     """One network's weights on disk: ``folder`` holds plans.json, dataset.json and fold_0/checkpoint_final.pth.
 
     ``sha256`` is one digest over all three. ``spacing_mm`` is the distance between samples, along every axis, that its
-    plans.json must name. ``step`` is the sliding window's step as a share of the patch.
+    plans.json must name. ``step`` is the sliding window's step as a share of the patch. ``warnings``: what should be
+    known of what these weights are and where they came from; of two installations of the same weights it may differ.
     """
 
     dataset: str
@@ -258,6 +260,7 @@ class TrainedModel:
     sha256: str
     spacing_mm: float
     step: float
+    warnings: tuple[ResultWarning, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -283,6 +286,11 @@ class DetectionTask:
     def networks(self) -> tuple[TrainedModel, ...]:
         """The one that labels, then the one that localises."""
         return (self.segmenter,) if self.localiser is None else (self.segmenter, self.localiser)
+
+    @property
+    def weights_warnings(self) -> tuple[ResultWarning, ...]:
+        """What should be known of the weights of its networks, each thing once."""
+        return tuple(dict.fromkeys(warning for network in self.networks for warning in network.warnings))
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from model_manager import Models
+from openscans.weights.digest_rules import ANY_ZIP, DigestRules
 from openscans.weights.download_task import TELL_EVERY_S, DownloadSnapshot, DownloadTask
 from openscans.weights.releases import Installer
 from tests.live_server import LiveServer
@@ -13,12 +14,12 @@ CHECKPOINT = f"{MR}/{DATASETS[756].training}/fold_0/checkpoint_final.pth"
 NEVER = "http://127.0.0.1:9/never-asked"
 
 
-def offline(home: Path, *, strict_digests: bool = False) -> Models:
-    return Models(home, Installer((NEVER,), offline=True, strict_digests=strict_digests))
+def offline(home: Path, digests: DigestRules = ANY_ZIP) -> Models:
+    return Models(home, Installer((NEVER,), offline=True, digests=digests))
 
 
-def online(home: Path, url: str, *, strict_digests: bool = False) -> Models:
-    return Models(home, Installer((url,), offline=False, strict_digests=strict_digests))
+def online(home: Path, url: str, digests: DigestRules = ANY_ZIP) -> Models:
+    return Models(home, Installer((url,), offline=False, digests=digests))
 
 
 def followed(download: DownloadTask) -> list[DownloadSnapshot]:

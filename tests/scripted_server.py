@@ -57,7 +57,7 @@ def run() -> int:
         hang_s=settings.hang_s,
         log_plan=LogPlan(settings.log_folder),
     )
-    models = Models(settings.home, Installer(settings.weights_urls, offline=True, strict_digests=False))
+    models = Models(settings.home, Installer(settings.weights_urls, offline=True))
     private_folders = PrivateFolders(settings.private_folder)
     detector = Detector(
         worker,

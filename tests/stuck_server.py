@@ -30,7 +30,7 @@ class StuckWorker(Worker):
 def run() -> int:
     settings = Settings.from_env({**os.environ, **parse_flags(sys.argv[1:])})
     worker = StuckWorker(pipelines.make, keep_warm_s=None, hang_s=FAR_TOO_LONG_S, log_plan=LogPlan(settings.log_folder))
-    models = Models(settings.home, Installer(settings.weights_urls, offline=True, strict_digests=False))
+    models = Models(settings.home, Installer(settings.weights_urls, offline=True))
     private_folders = PrivateFolders(settings.private_folder)
     detector = Detector(
         worker,

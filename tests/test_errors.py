@@ -30,4 +30,8 @@ def test_the_drawing_shows_every_class_in_its_place_with_its_code() -> None:
 
 def test_every_kind_of_an_error_is_found_from_it() -> None:
     assert [kind.__name__ for kind in errors.kinds_of(OpenScansError)] == [name for _, name, _ in drawn()]
-    assert list(errors.kinds_of(errors.ModelMissing)) == [errors.ModelMissing, errors.DamagedWeights]
+    assert list(errors.kinds_of(errors.ModelMissing)) == [
+        errors.ModelMissing,
+        errors.DamagedWeights,
+        errors.RefusedWeights,
+    ]

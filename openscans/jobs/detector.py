@@ -19,6 +19,7 @@ from openscans.errors import (
     ModelInUse,
     ModelMissing,
     OpenScansError,
+    RefusedWeights,
     WorkerCrashed,
 )
 from openscans.jobs.fingerprint import Fingerprint
@@ -143,8 +144,9 @@ class Detector:
         found = replace(found, warnings=(*found.warnings, *choice.warnings))
         if isinstance(look.image, Fingerprint) and look.request.use_cache:
             self._put(look.request, look.image, found, report)
-        # After it was kept: who gets the answer from there waits for nothing.
-        return replace(found, warnings=(*found.warnings, *watch.warnings))
+        # After it was kept: who gets the answer from there waits for nothing, and the same weights may have come from
+        # elsewhere by then.
+        return replace(found, warnings=(*found.task.weights_warnings, *found.warnings, *watch.warnings))
 
     def warm_up(self) -> None:
         """Start the worker, and let it load the networks that are on disk; returns when that is done.
@@ -159,7 +161,7 @@ class Detector:
                 return
             except OpenScansError as error:
                 # Most have not fetched every task's weights.
-                missing = isinstance(error, ModelMissing) and not isinstance(error, DamagedWeights)
+                missing = isinstance(error, ModelMissing) and not isinstance(error, (DamagedWeights, RefusedWeights))
                 log.log(logging.DEBUG if missing else logging.WARNING, "%s is not loaded: %s", task.key, error.message)
 
     def _load(self, task: Task) -> None:
@@ -194,7 +196,7 @@ class Detector:
             kept.device,
             kept.precision,
             kept.detected_at,
-            kept.warnings,
+            (*task.weights_warnings, *kept.warnings),
             labels=kept.labels,
             cached=True,
         )
@@ -230,7 +232,7 @@ class Detector:
         with self._weights.ready(choice.task.key, waiting, download=self._auto_download) as models:
             task = self._task(request, choice.task, models.__getitem__)
             task = replace(task, path=files.locate(report), modality_assumed=choice.modality_assumed)
-            return self._worker.detect(task, report)
+            return self._worker.detect(task, _with_warnings(report, task.weights_warnings))
 
     def _task(self, request: DetectionRequest, task: Task, model: Callable[[int], TrainedModel]) -> DetectionTask:
         """``model`` gives the network of a dataset's number. Raises what it raises."""
@@ -245,6 +247,15 @@ class Detector:
             device=request.device or self._device,
             modality=task.modality,
         )
+
+
+def _with_warnings(report: StageReport, warnings: tuple[ResultWarning, ...]) -> StageReport:
+    """``report`` with ``warnings`` among those of every forecast, so that who waits hears them before the answer."""
+
+    def tell(stage: str, done: int, total: int, forecast: Forecast | None = None, /) -> None:
+        report(stage, done, total, forecast and replace(forecast, warnings=(*warnings, *forecast.warnings)))
+
+    return tell
 
 
 def _refuse_to_wait(_done: int, _total: int) -> NoReturn:

@@ -158,8 +158,8 @@ class DownloadTask(LongTask[DownloadSnapshot]):
         return self._expected_bytes[dataset.folder]
 
     def warn(self, warning: ResultWarning) -> None:
-        """Tell everybody something that does not stop the download; it stays to the last state."""
-        self.update(warnings=(*self.snapshot().warnings, warning))
+        """Tell everybody something that does not stop the download, once; it stays to the last state."""
+        self.update(warnings=tuple(dict.fromkeys((*self.snapshot().warnings, warning))))
 
     def finish(self, dataset: Dataset) -> None:
         """The dataset is in its place, whoever brought it."""

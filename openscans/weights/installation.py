@@ -29,11 +29,13 @@ from openscans.system.files import (
     unfinished,
 )
 from openscans.system.presence import files_at, is_there, remove, size_bytes
-from openscans.types import DownloadStatus, ModelState, TrainedModel
+from openscans.types import DownloadStatus, ModelState, ResultWarning, TrainedModel
 from openscans.weights import archive, download, manifest
 from openscans.weights.archive import RESTORE_HINT
 from openscans.weights.catalogue import Dataset
+from openscans.weights.digest_rules import DigestRules
 from openscans.weights.manifest import Manifest
+from openscans.weights.notice import notice_warnings
 from openscans.weights.originals import find_dataset
 from openscans.weights.partial_file import paths_beside
 
@@ -101,23 +103,32 @@ class Installation:
         """Of every file on disk that belongs to the dataset, finished or not."""
         return [found.st_size for found in self._files()]
 
-    def trained_model(self) -> TrainedModel:
-        """Raises ModelMissing, DamagedWeights."""
+    def trained_model(self, digests: DigestRules) -> TrainedModel:
+        """Raises ModelMissing, DamagedWeights, RefusedWeights."""
         found = self.condition()
         if found.damaged_files:
             names = ", ".join(printable(name) for name in found.damaged_files)
             raise DamagedWeights(f"The model {self.dataset.folder} is damaged: {names}.")
         if found.manifest is None:
             raise ModelMissing(f"The model {self.dataset.folder} is not on disk.")
-        digests = [found.manifest.files[f"{self.dataset.training}/{name}"].sha256 for name in REQUIRED]
-        digest = hashlib.sha256("\n".join(digests).encode()).hexdigest()
+        refusal = digests.refusal(self.dataset, found.manifest.zip_sha256)
+        if refusal is not None:
+            raise refusal
+        parts = [found.manifest.files[f"{self.dataset.training}/{name}"].sha256 for name in REQUIRED]
+        digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()
         return TrainedModel(
             self.dataset.folder,
             self.folder / self.dataset.training,
             digest,
             spacing_mm=self.dataset.spacing_mm,
             step=self.dataset.step,
+            warnings=self.weights_warnings(digests, found.manifest.zip_sha256),
         )
+
+    def weights_warnings(self, digests: DigestRules, zip_sha256: str | None) -> tuple[ResultWarning, ...]:
+        """What is to be said of what these weights are, and of where they came from."""
+        notices = notice_warnings(self.folder / self.dataset.training)
+        return (*notices, *digests.warnings(self.dataset, zip_sha256))
 
     def verify(self, *, report: Report = ignore_progress) -> None:
         """Compute every digest anew and remember which files differ. ``report`` counts files."""

@@ -9,19 +9,27 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from openscans.errors import DamagedWeights, DownloadFailed, InputNotFound, ModelMissing, UnusableImport
+from openscans.errors import (
+    DamagedWeights,
+    DownloadFailed,
+    InputNotFound,
+    ModelMissing,
+    RefusedWeights,
+    UnusableImport,
+)
 from openscans.system.files import translate_os_errors
-from openscans.types import ResultWarning
 from openscans.weights import archive, catalogue
 from openscans.weights.catalogue import Dataset
+from openscans.weights.digest_rules import ANY_ZIP, DigestRules
 from openscans.weights.download import DownloadedFile, discard, fetch, sha256_of
 from openscans.weights.download_task import DownloadTask
 from openscans.weights.installation import REQUIRED, Installation, TrainingCheck, take_any
 from openscans.weights.originals import find_dataset, find_originals
 from openscans.weights.retry_policy import DEFAULT_POLICY, RetryPolicy
-from openscans.weights.status import digest_warnings
 
 OFFLINE_HINT = "Import the model with POST /api/models/import/{task}, or unset OPENSCANS_OFFLINE."
+
+AGAIN_HINT = "Start the download again; nothing was installed."
 
 CHOOSE_HINT = "Choose a zip of the release, or the folder that holds the model's own folder."
 
@@ -31,7 +39,8 @@ log = logging.getLogger("openscans.models")
 class Installer:
     """``mirrors`` are base addresses of `{base}/{version}/{folder}.zip`, in order.
 
-    Only what ``check`` lets through is put in place. With ``roots``, folders are imported from below them alone.
+    Only what ``digests`` and ``check`` let through is put in place. With ``roots``, folders are imported from below
+    them alone.
     """
 
     def __init__(
@@ -39,24 +48,27 @@ class Installer:
         mirrors: Sequence[str],
         *,
         offline: bool,
-        strict_digests: bool,
+        digests: DigestRules = ANY_ZIP,
         retry_policy: RetryPolicy = DEFAULT_POLICY,
         check: TrainingCheck = take_any,
         roots: Sequence[Path] = (),
     ) -> None:
         self._mirrors = tuple(mirrors)
         self._offline = offline
-        self._strict_digests = strict_digests
+        self.digests = digests
         self._retry_policy = retry_policy
         self._check = check
         self._roots = tuple(roots)
 
     def download(self, place: Installation, download: DownloadTask) -> None:
-        """Fetch and install. Raises ModelMissing, DownloadFailed, DiskFull, Busy, Cancelled."""
+        """Fetch and install. Raises ModelMissing, RefusedWeights, DownloadFailed, DiskFull, Busy, Cancelled."""
+        refusal = self.digests.refusal_of_all(place.dataset)
+        if refusal is not None:
+            raise refusal
         was_there = place.zip_path.is_file()
         try:
             self._install(place, download)
-        except DamagedWeights as error:
+        except (DamagedWeights, RefusedWeights) as error:
             discard(place.zip_path)
             if was_there:
                 # What a crash left behind may be torn; what comes from the mirror now is not.
@@ -64,7 +76,7 @@ class Installer:
                 return
             raise DownloadFailed(
                 f"What was downloaded as {place.dataset.folder} is unusable: {error.message}",
-                hint="Start the download again; nothing was installed.",
+                hint=error.hint if isinstance(error, RefusedWeights) else AGAIN_HINT,
             ) from error
 
     def import_from(self, places: Sequence[Installation], path: Path) -> None:
@@ -81,6 +93,8 @@ class Installer:
             filled = install(places, path)
         except DamagedWeights as error:
             raise UnusableImport(error.message) from error
+        except RefusedWeights as error:
+            raise UnusableImport(error.message, hint=error.hint) from error
         if not filled:
             names = " or ".join(place.dataset.folder for place in places)
             raise UnusableImport(f"Nothing of the name {names} was found there.", hint=CHOOSE_HINT)
@@ -88,12 +102,13 @@ class Installer:
     def _install(self, place: Installation, download: DownloadTask) -> None:
         fetched = self._fetch(place, download)
         download.report(place.dataset, "verifying", 0, 1)
-        for warning in self._check_digest(place.dataset, fetched.sha256):
-            download.warn(warning)
+        self._check_digest(place.dataset, fetched.sha256)
         extracting = partial(download.report, place.dataset, "extracting")
         log.info("%s came from %s.", place.dataset.folder, fetched.url or "a place that is no longer known")
         source = f"release {place.dataset.version}"
         place.install_zip(place.zip_path, source=source, sha256=fetched.sha256, check=self._check, report=extracting)
+        for warning in place.weights_warnings(self.digests, fetched.sha256):
+            download.warn(warning)
         discard(place.zip_path)
 
     def _fetch(self, place: Installation, download: DownloadTask) -> DownloadedFile:
@@ -133,16 +148,17 @@ class Installer:
                 for place, folder in found
                 if folder is not None
             ]
+        for place, _, _ in wanted:
+            self._check_digest(place.dataset, None)
         for place, folder, originals in wanted:
             place.install_folder(folder, originals, check=self._check)
             discard(place.zip_path)
         return len(wanted)
 
-    def _check_digest(self, dataset: Dataset, sha256: str) -> Sequence[ResultWarning]:
-        """Raises DamagedWeights where the digest is known and differs, if the settings want that."""
-        warnings = digest_warnings(dataset, sha256)
-        if warnings and self._strict_digests:
-            raise DamagedWeights(f"The zip of {dataset.folder} has another SHA-256 than the one that is known.")
-        for warning in warnings:
-            log.warning("%s It is %s; known is %s.", warning.message, sha256, dataset.zip_sha256)
-        return warnings
+    def _check_digest(self, dataset: Dataset, zip_sha256: str | None) -> None:
+        """Raises RefusedWeights where the settings want another zip; None stands for a folder, which has no digest."""
+        refusal = self.digests.refusal(dataset, zip_sha256)
+        if refusal is not None:
+            raise refusal
+        for warning in self.digests.warnings(dataset, zip_sha256):
+            log.warning("%s It is %s; known is %s.", warning.message, zip_sha256, self.digests.known(dataset))

@@ -3,7 +3,7 @@
 Knows tasks and the places of their datasets; changes nothing.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from openscans.system.folders import user_home
 from openscans.types import ModelState, ResultWarning, WarningCode, describe
 from openscans.weights import catalogue
 from openscans.weights.catalogue import Dataset, Task
+from openscans.weights.digest_rules import DigestRules
 from openscans.weights.installation import DatasetCondition, Installation
 
 
@@ -29,6 +30,12 @@ class ModelStatus:
     cache_path: str = field(metadata=describe("The folder of this task's models, in full."))
     structures: tuple[str, ...] = field(metadata=describe("The labels that it finds, from head to foot."))
     needs: tuple[str, ...] = field(metadata=describe("Other tasks whose models it uses; a download fetches them too."))
+    ready_to_detect: bool = field(
+        metadata=describe("Whether a detection can begin at once: its own models and those that it needs are here.")
+    )
+    missing: tuple[str, ...] = field(
+        metadata=describe("What a detection still lacks: folders' names of models that are not whole here, or refused.")
+    )
     importable: str | None = field(
         metadata=describe("A folder of TotalSegmentator's that holds what is missing; null where there is none.")
     )
@@ -72,21 +79,38 @@ def places_of(task: Task, root: Path) -> list[Installation]:
     return [place_of(dataset, root) for dataset in task.datasets]
 
 
+def places_about(task: Task, root: Path) -> list[Installation]:
+    """`places_of` it, then those of the other datasets that a detection opens."""
+    foreign = [dataset for dataset in task.opened if dataset not in task.datasets]
+    return [*places_of(task, root), *(place_of(dataset, root) for dataset in foreign)]
+
+
+def is_usable(dataset: Dataset, found: DatasetCondition, digests: DigestRules) -> bool:
+    """Whether a detection may open it."""
+    manifest = found.manifest if found.state == "ready" else None
+    return manifest is not None and digests.refusal(dataset, manifest.zip_sha256) is None
+
+
 def status_of(
     task: Task,
     root: Path,
     *,
     state: ModelState,
     found: Mapping[Installation, DatasetCondition],
+    digests: DigestRules,
     totalsegmentator_results: Path | None,
 ) -> ModelStatus:
-    """``totalsegmentator_results`` is where TotalSegmentator keeps weights of its own."""
+    """``found`` are `places_about` it; ``totalsegmentator_results`` is where TotalSegmentator keeps its own weights."""
     ready = state == "ready"
-    missing = [place for place in found if found[place].state != "ready"]
+    own = [place for place in found if place.dataset in task.datasets]
+    missing = [place for place in own if found[place].state != "ready"]
+    unusable = {place.dataset.folder for place in found if not is_usable(place.dataset, found[place], digests)}
+    lacking = tuple(dataset.folder for dataset in task.opened if dataset.folder in unusable)
+    importable = [place for place in missing if not digests.are_binding(place.dataset)]
     return ModelStatus(
         downloaded=ready,
         size_mb=_megabytes(
-            sum(sum(place.sizes_bytes()) for place in found)
+            sum(sum(place.sizes_bytes()) for place in own)
             if ready
             else sum(place.dataset.zip_bytes for place in missing)
         ),
@@ -98,8 +122,10 @@ def status_of(
         cache_path=printable(str(root / task.key)),
         structures=task.structures,
         needs=task.needs,
-        importable=None if totalsegmentator_results is None else _importable(missing, totalsegmentator_results),
-        warnings=tuple(warning for place in found for warning in _warnings(place.dataset, found[place])),
+        ready_to_detect=not lacking,
+        missing=lacking,
+        importable=None if totalsegmentator_results is None else _importable(importable, totalsegmentator_results),
+        warnings=tuple(dict.fromkeys(one for place in own for one in _warnings(place, found[place], digests))),
     )
 
 
@@ -114,18 +140,11 @@ def cache_stats(root: Path) -> CacheStats:
     return CacheStats(printable(str(root)), total_mb, count, models)
 
 
-def digest_warnings(dataset: Dataset, sha256: str | None) -> Sequence[ResultWarning]:
-    """What is to be said of a dataset that came from a zip with this digest."""
-    if None in {sha256, dataset.zip_sha256} or sha256 == dataset.zip_sha256:
-        return ()
-    return (ResultWarning(WarningCode.UNEXPECTED_DIGEST, f"{dataset.folder} came from a zip with an unknown SHA-256."),)
-
-
-def _warnings(dataset: Dataset, found: DatasetCondition) -> Iterator[ResultWarning]:
+def _warnings(place: Installation, found: DatasetCondition, digests: DigestRules) -> Iterator[ResultWarning]:
     if found.manifest is not None:
-        yield from digest_warnings(dataset, found.manifest.zip_sha256)
+        yield from place.weights_warnings(digests, found.manifest.zip_sha256)
     for name in found.damaged_files:
-        message = f"{dataset.folder}/{printable(name)} is missing or not what was installed."
+        message = f"{place.dataset.folder}/{printable(name)} is missing or not what was installed."
         yield ResultWarning(WarningCode.DAMAGED_FILE, message)
 
 

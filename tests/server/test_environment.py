@@ -57,6 +57,14 @@ def test_what_is_ours_and_wrong_is_one_line_and_exit_code_2(tmp_path: Path, name
     assert line.startswith(f"{name} ")
 
 
+@pytest.mark.parametrize("value", ["292", f"292={'x' * 64}", f"999={'0' * 64}"])
+def test_digests_that_would_guard_nothing_end_the_start(tmp_path: Path, value: str) -> None:
+    ended = run({"OPENSCANS_DIGESTS": value, "OPENSCANS_HOME": str(tmp_path)})
+    assert (ended.returncode, ended.stdout) == (2, "")
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("OPENSCANS_DIGESTS ")
+
+
 def run(env: Mapping[str, str | None]) -> subprocess.CompletedProcess[str]:
     """main.py in this environment, until it ends by itself; None takes a variable away."""
     whole = {name: value for name, value in {**os.environ, **env}.items() if value is not None}

@@ -132,7 +132,7 @@ def test_from_another_disk_everything_is_copied(home: Path) -> None:
 
 
 def test_weights_of_totalsegmentators_are_shown_until_they_are_imported(home: Path, theirs: Path) -> None:
-    models = Models(home, Installer((NEVER,), offline=True, strict_digests=False), totalsegmentator_results=theirs)
+    models = Models(home, Installer((NEVER,), offline=True), totalsegmentator_results=theirs)
     assert {key: status.importable for key, status in models.statuses().items()} == {
         "vertebrae": None,
         "total_body": None,
@@ -154,7 +154,7 @@ def test_what_the_status_names_can_be_imported_over_http(home: Path, theirs: Pat
 
 def test_a_folder_whose_model_lacks_a_file_is_not_shown_and_not_taken(home: Path, theirs: Path) -> None:
     (theirs / CHECKPOINT).unlink()
-    models = Models(home, Installer((NEVER,), offline=True, strict_digests=False), totalsegmentator_results=theirs)
+    models = Models(home, Installer((NEVER,), offline=True), totalsegmentator_results=theirs)
     assert models.status("vertebrae_mr").importable is None
     with pytest.raises(UnusableImport, match="checkpoint_final"):
         models.import_from("vertebrae_mr", theirs)

@@ -16,7 +16,7 @@ CUT = CHECKPOINT_BYTES // 2
 
 
 def models_from(home: Path, server: ReleaseServer, retry_policy: RetryPolicy) -> Models:
-    return Models(home, Installer((server.url,), offline=False, strict_digests=False, retry_policy=retry_policy))
+    return Models(home, Installer((server.url,), offline=False, retry_policy=retry_policy))
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from openscans.errors import (
     UnusableImport,
 )
 from openscans.progress import ignore_progress
+from openscans.weights.digest_rules import DigestRules
 from openscans.weights.download_task import TELL_EVERY_S
 from openscans.weights.releases import Installer
 from tests.live_server import live_server
@@ -35,6 +36,8 @@ from tests.release_server import (
 )
 
 ASKING = 20
+STRICT = DigestRules(strict=True)
+
 COMINGS_AND_GOINGS = 60
 """A second; what a reader sees half done shows within the first few."""
 
@@ -177,7 +180,7 @@ def test_a_file_that_the_server_lacks_is_named(models: Models, server: ReleaseSe
 
 
 def test_offline_opens_no_connection(home: Path, server: ReleaseServer) -> None:
-    models = Models(home, Installer((server.url,), offline=True, strict_digests=False))
+    models = Models(home, Installer((server.url,), offline=True))
     failed = last(models.download("vertebrae_mr"))
     assert (failed.status, failed.code) == ("error", "model_missing")
     with pytest.raises(ModelMissing), models.ready("vertebrae_mr", ignore_progress, download=True):
@@ -200,25 +203,26 @@ def test_another_digest_than_the_known_is_shown(home: Path, tmp_path: Path, capl
         models = imported_mr(home, tmp_path)
     status = models.status("vertebrae_mr")
     assert status.downloaded
-    assert [warning.code for warning in status.warnings] == ["unexpected_digest"]
+    assert [warning.code for warning in status.warnings] == ["demonstration_weights", "unexpected_digest"]
     assert MR in caplog.text
 
 
 def test_another_digest_than_the_known_is_told_to_all_who_follow(models: Models) -> None:
     done = last(models.download("vertebrae_mr"))
     assert done.status == "complete"
-    assert [(warning.code, MR in warning.message) for warning in done.warnings] == [("unexpected_digest", True)]
+    assert [warning.code for warning in done.warnings] == ["demonstration_weights", "unexpected_digest"]
+    assert MR in done.warnings[-1].message
 
 
 def test_a_download_with_another_digest_is_an_error_if_wanted(home: Path, server: ReleaseServer) -> None:
-    models = online(home, server.url, strict_digests=True)
+    models = online(home, server.url, STRICT)
     failed = last(models.download("vertebrae_mr"))
     assert (failed.status, failed.code) == ("error", "download_failed")
     assert files_below(home) == set()
 
 
 def test_another_digest_than_the_known_is_an_error_if_wanted(home: Path, tmp_path: Path) -> None:
-    models = offline(home, strict_digests=True)
+    models = offline(home, STRICT)
     with pytest.raises(UnusableImport, match="SHA-256"):
         models.import_from("vertebrae_mr", write_zip(tmp_path / "mr.zip", training_files(756)))
     assert models.status("vertebrae_mr").state == "absent"
