@@ -106,7 +106,8 @@ def _half_sizes_mm(one: PlacedVertebra) -> tuple[float, float]:
 def _drum(u: Float32, v: Float32, w: Float32, *, halves: tuple[float, float, float]) -> Float32:
     """0 in the middle and 1 on the surface of an ellipsoid with flat ends."""
     around = (u / np.float32(halves[0])) ** 2 + (v / np.float32(halves[1])) ** 2
-    depth: Float32 = np.sqrt(np.sqrt(around**2 + (w / np.float32(halves[2])) ** 4))
+    along = (w / np.float32(halves[2])) ** 2
+    depth: Float32 = np.sqrt(np.sqrt(around**2 + along**2))
     return depth
 
 

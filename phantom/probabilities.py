@@ -179,7 +179,7 @@ def _softmax(
     logits = np.take_along_axis(logits, classes % len(beside), axis=0)
     logits += np.float32(settings.sharpness) * ((classes == first) | (classes == second))
     logits[~known] = -np.inf
-    background = np.float32(settings.sharpness) * canvas.depth.ravel()[bone] ** 4
+    background = np.float32(settings.sharpness) * np.square(np.square(canvas.depth.ravel()[bone]))
     logits = np.concatenate([background[None], logits])
     numbers = np.concatenate([np.zeros_like(classes[:1]), np.where(known, classes, 0)]).astype(np.uint8)
     shares = np.exp(logits - logits.max(axis=0))
