@@ -6,10 +6,11 @@ No label is ever changed: what looks wrong is told.
 from collections.abc import Sequence
 from itertools import pairwise
 
-from openscans.types import HEAD_TO_FOOT, ResultWarning, Vertebra, WarningCode
+from openscans.segmentation import course
+from openscans.types import ResultWarning, Vertebra, WarningCode
 
-VARIANTS = frozenset({"T13", "L6"})
-"""Vertebrae that most people do not have; their absence is no gap in the numbering."""
+NO_ROOM = 0.75
+"""Of the distance that missing levels take, and the step to them: halfway between one step, and two for one level."""
 
 SMALLEST_VERTEBRA_ML = 0.2
 """What TotalSegmentator takes for a blob that is no organ (`remove_small_blobs`, 200 mm³). C1 has some 10 ml."""
@@ -29,17 +30,10 @@ def plausibility_warnings(vertebrae: Sequence[Vertebra]) -> list[ResultWarning]:
     """What is implausible about vertebrae that run from head to foot. Labels are never changed."""
     if not vertebrae:
         return [ResultWarning(WarningCode.NO_VERTEBRAE, "No vertebra was found in this image.")]
-    warnings = []
-    missing = _missing([vertebra.label for vertebra in vertebrae])
-    if missing:
-        warnings.append(
-            ResultWarning(
-                WarningCode.NUMBERING_GAP,
-                f"Not found between its neighbours: {', '.join(missing)}. Check the numbering.",
-            )
-        )
+    warnings = _gap_warnings(vertebrae)
     for upper, lower in _out_of_order(vertebrae):
-        warnings.append(ResultWarning(WarningCode.OUT_OF_ORDER, f"{lower} lies above {upper}. Check the numbering."))
+        text = f"{lower} lies on the wrong side of {upper}, seen along the spine. Check the numbering."
+        warnings.append(ResultWarning(WarningCode.OUT_OF_ORDER, text))
     cut = [vertebra.label for vertebra in vertebrae if vertebra.truncated]
     if cut:
         warnings.append(
@@ -63,10 +57,35 @@ def repeated_warnings(repeated: Sequence[Vertebra]) -> list[ResultWarning]:
     ]
 
 
-def _missing(labels: Sequence[str]) -> list[str]:
-    first, last = HEAD_TO_FOOT.index(labels[0]), HEAD_TO_FOOT.index(labels[-1])
-    return [label for label in HEAD_TO_FOOT[first:last] if label not in labels and label not in VARIANTS]
+def _gap_warnings(vertebrae: Sequence[Vertebra]) -> list[ResultWarning]:
+    """One that names all levels that were not found between two others, and where there is no room for them."""
+    gaps = [
+        (upper, lower, between)
+        for upper, lower in pairwise(vertebrae)
+        if (between := course.levels_between(upper.label, lower.label))
+    ]
+    if not gaps:
+        return []
+    missing = ", ".join(level for *_, between in gaps for level in between)
+    text = f"Not found between its neighbours: {missing}."
+    usual = course.usual_steps(vertebrae)
+    narrow = [gap for gap in gaps if usual is not None and _is_narrow(*gap, usual)]
+    if narrow:
+        pairs = ", ".join(f"{upper.label} and {lower.label}" for upper, lower, _ in narrow)
+        text += f" There is no room for it between {pairs}: names were skipped, or the patient lacks one."
+    return [ResultWarning(WarningCode.NUMBERING_GAP, f"{text} Check the numbering.")]
+
+
+def _is_narrow(upper: Vertebra, lower: Vertebra, between: Sequence[str], usual: float) -> bool:
+    """Whether the two lie too near for the levels that lack between them."""
+    if upper.truncated or lower.truncated:
+        return False
+    return course.steps(upper, lower) < NO_ROOM * usual * (len(between) + 1)
 
 
 def _out_of_order(vertebrae: Sequence[Vertebra]) -> list[tuple[str, str]]:
-    return [(upper.label, lower.label) for upper, lower in pairwise(vertebrae) if lower.center_mm.z > upper.center_mm.z]
+    return [
+        (vertebrae[index].label, vertebrae[index + 1].label)
+        for index in range(len(vertebrae) - 1)
+        if course.goes_back(vertebrae, index)
+    ]
