@@ -18,12 +18,14 @@ from openscans.errors import DamagedWeights, OutOfMemory
 from openscans.networks.pool import NetworkPool
 from openscans.progress import Forecast, Report, StageReport
 from openscans.segmentation import (
+    doubts,
     grids,
     memory_check,
     packing,
     patch_count,
     plausibility,
     resampling,
+    sacrum,
     sliding_window,
     vertebrae,
 )
@@ -110,6 +112,12 @@ class Pipeline:
             measured = vertebrae.measure_all(label_map, volume)
             found, fragments = plausibility.drop_fragments(measured.vertebrae)
             warnings += [*fragments, *plausibility.repeated_warnings(measured.repeated)]
+            warnings += doubts.find_doubts(
+                replace(measured, vertebrae=found),
+                label_map,
+                volume.affine_lps,
+                sacrum_label=sacrum.sacrum_label(self._pool.plan(task.segmenter).labels),
+            )
             report("measuring", 1, 1)
             watch.lap("measure")
         return Detection(

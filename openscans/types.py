@@ -45,6 +45,7 @@ Precision: TypeAlias = Literal["float32", "bfloat16", "float16", "int8"]
 class WarningCode(StrEnum):
     """What a warning is about. A code keeps its meaning for ever; there may be more."""
 
+    COUNT_UNUSUAL = "count_unusual"
     DAMAGED_FILE = "damaged_file"
     DEMONSTRATION_WEIGHTS = "demonstration_weights"
     DEVICE_FALLBACK = "device_fallback"
@@ -54,11 +55,14 @@ class WarningCode(StrEnum):
     GANTRY_TILT_CORRECTED = "gantry_tilt_corrected"
     INT8_REFUSED = "int8_refused"
     LABEL_REPEATED = "label_repeated"
+    LABELS_MIXED = "labels_mixed"
     MISSING_SLICES = "missing_slices"
     MODALITY_ASSUMED = "modality_assumed"
     NO_VERTEBRAE = "no_vertebrae"
     NUMBERING_GAP = "numbering_gap"
+    NUMBERING_UNCERTAIN = "numbering_uncertain"
     ONE_OF_SEVERAL_VOLUMES = "one_of_several_volumes"
+    ORIENTATION_DOUBTFUL = "orientation_doubtful"
     OUT_OF_ORDER = "out_of_order"
     PLACEMENT_UNKNOWN = "placement_unknown"
     SERIES_ELSEWHERE = "series_elsewhere"
@@ -69,11 +73,13 @@ class WarningCode(StrEnum):
     SLICES_LEFT_OUT = "slices_left_out"
     SLOW_DETECTION = "slow_detection"
     SLOW_ENGINE = "slow_engine"
+    SPACING_JUMP = "spacing_jump"
     TOUCHING_BORDER = "touching_border"
     UNEVEN_SPACING = "uneven_spacing"
     UNEXPECTED_DIGEST = "unexpected_digest"
     UNKNOWN_KEYS = "unknown_keys"
     VALUES_NOT_HU = "values_not_hu"
+    VOLUME_UNUSUAL = "volume_unusual"
 
 
 @dataclass(frozen=True)

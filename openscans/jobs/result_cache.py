@@ -25,7 +25,7 @@ from openscans.types import (
     WarningCode,
 )
 
-RESULT_VERSION = "9"
+RESULT_VERSION = "10"
 """To be raised with every change that may make the same weights find something else in the same image."""
 
 FLEETING = frozenset({WarningCode.DEVICE_FALLBACK, WarningCode.SERIES_ELSEWHERE})

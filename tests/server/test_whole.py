@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from phantom import drawing, grid, spine
 from phantom.files import write_nifti
 from tests.live_server import LiveServer, live_server
 from tests.phantom_server import lumbar_scan, phantom_server
@@ -64,3 +65,15 @@ def test_two_servers_on_one_home_that_compile_and_keep_the_same_at_once_find_the
         assert centres(second, image) == one
         with live_server(home, {"OPENSCANS_OFFLINE": "1"}) as third:
             assert centres(third, image) == one
+
+
+@pytest.mark.parametrize(("shown", "codes"), [(slice(-4, None), []), (slice(-5, -2), ["numbering_uncertain"])])
+def test_doubts_about_the_levels_are_told_with_them(tmp_path: Path, shown: slice, codes: list[str]) -> None:
+    """Of four levels with S1, and of three of which none is an anchor."""
+    phantom = spine.describe(3, spine.LEVELS[shown])
+    shape, affine = grid.axial(phantom, (3.0, 3.0, 3.0))
+    write_nifti(tmp_path / "scan.nii.gz", drawing.render(phantom, shape, affine)[0], affine)
+    with phantom_server(tmp_path / "home") as server:
+        answer = server.detect(tmp_path / "scan.nii.gz", fast_mode=True).json()
+    assert [vertebra["label"] for vertebra in answer["vertebrae"]] == list(spine.LEVELS[shown])
+    assert [warning["code"] for warning in answer["warnings"]] == codes

@@ -1,6 +1,7 @@
 """The words that have a fixed list, against those that the product uses; and numbers as they are told."""
 
 import ast
+import re
 from dataclasses import replace
 from typing import get_args
 
@@ -9,7 +10,7 @@ from openscans.server.schemas import round_numbers
 from openscans.types import DownloadStatus, JobStatus, Point, WarningCode
 from openscans.weights.download_task import SPANS
 from tests.sample_vertebra import SAMPLE
-from tests.test_architecture import module_of, product_files
+from tests.test_architecture import ROOT, module_of, product_files
 
 LAST = {"complete", "error", "cancelled"}
 
@@ -26,6 +27,12 @@ def warned_of() -> dict[str, str]:
 
 def test_every_warning_has_a_code_of_the_list_and_every_code_has_a_warning() -> None:
     assert set(warned_of().values()) == {f"WarningCode.{code.name}" for code in WarningCode}
+
+
+def test_the_readme_says_what_every_warning_means() -> None:
+    rows = [line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    told = {code for row in rows for code in re.findall(r"`(\w+)`", row.split(" | ")[0])}
+    assert {code.value for code in WarningCode} <= told
 
 
 def test_a_code_is_named_as_it_is_told() -> None:
