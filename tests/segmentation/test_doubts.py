@@ -339,7 +339,7 @@ def test_no_vertebra_raises_no_doubt() -> None:
 REFERENCES = {
     "ct_abdomen_small/total.nii.gz": {"numbering_uncertain"},
     "ct_abdomen_small/total_fast.nii.gz": {"numbering_uncertain"},
-    # Half of T12's body carries T11's label there.
+    # Parts of T12's body carry T11's label there.
     "ct_dicom_series_reference/total.nii.gz": {"numbering_uncertain", "label_repeated", "labels_mixed"},
 }
 
