@@ -65,6 +65,7 @@ class WarningCode(StrEnum):
     ORIENTATION_DOUBTFUL = "orientation_doubtful"
     OUT_OF_ORDER = "out_of_order"
     PLACEMENT_UNKNOWN = "placement_unknown"
+    SEQUENCE_DIFFERS = "sequence_differs"
     SERIES_ELSEWHERE = "series_elsewhere"
     SERIES_PASSED_OVER = "series_passed_over"
     SERIES_UID_MISSING = "series_uid_missing"
