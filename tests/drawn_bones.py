@@ -133,7 +133,8 @@ def _points(levels: Sequence[str], random: np.random.Generator) -> NDArray[np.fl
     back = random.uniform(10, 50) * np.sin(2 * np.pi * along + random.uniform(-0.4, 0.4))
     aside = random.uniform(-40, 40) * np.sin(2 * np.pi * along + random.uniform(0, 2 * np.pi))
     points = np.stack([aside, back, -down], axis=1) + random.normal(0, 1, (len(levels), 3))
-    return points @ _turned(random) + random.uniform(-200, 200, 3)
+    placed: NDArray[np.float64] = points @ _turned(random) + random.uniform(-200, 200, 3)
+    return placed
 
 
 def _turned(random: np.random.Generator) -> NDArray[np.float64]:
@@ -141,4 +142,5 @@ def _turned(random: np.random.Generator) -> NDArray[np.float64]:
     roll, pitch = np.deg2rad(random.uniform(-40, 40, 2))
     about_y = np.array([[np.cos(roll), 0, np.sin(roll)], [0, 1, 0], [-np.sin(roll), 0, np.cos(roll)]])
     about_x = np.array([[1, 0, 0], [0, np.cos(pitch), -np.sin(pitch)], [0, np.sin(pitch), np.cos(pitch)]])
-    return about_y @ about_x
+    turned: NDArray[np.float64] = about_y @ about_x
+    return turned

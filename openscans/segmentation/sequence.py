@@ -10,10 +10,10 @@ and end anywhere, as a field of view does.
 
 What it cannot find, and the words for it:
 
-- Eight or more neighbours that are all shifted by one (T2 to T11, say) are never found. The network is believed, and
-  where the shift ends the rest is explained by a vertebra more or less than usual, with a high probability. That is why
-  such a reading is always worded "one vertebra more or less than usual, or a numbering shift above it". Where the field
-  of view ends with the shift, nothing is told at all.
+- A long run of neighbours that are all shifted by one (eight to ten and more: C3 to T12, say) is not found. The network
+  is believed, and where the shift ends the rest is explained by a vertebra more or less than usual, with a high
+  probability. That is why such a reading is always worded "one vertebra more or less than usual, or a numbering shift
+  above it". Where all that is in view is shifted nothing is told at all.
 - Without the sacrum in view four lumbar vertebrae look like five and a field of view that ends with L5.
 - Two bones that are taken for one, as fused blocks and cages are, cost more than mistaken levels do. An L6 against a
   first sacral vertebra that is free is a convention. In metal the shares say nothing.
