@@ -11,6 +11,7 @@ from dataclasses import astuple, replace
 import numpy as np
 import pytest
 
+from openscans.segmentation import spine_curve
 from openscans.segmentation.sequence import (
     SequenceReading,
     VertebraInstance,
@@ -100,6 +101,14 @@ def test_a_spine_that_bends_until_its_neck_looks_down_is_ordered_along_its_bend(
     assert read_sequence(bent).order == tuple(range(len(WHOLE)))
 
 
+def test_distances_are_those_along_the_bend() -> None:
+    angles = np.linspace(0, 0.8 * np.pi, 20)
+    points = 150.0 * np.stack([np.zeros(20), np.sin(angles), np.cos(angles)], axis=1)
+    order, gaps_mm = spine_curve.order_along(points, np.arange(20.0))
+    assert order.tolist() == list(range(20))
+    assert gaps_mm == pytest.approx([150 * 0.8 * np.pi / 19] * 19, rel=0.05)
+
+
 @pytest.mark.parametrize("by", [-1, 1])
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_up_to_three_neighbours_that_are_shifted_by_one_are_put_right(count: int, by: int) -> None:
@@ -179,6 +188,53 @@ def test_a_vertebra_that_was_not_seen_shifts_none_of_the_others(unseen: str) -> 
         reading = read_sequence(spine.bones)
         assert reading.levels == spine.levels
         assert reading.anomalies == ()
+
+
+@pytest.mark.parametrize(("gap_mm", "lowest"), [(24, "T8"), (48, "T9")])
+def test_whether_a_vertebra_was_not_seen_is_told_by_the_distance(gap_mm: float, lowest: str) -> None:
+    """The last one in view may be T8, and rather T9, as the network sees it."""
+    rows = ({"T5": 1.0}, {"T6": 1.0}, {"T7": 1.0}, {"T8": 0.25, "T9": 0.75})
+    heights_mm = (120, 96, 72, 72 - gap_mm)
+    bones = [
+        VertebraInstance(max(row, key=lambda level: row[level]), Point(0, 0, height_mm), row, on_sacrum=False)
+        for row, height_mm in zip(rows, heights_mm, strict=True)
+    ]
+    assert read_sequence(bones).levels == ("T5", "T6", "T7", lowest)
+
+
+def test_a_level_that_is_left_out_where_there_is_no_room_for_it_is_not_believed() -> None:
+    """The first three in view are shifted up by one: no label is there twice, and one lacks."""
+    for seed in SEEDS:
+        spine = draw(seed, WHOLE[9:21], clear=True, run=Run(0, 3, -1))
+        assert spine.labels == (*WHOLE[8:11], *WHOLE[12:21])
+        assert read_sequence(spine.bones).levels == spine.levels
+
+
+def test_the_spine_of_an_infant_is_read_like_a_grown_one() -> None:
+    half = (np.eye(3) / 2).tolist()
+    for seed in SEEDS:
+        spine = draw(seed, WHOLE[9:18], clear=True, unseen="T7")
+        assert read_sequence(moved(spine.bones, half)).levels == spine.levels
+
+
+@pytest.mark.parametrize(("upper", "lower", "rare"), [("T12", "L1", "T13"), ("L5", "S1", "L6")])
+def test_a_bone_between_two_levels_is_not_for_that_alone_a_rare_one(upper: str, lower: str, rare: str) -> None:
+    bone = VertebraInstance(upper, Point(0, 0, 0), {upper: 0.5, lower: 0.5}, on_sacrum=False)
+    [(confidence, others)] = level_doubts(read_sequence([bone]), [bone])
+    assert confidence > 0.4
+    assert rare not in dict(others)
+
+
+def test_of_several_bones_on_the_sacrum_the_lowest_is_s1() -> None:
+    spines = [draw(seed, RARE["four lumbar"]) for seed in SEEDS]
+    both = [[*spine.bones[:-2], *(replace(bone, on_sacrum=True) for bone in spine.bones[-2:])] for spine in spines]
+    assert sum(read_sequence(bones).anomalies == ("four lumbar",) for bones in both) >= len(SEEDS) - 1
+
+
+def test_a_bone_on_the_sacrum_in_which_the_network_sees_no_s1_is_the_one_above() -> None:
+    bone = VertebraInstance("L5", Point(0, 0, 0), {"L5": 0.8, "L4": 0.2}, on_sacrum=True)
+    [(confidence, _)] = level_doubts(read_sequence([bone]), [bone])
+    assert confidence > 0.9
 
 
 def test_two_islands_of_a_spine_keep_their_levels() -> None:
@@ -272,7 +328,8 @@ def test_bones_of_which_nothing_makes_sense_are_read_without_a_number_that_is_no
 ) -> None:
     """Thirty in one place are more than there are levels."""
     bones = [VertebraInstance("T7", Point(1.0, 2.0, 3.0), shares, on_sacrum=True)] * count
-    reading = read_sequence(bones)
+    with np.errstate(divide="raise", invalid="raise", over="raise"):
+        reading = read_sequence(bones)
     assert sorted(reading.order) == list(range(count))
     assert all(math.isfinite(confidence) for confidence, _ in level_doubts(reading, bones))
     assert all(sum(levels.values()) == pytest.approx(1) for levels in reading.probabilities)
