@@ -24,7 +24,6 @@ What it cannot find, and the words for it:
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from itertools import pairwise
-from typing import TypeAlias
 
 import numpy as np
 
@@ -57,9 +56,6 @@ class VertebraInstance:
     center_mm: Point
     shares: Mapping[str, float]
     on_sacrum: bool
-
-
-Instance: TypeAlias = VertebraInstance
 
 
 @dataclass(frozen=True)
