@@ -309,7 +309,7 @@ def localise(
     np.trunc(image, out=image)
     # Only in nnU-Net's own grid: the box that is found decides where all later samples lie.
     mask = image > AIR_HU if body_only else None
-    found = _predict_inside(image, network, step=step, report=report, mask=mask)
+    found = _predict_inside(image, network, sliding_window.Coverage(step, mask), report=report)
     label_map = vertebrae.LabelMap(found.labels, found.probabilities, grid, names)
     return spine_roi(label_map, volume.affine_lps, volume.size)
 
@@ -332,9 +332,11 @@ def segment(
     grid = _grid(volume, box or grids.whole_box(volume.size), network)
     image = resampling.resample(volume.voxels, grid, truncate=box is not None)
     np.trunc(image, out=image)
-    mask, follow_spine = (None, False) if roi is None else (roi.on(grid), roi.follow_spine)
-    found = _predict_inside(image, network, step=step, report=report, mask=mask, follow_spine=follow_spine)
-    return vertebrae.LabelMap(found.labels, found.probabilities, grid, names)
+    coverage = sliding_window.Coverage(step)
+    if roi is not None:
+        coverage = sliding_window.Coverage(step, roi.on(grid), follow_spine=roi.follow_spine)
+    found = _predict_inside(image, network, coverage, report=report, with_runners_up=True)
+    return vertebrae.LabelMap(found.labels, found.probabilities, grid, names, found.runners_up)
 
 
 def _grid(volume: volumes.Volume, box: Bounds, network: networks.Network) -> grids.ModelGrid:
@@ -352,28 +354,27 @@ def _names(network: networks.Network) -> dict[int, str]:
 def _predict_inside(
     image: NDArray[np.float32],
     network: networks.Network,
+    coverage: sliding_window.Coverage,
     *,
-    step: float,
     report: Report,
-    mask: sliding_window.Mask | None,
-    follow_spine: bool = False,
+    with_runners_up: bool = False,
 ) -> sliding_window.Prediction:
     """Predict within the box of non-zero voxels, as nnU-Net crops (`crop_to_nonzero`); 0 (background) outside."""
     inside = _nonzero_box(image)
     labels = np.zeros(image.shape, np.uint8)
     probabilities = np.zeros(image.shape, np.float16)
-    if inside is not None:
-        prediction = sliding_window.predict(
-            network.plan.normalise(image[inside]),
-            network,
-            step=step,
-            report=report,
-            mask=None if mask is None else mask[inside],
-            follow_spine=follow_spine,
-        )
-        labels[inside] = prediction.labels
-        probabilities[inside] = prediction.probabilities
-    return sliding_window.Prediction(labels, probabilities)
+    if inside is None:
+        return sliding_window.Prediction(labels, probabilities)
+    found = sliding_window.predict(
+        network.plan.normalise(image[inside]),
+        network,
+        coverage.within(inside),
+        report=report,
+        with_runners_up=with_runners_up,
+    )
+    labels[inside] = found.labels
+    probabilities[inside] = found.probabilities
+    return sliding_window.Prediction(labels, probabilities, found.runners_up)
 
 
 def _nonzero_box(image: NDArray[np.float32]) -> tuple[slice, slice, slice] | None:

@@ -1,9 +1,13 @@
-"""How the logits of overlapping patches are weighted and summed, and which label wins. Knows arrays only."""
+"""How the logits of overlapping patches are weighted and summed, which label wins, and what comes after it.
+
+Knows arrays only.
+"""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -62,6 +66,26 @@ def sum_type(values: int) -> type[np.float32 | np.float16]:
 
 
 @dataclass(frozen=True)
+class RunnersUp:
+    """Of voxels that won a label but 0, in C order: the ``labels`` that come second and third, and their softmax
+    ``probabilities``, both (2, voxels). Label 0 may be one of them; with the probability 0 it stands for none.
+
+    Only of those voxels, since a bone has a few hundredths of an image.
+    """
+
+    labels: NDArray[np.uint8]
+    probabilities: NDArray[np.float16]
+
+
+def join_runners_up(parts: Sequence[RunnersUp]) -> RunnersUp:
+    """``parts`` of an image, one behind the other."""
+    return RunnersUp(
+        np.concatenate([np.zeros((2, 0), np.uint8), *(part.labels for part in parts)], axis=1),
+        np.concatenate([np.zeros((2, 0), np.float16), *(part.probabilities for part in parts)], axis=1),
+    )
+
+
+@dataclass(frozen=True)
 class LogitPlane:
     """One plane of an image: ``sums`` (class, y, x) that, divided by ``weights`` (y, x), are logits; None: that are."""
 
@@ -106,20 +130,28 @@ class LogitAccumulator:
         else:
             self._sum(logits, y, x, range(self.depth))
 
-    def finish(self, labels: NDArray[np.uint8], probabilities: NDArray[np.float16]) -> None:
-        """Decide as many planes of the band as ``labels`` has, and move the band down by as many."""
+    def finish(
+        self,
+        labels: NDArray[np.uint8],
+        probabilities: NDArray[np.float16],
+        runners_up: list[RunnersUp] | None = None,
+    ) -> None:
+        """Decide as many planes of the band as ``labels`` has (see `argmax_softmax`), and move it down by as many."""
         ready, alone = len(labels), self._alone
-        if alone is None:
-            argmax_softmax([plane for plane in self._held[:ready] if plane is not None], labels, probabilities)
-        else:
-            self._sum(alone, 0, 0, [z for z, plane in enumerate(self._held) if plane is not None])
-            own = planes_of(alone[:, :ready])
-            argmax_softmax([held or plane for held, plane in zip(self._held, own, strict=False)], labels, probabilities)
+        argmax_softmax(self._first_planes(ready), labels, probabilities, runners_up)
         self._held = [*self._held[ready:], *[None] * ready]
         if alone is not None:
             rest = range(self.depth - ready)
             self._sum(alone[:, ready:], 0, 0, [z for z in rest if self._held[z] is None])
             self._alone = None
+
+    def _first_planes(self, count: int) -> list[LogitPlane]:
+        """The band's, whole: with the patch that waits, where there is one."""
+        if self._alone is None:
+            return [plane for plane in self._held[:count] if plane is not None]
+        self._sum(self._alone, 0, 0, [z for z, plane in enumerate(self._held) if plane is not None])
+        own = planes_of(self._alone[:, :count])
+        return [held or plane for held, plane in zip(self._held, own, strict=False)]
 
     def _sum(self, logits: Float32, y: int, x: int, planes: Sequence[int]) -> None:
         weights = self._gaussian[self.depth - logits.shape[1] :]
@@ -137,8 +169,17 @@ class LogitAccumulator:
         parallel_for(add_planes, len(planes))
 
 
-def argmax_softmax(planes: Sequence[LogitPlane], labels: NDArray[np.uint8], probabilities: NDArray[np.float16]) -> None:
-    """Write each voxel's class that has most in ``planes`` and, unless it is 0, its softmax probability, (z, y, x)."""
+def argmax_softmax(
+    planes: Sequence[LogitPlane],
+    labels: NDArray[np.uint8],
+    probabilities: NDArray[np.float16],
+    runners_up: list[RunnersUp] | None = None,
+) -> None:
+    """Write each voxel's class that has most in ``planes`` and, unless it is 0, its softmax probability, (z, y, x).
+
+    What comes after those classes is appended to ``runners_up``, in parts that follow one another, where it is given.
+    """
+    by_plane: list[list[RunnersUp]] = [[] for _ in labels]
 
     def decide_planes(part: slice) -> None:
         rows_at_once = max(BLOCK_VOXELS // labels.shape[2], 1)
@@ -147,13 +188,16 @@ def argmax_softmax(planes: Sequence[LogitPlane], labels: NDArray[np.uint8], prob
             for y in range(0, labels.shape[1], rows_at_once):
                 rows = slice(y, y + rows_at_once)
                 own_weights = None if weights is None else weights[rows]
-                labels[z, rows], probabilities[z, rows] = _argmax_softmax(sums[:, rows], own_weights)
+                ranks = None if runners_up is None else by_plane[z]
+                labels[z, rows], probabilities[z, rows] = _argmax_softmax(sums[:, rows], own_weights, ranks)
 
     parallel_for(decide_planes, len(labels))
+    if runners_up is not None:
+        runners_up += chain.from_iterable(by_plane)
 
 
 def _argmax_softmax(
-    sums: NDArray[np.floating[Any]], weights: Float32 | None
+    sums: NDArray[np.floating[Any]], weights: Float32 | None, runners_up: list[RunnersUp] | None
 ) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
     """`argmax_softmax` for some rows of a plane, (class, y, x)."""
     own = np.ascontiguousarray(sums, np.float32).reshape(len(sums), -1)
@@ -167,5 +211,31 @@ def _argmax_softmax(
     if weights is not None:
         below /= weights.ravel()[named]
     probabilities = np.zeros(best.shape, np.float16)
-    probabilities[named] = 1 / np.exp(below, out=below).sum(axis=0)
+    total = np.exp(below, out=below).sum(axis=0)
+    probabilities[named] = 1 / total
+    if runners_up is not None and named.size:
+        runners_up.append(_runners_up(below, winner[named], total))
     return winner.reshape(sums.shape[1:]), probabilities.reshape(sums.shape[1:])
+
+
+def _runners_up(exponentials: Float32, winner: NDArray[np.uint8], total: Float32) -> RunnersUp:
+    """What comes after ``winner`` in ``exponentials`` (class, voxel); ``total`` is their sum.
+
+    The lowest bits of each number make way for its class, so that the largest number tells both. With 118 classes these
+    are seven of 23, and float16 keeps ten.
+    """
+    found = RunnersUp(np.empty((2, len(winner)), np.uint8), np.empty((2, len(winner)), np.float16))
+    classes, voxels = np.arange(len(exponentials), dtype=np.uint32), np.arange(len(winner))
+    low_bits = np.uint32((1 << (len(classes) - 1).bit_length()) - 1)
+    # Positive floats are in the order of their bits. Class by class in memory, maxima are found nine times as fast.
+    keys = exponentials.view(np.uint32).copy(order="C")
+    keys &= ~low_bits
+    keys |= (low_bits - classes)[:, None]
+    taken: NDArray[np.integer[Any]] = winner
+    for rank in range(2):
+        keys[taken, voxels] = low_bits
+        largest = keys.max(axis=0)
+        taken = low_bits - (largest & low_bits)
+        found.labels[rank] = taken
+        found.probabilities[rank] = (largest & ~low_bits).view(np.float32) / total
+    return found

@@ -4,7 +4,7 @@ Knows numpy and nnU-Net's sliding window; not what a vertebra is.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,16 @@ from numpy.typing import NDArray
 from openscans.networks import Network
 from openscans.progress import Report
 from openscans.segmentation import blending
-from openscans.segmentation.blending import Float32, LogitAccumulator, Window, argmax_softmax, planes_of, window_of
+from openscans.segmentation.blending import (
+    Float32,
+    LogitAccumulator,
+    RunnersUp,
+    Window,
+    argmax_softmax,
+    join_runners_up,
+    planes_of,
+    window_of,
+)
 
 LEAST_CONTEXT = 1 / 8
 """How much of a patch that left nnU-Net's grid must lie around the mask's voxels: the Gaussian's sigma, within which of
@@ -26,11 +35,27 @@ Mask = NDArray[np.bool_]
 class Prediction:
     """Per voxel (z, y, x): the ``labels`` that win, uint8, and the softmax ``probabilities`` they have, float16.
 
-    How sure the network is of label 0 is not computed; its probability is given as 0.
+    How sure the network is of label 0 is not computed; its probability is given as 0. ``runners_up``: what comes after
+    the labels that are not 0; None where nobody asked.
     """
 
     labels: NDArray[np.uint8]
     probabilities: NDArray[np.float16]
+    runners_up: RunnersUp | None = None
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Which patches cover an image: ``step`` · patch apart, and those alone that hold a voxel of the ``mask`` (z, y, x;
+    None for all). ``follow_spine``: they may leave nnU-Net's grid to be fewer."""
+
+    step: float
+    mask: Mask | None = None
+    follow_spine: bool = False
+
+    def within(self, window: Window) -> "Coverage":
+        """That of a part of the image."""
+        return self if self.mask is None else replace(self, mask=self.mask[window])
 
 
 @dataclass(frozen=True)
@@ -87,36 +112,31 @@ def _cover(held: Mask, patch: int, *, step: float, follow_spine: bool) -> list[i
 
 
 def predict(
-    image: Float32,
-    network: Network,
-    *,
-    step: float,
-    report: Report,
-    mask: Mask | None = None,
-    follow_spine: bool = False,
+    image: Float32, network: Network, coverage: Coverage, *, report: Report, with_runners_up: bool = False
 ) -> Prediction:
-    """Run ``network`` over ``image`` (z, y, x), normalised, in patches ``step`` · patch apart.
+    """Run ``network`` over ``image`` (z, y, x), normalised, in the patches of ``coverage``.
 
-    The image is padded with 0, centred, up to one patch. ``mask``: its voxels (z, y, x) that matter, None for all;
-    where no patch lies the label is 0. ``follow_spine``: patches may leave nnU-Net's grid to be fewer. ``report``
-    counts patches. Planes that no later patch touches become labels at once, so that memory does not grow with the
-    number of planes.
+    The image is padded with 0, centred, up to one patch. Where no patch lies the label is 0. ``report`` counts patches.
+    Planes that no later patch touches become labels at once, so that memory does not grow with the number of planes.
     """
     patch = network.plan.patch_zyx
     padded, seen = _pad(image, patch)
+    mask = coverage.mask
     inside = np.broadcast_to(np.True_, padded.shape) if mask is None else _pad(mask, patch)[0]
-    rows = patch_layout(inside, patch, step=step, follow_spine=follow_spine)
+    rows = patch_layout(inside, patch, step=coverage.step, follow_spine=coverage.follow_spine)
     found = Prediction(np.zeros(image.shape, np.uint8), np.zeros(image.shape, np.float16))
+    runners_up: list[RunnersUp] | None = [] if with_runners_up else None
     total = sum(len(row.corners) for row in rows)
     if total == 0:
-        return found
+        return _with_runners_up(found, runners_up)
     report(0, total)
     corners = [(row.top, *corner) for row in rows for corner in row.corners]
     logits = network.logits_of_each(padded[window_of(corner, patch)] for corner in corners)
     if total == 1:
-        argmax_softmax(planes_of(next(logits)[(slice(None), *seen)]), *_parts(found, corners[0], seen))
+        planes = planes_of(next(logits)[(slice(None), *seen)])
+        argmax_softmax(planes, *_parts(found, corners[0], seen), runners_up)
         report(1, total)
-        return found
+        return _with_runners_up(found, runners_up)
     held = LogitAccumulator(network.plan.architecture.heads, blending.gaussian(patch)[seen], image.shape)
     done = 0
     for row, following in zip(rows, [*rows[1:], None], strict=True):
@@ -125,9 +145,14 @@ def predict(
             done += 1
             report(done, total)
         ready = held.depth if following is None else min(following.top - row.top, held.depth)
-        planes = slice(row.top, row.top + ready)
-        held.finish(found.labels[planes], found.probabilities[planes])
-    return found
+        part = slice(row.top, row.top + ready)
+        held.finish(found.labels[part], found.probabilities[part], runners_up)
+    return _with_runners_up(found, runners_up)
+
+
+def _with_runners_up(found: Prediction, parts: Sequence[RunnersUp] | None) -> Prediction:
+    # Planes are decided from the top down and each but once, so that the parts follow one another in C order.
+    return found if parts is None else replace(found, runners_up=join_runners_up(parts))
 
 
 def _parts(found: Prediction, corner: Sequence[int], seen: Window) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openscans.segmentation import bodies, grids
+from openscans.segmentation.blending import RunnersUp
 from openscans.types import HEAD_TO_FOOT, Body, Bounds, Point, SlicePixel, Vertebra, Voxel
 from openscans.volumes import Volume
 from openscans.volumes.stored import StoredSlices
@@ -45,13 +46,15 @@ def vertebra_names(labels: Mapping[int, str]) -> dict[int, str]:
 class LabelMap:
     """What a network found: ``labels`` and the ``probabilities`` it gave them, both (z, y, x) on ``grid``.
 
-    ``names`` are the label numbers that are vertebrae; other labels are passed over.
+    ``names`` are the label numbers that are vertebrae; other labels are passed over. ``runners_up``: what the network
+    would have called its labels' voxels else, None where it was not asked.
     """
 
     labels: NDArray[np.uint8]
     probabilities: NDArray[np.float16]
     grid: grids.ModelGrid
     names: Mapping[int, str]
+    runners_up: RunnersUp | None = None
 
     @property
     def spine(self) -> NDArray[np.bool_]:

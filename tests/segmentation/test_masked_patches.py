@@ -66,15 +66,17 @@ def test_where_all_is_wanted_the_patches_are_nnunets(shape_zyx: tuple[int, int, 
 
 def test_what_is_wanted_gets_the_labels_and_probabilities_of_the_whole_grid(network: Ramps) -> None:
     wanted = slanting()
-    whole = sliding_window.predict(image(), network, step=0.8, report=ignore_progress)
-    part = sliding_window.predict(image(), network, step=0.8, report=ignore_progress, mask=wanted)
+    whole = sliding_window.predict(image(), network, sliding_window.Coverage(0.8), report=ignore_progress)
+    part = sliding_window.predict(image(), network, sliding_window.Coverage(0.8, wanted), report=ignore_progress)
     np.testing.assert_array_equal(part.labels[wanted], whole.labels[wanted])
     np.testing.assert_array_equal(part.probabilities[wanted], whole.probabilities[wanted])
 
 
 def test_patches_that_hold_nothing_wanted_are_not_computed(network: Ramps) -> None:
     heard: list[tuple[int, int]] = []
-    sliding_window.predict(image(), network, step=0.8, report=lambda *told: heard.append(told), mask=slanting())
+    sliding_window.predict(
+        image(), network, sliding_window.Coverage(0.8, slanting()), report=lambda *told: heard.append(told)
+    )
     total = len(windows(sliding_window.patch_layout(slanting(), PATCH, step=0.8, follow_spine=False)))
     assert heard == [(done, total) for done in range(total + 1)]
     assert (
@@ -86,7 +88,9 @@ def test_patches_that_hold_nothing_wanted_are_not_computed(network: Ramps) -> No
 
 def test_where_no_patch_lies_the_label_is_background(network: Ramps) -> None:
     wanted = slanting()
-    found = sliding_window.predict(image(), network, step=0.8, report=ignore_progress, mask=wanted, follow_spine=True)
+    found = sliding_window.predict(
+        image(), network, sliding_window.Coverage(0.8, wanted, follow_spine=True), report=ignore_progress
+    )
     outside = np.ones(SHAPE_ZYX, np.bool_)
     for window in windows(sliding_window.patch_layout(wanted, PATCH, step=0.8, follow_spine=True)):
         outside[window] = False
@@ -101,7 +105,9 @@ def test_a_row_of_patches_that_falls_into_a_gap_is_left_out(network: Ramps) -> N
     rows = sliding_window.patch_layout(wanted, PATCH, step=0.5, follow_spine=True)
     assert [row.top for row in rows] == [25, 32, 39, 46, 53, 67, 74]
     values = np.random.default_rng(0).standard_normal(wanted.shape, np.float32)
-    found = sliding_window.predict(values, network, step=0.5, report=ignore_progress, mask=wanted, follow_spine=True)
+    found = sliding_window.predict(
+        values, network, sliding_window.Coverage(0.5, wanted, follow_spine=True), report=ignore_progress
+    )
     assert found.labels[wanted].mean() > 1
 
 
@@ -116,13 +122,13 @@ def test_patches_that_follow_are_fewer_and_cover_all_that_is_wanted() -> None:
 
 def test_nothing_wanted_is_background_without_a_patch(network: Ramps) -> None:
     nothing = np.zeros(SHAPE_ZYX, np.bool_)
-    found = sliding_window.predict(image(), network, step=0.8, report=pytest.fail, mask=nothing)
+    found = sliding_window.predict(image(), network, sliding_window.Coverage(0.8, nothing), report=pytest.fail)
     assert not found.labels.any()
 
 
 def test_an_island_below_a_gap_is_labelled(network: Ramps) -> None:
     wanted = np.zeros(SHAPE_ZYX, np.bool_)
     wanted[2:5, 10:20, 10:20] = wanted[55:58, 100:110, 150:160] = True
-    whole = sliding_window.predict(image(), network, step=0.8, report=ignore_progress)
-    part = sliding_window.predict(image(), network, step=0.8, report=ignore_progress, mask=wanted)
+    whole = sliding_window.predict(image(), network, sliding_window.Coverage(0.8), report=ignore_progress)
+    part = sliding_window.predict(image(), network, sliding_window.Coverage(0.8, wanted), report=ignore_progress)
     np.testing.assert_array_equal(part.labels[wanted], whole.labels[wanted])

@@ -76,7 +76,7 @@ def test_what_the_sliding_window_takes_is_what_was_reckoned(plan: Plan, shape_zy
     # What is kept from image to image.
     blending.gaussian(plan.patch_zyx)
     tracemalloc.start()
-    sliding_window.predict(image, network, step=0.5, report=ignore_progress)
+    sliding_window.predict(image, network, sliding_window.Coverage(0.5), report=ignore_progress)
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     reckoned_bytes = memory_check.window_bytes(shape_zyx, plan, step=0.5)

@@ -95,7 +95,7 @@ def test_a_patch_is_weighted_as_by_nnunet(patch_zyx: Shape) -> None:
 @pytest.mark.parametrize("step", [0.5, 0.8])
 def test_labels_are_those_of_the_whole_image_at_once(plan: Plan, shape_zyx: Shape, step: float) -> None:
     image = image_of(shape_zyx)
-    found = sliding_window.predict(image, Ramps(plan), step=step, report=ignore_progress)
+    found = sliding_window.predict(image, Ramps(plan), sliding_window.Coverage(step), report=ignore_progress)
     expected = all_at_once(image, Ramps(plan), step)
     assert found.labels.shape == found.probabilities.shape == shape_zyx
     assert np.mean(found.labels == expected.argmax(axis=0)) >= 0.999
@@ -113,7 +113,9 @@ def test_an_image_smaller_than_the_patch_lies_in_its_middle(plan: Plan) -> None:
             seen.append(patch.copy())
             return super().logits(patch)
 
-    sliding_window.predict(np.ones((11, 64, 61), np.float32), Looking(plan), step=0.5, report=ignore_progress)
+    sliding_window.predict(
+        np.ones((11, 64, 61), np.float32), Looking(plan), sliding_window.Coverage(0.5), report=ignore_progress
+    )
     assert len(seen) == 1
     # 5 planes and 3 columns are missing: the odd one goes behind, as nnU-Net's pad_nd_image puts it.
     np.testing.assert_array_equal(np.argwhere(seen[0]).min(axis=0), [2, 0, 1])
@@ -122,7 +124,9 @@ def test_an_image_smaller_than_the_patch_lies_in_its_middle(plan: Plan) -> None:
 
 def test_progress_counts_patches(plan: Plan) -> None:
     heard: list[tuple[int, int]] = []
-    sliding_window.predict(image_of((24, 96, 64)), Ramps(plan), step=0.5, report=lambda *told: heard.append(told))
+    sliding_window.predict(
+        image_of((24, 96, 64)), Ramps(plan), sliding_window.Coverage(0.5), report=lambda *told: heard.append(told)
+    )
     assert heard == [(done, 4) for done in range(5)]
 
 
@@ -133,13 +137,13 @@ def test_asking_to_stop_stops_between_patches(plan: Plan, shape_zyx: Shape) -> N
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        sliding_window.predict(image_of(shape_zyx), Ramps(plan), step=0.5, report=stop)
+        sliding_window.predict(image_of(shape_zyx), Ramps(plan), sliding_window.Coverage(0.5), report=stop)
 
 
 def peak_beyond_outputs_bytes(plan: Plan, planes: int) -> int:
     image = image_of((planes, 64, 96))
     tracemalloc.start()
-    found = sliding_window.predict(image, Ramps(plan), step=0.8, report=ignore_progress)
+    found = sliding_window.predict(image, Ramps(plan), sliding_window.Coverage(0.8), report=ignore_progress)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return peak - found.labels.nbytes - found.probabilities.nbytes
@@ -175,7 +179,7 @@ def test_labels_are_those_of_nnunets_predictor(
     )
     predictor.initialize_from_trained_model_folder(str(folder), (0,))
     theirs = predictor.predict_sliding_window_return_logits(torch.from_numpy(image)[None]).numpy()
-    ours = sliding_window.predict(image, network, step=step, report=ignore_progress).labels
+    ours = sliding_window.predict(image, network, sliding_window.Coverage(step), report=ignore_progress).labels
     assert len(np.unique(ours)) > 5
     # Not theirs.argmax: nnU-Net sums in float16, in which several classes of a random network often come out equal.
     assert np.mean(np.take_along_axis(theirs, ours[None].astype(int), 0)[0] == theirs.max(0)) >= 0.999

@@ -43,7 +43,7 @@ def test_sums_in_float16_give_the_same_labels_in_half_the_memory(plan: Plan) -> 
     float32_bytes = plan.architecture.heads * plan.patch_zyx[0] * image[0].size * 4
     assert float32_bytes > blending.LARGEST_FLOAT32_BYTES
     tracemalloc.start()
-    found = sliding_window.predict(image, Bands(plan), step=1.0, report=ignore_progress)
+    found = sliding_window.predict(image, Bands(plan), sliding_window.Coverage(1.0), report=ignore_progress)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 0.9 * float32_bytes
