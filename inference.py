@@ -19,6 +19,7 @@ from openscans.networks.pool import NetworkPool
 from openscans.progress import Forecast, Report, StageReport
 from openscans.segmentation import (
     doubts,
+    evidence,
     grids,
     memory_check,
     packing,
@@ -111,7 +112,8 @@ class Pipeline:
             report("measuring", 0, 1)
             measured = vertebrae.measure_all(label_map, volume)
             found, fragments = plausibility.drop_fragments(measured.vertebrae)
-            warnings += [*fragments, *plausibility.repeated_warnings(measured.repeated)]
+            found, level_warnings = evidence.weigh_levels(found, measured, label_map, volume.affine_lps)
+            warnings += [*fragments, *plausibility.repeated_warnings(measured.repeated), *level_warnings]
             warnings += doubts.find_doubts(
                 replace(measured, vertebrae=found),
                 label_map,
@@ -336,7 +338,8 @@ def segment(
     if roi is not None:
         coverage = sliding_window.Coverage(step, roi.on(grid), follow_spine=roi.follow_spine)
     found = _predict_inside(image, network, coverage, report=report, with_runners_up=True)
-    return vertebrae.LabelMap(found.labels, found.probabilities, grid, names, found.runners_up)
+    sacrum = vertebrae.sacrum_label(network.plan.labels)
+    return vertebrae.LabelMap(found.labels, found.probabilities, grid, names, found.runners_up, sacrum)
 
 
 def _grid(volume: volumes.Volume, box: Bounds, network: networks.Network) -> grids.ModelGrid:

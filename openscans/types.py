@@ -196,6 +196,16 @@ class Body:
 
 
 @dataclass(frozen=True)
+class Alternative:
+    """Another level that a bone may be."""
+
+    label: str = field(metadata=describe("The level, as labels are written."))
+    probability: Annotated[float, Decimals(4)] = field(
+        metadata=describe("Between 0 and 1, beside the same vertebra's level_confidence.")
+    )
+
+
+@dataclass(frozen=True)
 class Vertebra:
     """One labelled vertebra, in the voxel grid of the image as the client sees it."""
 
@@ -205,6 +215,15 @@ class Vertebra:
     )
     confidence: Annotated[float, Decimals(4)] = field(
         metadata=describe("Between 0 and 1: the mean probability that the network gave this label over the component.")
+    )
+    level_confidence: Annotated[float, Decimals(4)] = field(
+        metadata=describe(
+            "Between 0 and 1: the probability that this level is right, read from the whole spine at once: what the"
+            " network gave each level in each bone's core, the order of levels, and the distances between bones."
+        )
+    )
+    alternatives: tuple[Alternative, ...] = field(
+        metadata=describe("Other levels for which more than 5 % speak, the likeliest first; mostly none.")
     )
     bounds: Bounds = field(metadata=describe("The component's box."))
     center_mm: Annotated[Point, Decimals(3)] = field(

@@ -35,6 +35,12 @@ LEVEL_MM = {"C": 17.0, "T": 24.0, "L": 34.0, "S": 34.0}
 MOST_REPEATED = 4
 """Pieces of one label that are measured; where there are more, all is wrong."""
 
+SACRUM = "sacrum"
+"""How TotalSegmentator's label lists name it, where they do."""
+
+Pieces = NDArray[np.unsignedinteger[Any]]
+"""Per sample (z, y, x) the number of its component, 0 where there is none."""
+
 
 def vertebra_names(labels: Mapping[int, str]) -> dict[int, str]:
     """Of a network's ``labels`` those that are single vertebrae: label number → "C1" … "S1"."""
@@ -42,12 +48,17 @@ def vertebra_names(labels: Mapping[int, str]) -> dict[int, str]:
     return {number: match[1] for number, match in found.items() if match and match[1] in HEAD_TO_FOOT}
 
 
+def sacrum_label(labels: Mapping[int, str]) -> int | None:
+    """Of a network's ``labels`` that of the sacrum, None where it has none."""
+    return next((number for number, name in labels.items() if name == SACRUM), None)
+
+
 @dataclass(frozen=True)
 class LabelMap:
     """What a network found: ``labels`` and the ``probabilities`` it gave them, both (z, y, x) on ``grid``.
 
     ``names`` are the label numbers that are vertebrae; other labels are passed over. ``runners_up``: what the network
-    would have called its labels' voxels else, None where it was not asked.
+    would have called its labels' voxels else, None where it was not asked. ``sacrum``: the label of what is below S1.
     """
 
     labels: NDArray[np.uint8]
@@ -55,6 +66,7 @@ class LabelMap:
     grid: grids.ModelGrid
     names: Mapping[int, str]
     runners_up: RunnersUp | None = None
+    sacrum: int | None = None
 
     @property
     def spine(self) -> NDArray[np.bool_]:
@@ -65,7 +77,7 @@ class LabelMap:
 
 
 @dataclass(frozen=True)
-class _Component:
+class Component:
     """A connected piece of one label, in samples of the model grid."""
 
     label: int
@@ -75,19 +87,33 @@ class _Component:
     high_xyz: tuple[int, int, int]
     mean_probability: float
 
-    def mask(self, pieces: NDArray[np.unsignedinteger[Any]]) -> NDArray[np.bool_]:
-        """(z, y, x), of the box between ``low_xyz`` and ``high_xyz``; ``pieces`` are all components' numbers."""
+    @property
+    def box(self) -> tuple[slice, slice, slice]:
+        """The part of an array (z, y, x) that holds it."""
         z, y, x = (slice(low, high + 1) for low, high in zip(self.low_xyz[::-1], self.high_xyz[::-1], strict=True))
-        mask: NDArray[np.bool_] = pieces[z, y, x] == self.number
+        return z, y, x
+
+    def mask(self, pieces: Pieces) -> NDArray[np.bool_]:
+        """(z, y, x), of its box; ``pieces`` are all components' numbers."""
+        mask: NDArray[np.bool_] = pieces[self.box] == self.number
         return mask
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Vertebrae from head to foot, and of labels that more than one body carries the others, which are none of them."""
+    """Vertebrae from head to foot, and of labels that more than one body carries the others, which are none of them.
+
+    ``components`` are what each of both was measured in, among ``pieces``.
+    """
 
     vertebrae: list[Vertebra]
     repeated: list[Vertebra]
+    components: Mapping[Vertebra, Component]
+    pieces: Pieces
+
+    def mask(self, vertebra: Vertebra) -> NDArray[np.bool_]:
+        """(z, y, x), of the box of its component."""
+        return self.components[vertebra].mask(self.pieces)
 
 
 def measure(found: LabelMap, volume: Volume) -> list[Vertebra]:
@@ -102,11 +128,16 @@ def measure_all(found: LabelMap, volume: Volume) -> Measured:
     confidence the mean probability of the label over the component. With the DICOM instance and pixel nearest to the
     centre, where the volume has instances.
     """
-    pieces, components = _components(found)
-    measured = [[_vertebra(one, pieces, found=found, volume=volume) for one in of_label] for of_label in components]
+    pieces, by_label = _components(found)
+    components: dict[Vertebra, Component] = {}
+    measured: list[list[Vertebra]] = []
+    for of_label in by_label:
+        own = {_vertebra(one, pieces, found=found, volume=volume): one for one in of_label}
+        components |= own
+        measured.append([*own])
     measured.sort(key=lambda of_label: HEAD_TO_FOOT.index(of_label[0].label))
     repeated = [other for largest, *others in measured for other in others if _is_body_beside(other, largest)]
-    return Measured([of_label[0] for of_label in measured], repeated)
+    return Measured([of_label[0] for of_label in measured], repeated, components, pieces)
 
 
 def _is_body_beside(other: Vertebra, largest: Vertebra) -> bool:
@@ -116,8 +147,8 @@ def _is_body_beside(other: Vertebra, largest: Vertebra) -> bool:
     return large and between_mm > LEAST_APART * LEVEL_MM[largest.label[0]]
 
 
-def _components(found: LabelMap) -> tuple[NDArray[np.unsignedinteger[Any]], list[list[_Component]]]:
-    """Per sample (z, y, x) the number of its component; and of each label the largest ones, most voxels first."""
+def _components(found: LabelMap) -> tuple[Pieces, list[list[Component]]]:
+    """All components; and of each label the largest ones, most voxels first."""
     import cc3d
 
     labels = found.labels * found.spine
@@ -138,10 +169,10 @@ def _components(found: LabelMap) -> tuple[NDArray[np.unsignedinteger[Any]], list
     return pieces, components
 
 
-def _component(label: int, piece: int, statistics: Mapping[str, Any], sums: NDArray[np.float64]) -> _Component:
+def _component(label: int, piece: int, statistics: Mapping[str, Any], sums: NDArray[np.float64]) -> Component:
     z0, z1, y0, y1, x0, x1 = (int(edge) for edge in statistics["bounding_boxes"][piece])
     voxels = int(statistics["voxel_counts"][piece])
-    return _Component(
+    return Component(
         label=label,
         voxels=voxels,
         number=piece,
@@ -151,21 +182,22 @@ def _component(label: int, piece: int, statistics: Mapping[str, Any], sums: NDAr
     )
 
 
-def _vertebra(
-    component: _Component, pieces: NDArray[np.unsignedinteger[Any]], *, found: LabelMap, volume: Volume
-) -> Vertebra:
+def _vertebra(component: Component, pieces: Pieces, *, found: LabelMap, volume: Volume) -> Vertebra:
     """``component`` measured among the volume's voxels, and told in the image's."""
     mask = component.mask(pieces)
     center = grids.volume_centroid(found.grid, mask, component.low_xyz)
     bounds = grids.volume_bounds(found.grid, component.low_xyz, component.high_xyz)
     image_center = volume.image_point(center)
     label = found.names[component.label]
+    confidence = min(component.mean_probability, 1.0)
     return Vertebra(
         label=label,
         center=image_center,
         center_mm=grids.lps_mm(volume.affine_lps, center),
         bounds=volume.image_bounds(bounds),
-        confidence=min(component.mean_probability, 1.0),
+        confidence=confidence,
+        level_confidence=confidence,
+        alternatives=(),
         volume_ml=component.voxels * grids.sample_volume_ml(found.grid, volume.affine_lps),
         truncated=_touches_edge(bounds, volume.size)
         or (volume.stored is not None and _leaves_slices(mask, component.low_xyz, found.grid, volume.stored)),

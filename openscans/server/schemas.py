@@ -86,6 +86,8 @@ def round_numbers(found: Holder, decimals: int | None = None) -> Holder:
 def _round(value: object, decimals: int | None) -> object:
     if is_dataclass(value):
         return round_numbers(value, decimals)
+    if isinstance(value, tuple):
+        return tuple(_round(part, decimals) for part in value)
     return round(value, decimals) if isinstance(value, float) and decimals is not None else value
 
 

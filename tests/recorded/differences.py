@@ -12,7 +12,7 @@ from typing import Any
 
 NEAR: Sequence[tuple[re.Pattern[str], float, float]] = (
     (re.compile(r"\.center(_mm)?\.[xyz]$"), 0.05, 0.0),
-    (re.compile(r"\.confidence$"), 0.01, 0.0),
+    (re.compile(r"\.(level_)?confidence$"), 0.01, 0.0),
     (re.compile(r"\.volume_ml$"), 0.0, 0.01),
     (re.compile(r"\.bounds\.(min|max)\.[xyz]$"), 1.0, 0.0),
     (re.compile(r"\.slice\.[xy]$"), 1.0, 0.0),

@@ -7,7 +7,7 @@ from typing import get_args
 
 from openscans.jobs.detector import STAGE_WEIGHTS
 from openscans.server.schemas import round_numbers
-from openscans.types import DownloadStatus, JobStatus, Point, WarningCode
+from openscans.types import Alternative, DownloadStatus, JobStatus, Point, WarningCode
 from openscans.weights.download_task import SPANS
 from tests.sample_vertebra import SAMPLE
 from tests.test_architecture import ROOT, module_of, product_files
@@ -52,12 +52,14 @@ def test_a_vertebra_s_numbers_are_told_with_the_decimals_that_mean_something() -
         SAMPLE,
         center=Point(1 / 3, 2.0005, -0.00049),
         confidence=0.99996,
+        alternatives=(Alternative("L2", 0.070049),),
         center_mm=Point(-1e-5, 123456.78949, 7.0),
         volume_ml=35.65049,
     )
     told = round_numbers(found)
     assert (told.center.x, told.center.z) == (0.333, 0.0)
     assert (told.center_mm, told.volume_ml, told.confidence) == (Point(0.0, 123456.789, 7.0), 35.65, 1.0)
+    assert told.alternatives == (Alternative("L2", 0.07),)
     assert (told.label, told.bounds, told.slice) == (found.label, found.bounds, None)
 
 
