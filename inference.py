@@ -4,7 +4,7 @@ Knows the order of the steps; nothing of HTTP, processes, or where weights come 
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -45,9 +45,6 @@ from openscans.types import (
     Voxel,
 )
 
-AIR_HU = -500.0
-"""Half-way between air and water. No part of a vertebra is so thin, not even the lungs' edge beside it."""
-
 
 class Stopwatch:
     """Wall time of each stage, in the order in which they first ended."""
@@ -60,6 +57,18 @@ class Stopwatch:
         now = perf_counter()
         self.timings_ms[stage] = self.timings_ms.get(stage, 0) + round((now - self._since) * 1000)
         self._since = now
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """What a detection has to go by once its image is read, on one device. ``air_below``: of `Intensities`."""
+
+    task: DetectionTask
+    volume: volumes.Volume
+    air_below: float
+    device: str
+    report: StageReport
+    watch: Stopwatch
 
 
 class Pipeline:
@@ -90,22 +99,23 @@ class Pipeline:
         watch = Stopwatch()
         device, fallback = self._choose_device(task.device)
         volume = self._read(task, device, report)
+        intensities = volumes.look_at_intensities(volume.voxels, volume.told, is_mr=task.modality == "MR")
         watch.lap("read")
+        attempt = _Attempt(task, volume, intensities.air_below, device, report, watch)
         try:
-            label_map = self._label_map(volume, task, device=device, report=report, watch=watch)
+            label_map = self._label_map(attempt)
         except (OutOfMemory, networks.UnfitDevice) as reason:
             if device == "cpu":
                 raise
             fallback = self._leave(device, reason)
             device = "cpu"
-            label_map = self._label_map(volume, task, device=device, report=report, watch=watch)
+            label_map = self._label_map(replace(attempt, device=device))
         # Where the localiser finds no spine, the other network may be loaded by now, and did not run.
         ran = self._pool.running([*reversed(task.networks)][: 1 if label_map is None else None], device)
         warnings = [*volume.warnings, *([fallback] if fallback else []), *networks.slow_engine_warnings(ran)]
         warnings += self._pool.warnings(task.networks, device)
         if task.modality_assumed:
             warnings += volumes.assumed_ct_warnings(volume.voxels)
-        intensities = volumes.look_at_intensities(volume.voxels, volume.told, is_mr=task.modality == "MR")
         warnings += intensities.warnings
         found: list[Vertebra] = []
         if label_map is not None:
@@ -217,18 +227,17 @@ class Pipeline:
             self._pool.plan(model), device, model.step, held=(model.sha256, device) in self._ran
         )
 
-    def _label_map(
-        self, volume: volumes.Volume, task: DetectionTask, *, device: str, report: StageReport, watch: Stopwatch
-    ) -> vertebrae.LabelMap | None:
+    def _label_map(self, attempt: _Attempt) -> vertebrae.LabelMap | None:
         """What the segmenter found around the spine; None where the localiser found no spine."""
+        task, volume, device = attempt.task, attempt.volume, attempt.device
         if task.localiser is None:
             roi = None
         else:
-            roi = self._localise(volume, task, task.localiser, device=device, report=report, watch=watch)
+            roi = self._localise(attempt, task.localiser)
             if roi is None:
                 return None
         segmenter = self._pool.take(task.segmenter, device)
-        watch.lap("load")
+        attempt.watch.lap("load")
         box = None if roi is None else roi.box
         seen = box or grids.whole_box(volume.size)
         self._check_patches(task.segmenter, seen, volume.affine_lps)
@@ -238,7 +247,7 @@ class Pipeline:
             box,
             segmenter,
             step=task.segmenter.step,
-            report=_with_forecast(report, "segmenting", lambda: Forecast(segmenter.patch_s, 0.0)),
+            report=_with_forecast(attempt.report, "segmenting", lambda: Forecast(segmenter.patch_s, 0.0)),
             roi=self._narrow(roi),
         )
         self._pool.keep_pace(task.segmenter, device)
@@ -248,36 +257,28 @@ class Pipeline:
             segmenter.release()
         else:
             self._ran.add((task.segmenter.sha256, device))
-        watch.lap("segment")
+        attempt.watch.lap("segment")
         return label_map
 
-    def _localise(
-        self,
-        volume: volumes.Volume,
-        task: DetectionTask,
-        model: TrainedModel,
-        *,
-        device: str,
-        report: StageReport,
-        watch: Stopwatch,
-    ) -> SpineRoi | None:
+    def _localise(self, attempt: _Attempt, model: TrainedModel) -> SpineRoi | None:
         """`localise` by the network of ``model``, which lets go of its memory: the next takes several times as much."""
+        volume, device = attempt.volume, attempt.device
         localiser = self._pool.take(model, device)
-        watch.lap("load")
+        attempt.watch.lap("load")
         z, y, x = volume.voxels.shape
-        later = self._patches(task, volumes.Extent((z, y, x), volume.affine_lps))[1:]
+        later = self._patches(attempt.task, volumes.Extent((z, y, x), volume.affine_lps))[1:]
         roi = localise(
             volume,
             localiser,
             step=model.step,
             report=_with_forecast(
-                report, "localising", lambda: Forecast(localiser.patch_s, self._seconds(later, device))
+                attempt.report, "localising", lambda: Forecast(localiser.patch_s, self._seconds(later, device))
             ),
-            body_only=self._tiles != "exact",
+            air_below=None if self._tiles == "exact" else attempt.air_below,
         )
         localiser.release()
         self._pool.keep_pace(model, device)
-        watch.lap("localise")
+        attempt.watch.lap("localise")
         return roi
 
     def _narrow(self, roi: SpineRoi | None) -> SpineRoi | None:
@@ -297,11 +298,16 @@ def _with_forecast(report: StageReport, stage: str, forecast: Callable[[], Forec
 
 
 def localise(
-    volume: volumes.Volume, network: networks.Network, *, step: float, report: Report, body_only: bool = True
+    volume: volumes.Volume,
+    network: networks.Network,
+    *,
+    step: float,
+    report: Report,
+    air_below: float | None = volumes.AIR_HU,
 ) -> SpineRoi | None:
     """The box and the way of the whole spine; None where there is no vertebra.
 
-    ``body_only``: only patches that hold more than air are computed.
+    ``air_below``: only patches that hold more than that are computed; None for all.
     """
     names = _names(network)
     grid = _grid(volume, grids.whole_box(volume.size), network)
@@ -310,7 +316,7 @@ def localise(
     image = resampling.resample(volume.voxels, grid, truncate=False)
     np.trunc(image, out=image)
     # Only in nnU-Net's own grid: the box that is found decides where all later samples lie.
-    mask = image > AIR_HU if body_only else None
+    mask = None if air_below is None else image > air_below
     found = _predict_inside(image, network, sliding_window.Coverage(step, mask), report=report)
     label_map = vertebrae.LabelMap(found.labels, found.probabilities, grid, names)
     return spine_roi(label_map, volume.affine_lps, volume.size)

@@ -58,7 +58,8 @@ def ours(
         options = InferenceOptions(threads=None, precision=precision, cache_folder=Path(cache))
         volume = volumes.open(image).read()
         localiser = networks.load_folder(training_folder(results, 298), device="cpu", options=options)
-        roi = inference.localise(volume, localiser, step=STEP, report=ignore_progress, body_only=not exact)
+        air_below = None if exact else volumes.AIR_HU
+        roi = inference.localise(volume, localiser, step=STEP, report=ignore_progress, air_below=air_below)
         if roi is None:
             return np.zeros(volume.voxels.shape, np.uint8), []
         segmenter = networks.load_folder(training_folder(results, 297 if fast else 292), device="cpu", options=options)

@@ -85,6 +85,26 @@ def detect(folder: Path, load: Onlookers, segmenter: TrainedModel, localiser: Tr
     Pipeline(options, load).detect(task, lambda *_: None)
 
 
+WIDE_HU = np.full((32, 24, 300), -1000, np.int16)
+WIDE_HU[:, 4:20, 130:170] = 45
+"""A body, and a metre of air beside it."""
+
+
+def test_the_localiser_looks_at_no_more_of_a_shifted_image_than_of_the_same_in_hu(tmp_path: Path) -> None:
+    """Its air lies above all that counts as air in HU."""
+    localiser, segmenter = (model(tmp_path, spec) for spec in (small_networks.CT, small_networks.VERTEBRAE))
+    seen = []
+    for number, voxels in enumerate((WIDE_HU, (WIDE_HU + 1024).astype(np.int16))):
+        path = tmp_path / f"{number}.nii.gz"
+        write_nifti(path, voxels, np.diag([6.0, 6.0, 6.0, 1.0]))
+        load = Onlookers()
+        task = DetectionTask(path, "vertebrae", segmenter, localiser, device="cpu")
+        found = Pipeline(InferenceOptions(1, "float32", tmp_path / "compiled"), load).detect(task, ignore)
+        assert ("values_not_hu" in {one.code for one in found.warnings}) == (number == 1)
+        seen.append(len(load.loaded[0].seen))
+    assert seen[0] == seen[1] < 10
+
+
 def test_an_image_without_a_localiser_keeps_its_fractions_until_it_is_resampled(tmp_path: Path) -> None:
     load = Onlookers()
     detect(tmp_path, load, model(tmp_path, small_networks.MR))

@@ -13,6 +13,9 @@ from openscans.types import ResultWarning, ValueRange, WarningCode
 from openscans.volumes.modality import has_air
 from openscans.volumes.values import Voxels
 
+AIR_HU = -500.0
+"""Half-way between air and water. No part of a vertebra is so thin, not even the lungs' edge beside it."""
+
 MOST_SAMPLES = 2_000_000
 """Voxels that are looked at, evenly over the image; all of it would take a tenth of a second."""
 
@@ -47,6 +50,9 @@ STEP_UP = 20.0
 
 HIGHEST_CUT_HU = 2000.0
 """A window's upper end; scanners' own ends (3,071 and above) cut nothing but metal."""
+
+SHIFT = 1024.0
+"""What a lost rescale intercept leaves added to a CT's values."""
 
 AIR_FROM_ZERO = 200.0
 """Air of a shifted CT: −1,024 to −824 HU before."""
@@ -96,20 +102,36 @@ class _Sample:
 
 
 @dataclass(frozen=True)
+class _Doubt:
+    """The sentence that says why values are no Hounsfield units, and `Intensities.air_below` of such values."""
+
+    sentence: str
+    air_below: float = AIR_HU
+
+
+@dataclass(frozen=True)
 class Intensities:
-    """What an image's values are, and a warning where they are not what they should be."""
+    """What an image's values are, and a warning where they are not what they should be.
+
+    ``air_below``: nothing up to this value is a vertebra's, in the image's values as they are; `AIR_HU` of those that
+    are Hounsfield units, and where nobody can tell.
+    """
 
     values: ValueRange
     warnings: tuple[ResultWarning, ...] = ()
+    air_below: float = AIR_HU
 
 
 def look_at_intensities(voxels: Voxels, told: Told, *, is_mr: bool) -> Intensities:
     """What ``voxels`` (z, y, x) are; of what speaks against them, the first reason that applies."""
     sample = _sample(voxels)
-    reason = _too_few_greys(sample) if is_mr else _why_not_hu(sample, told)
-    warnings = () if reason is None else (ResultWarning(WarningCode.VALUES_NOT_HU, f"{reason} {EXPORT_AGAIN}"),)
+    doubt = _too_few_greys(sample) if is_mr else _why_not_hu(sample, told)
     low, high = float(voxels.min()), float(voxels.max())
-    return Intensities(ValueRange(low, high, "unknown" if is_mr or reason else "HU"), warnings)
+    values = ValueRange(low, high, "unknown" if is_mr or doubt else "HU")
+    if doubt is None:
+        return Intensities(values)
+    warning = ResultWarning(WarningCode.VALUES_NOT_HU, f"{doubt.sentence} {EXPORT_AGAIN}")
+    return Intensities(values, (warning,), doubt.air_below)
 
 
 def _sample(voxels: Voxels) -> _Sample:
@@ -130,20 +152,22 @@ def _without_padding(sample: _Sample) -> _Sample:
     return sample if lowest - sample.low < PADDING_BELOW else replace(sample, values=inside, low=lowest)
 
 
-def _too_few_greys(sample: _Sample) -> str | None:
+def _too_few_greys(sample: _Sample) -> _Doubt | None:
     greys = len(np.unique(sample.values))
     if greys >= FEWEST_GREYS:
         return None
-    return (
+    return _Doubt(
         f"The image has only {greys} different value{'s' * (greys != 1)}, as a picture or a label map has, and no MR."
     )
 
 
-def _why_not_hu(sample: _Sample, told: Told) -> str | None:
-    """The sentence that says why the values are no Hounsfield units; None where they may be."""
+def _why_not_hu(sample: _Sample, told: Told) -> _Doubt | None:
+    """What says that the values are no Hounsfield units; None where they may be."""
     if told.bits_stored is not None and told.bits_stored <= WINDOWED_BITS:
-        return (
-            f"The image has {told.bits_stored} bits for each value, as a windowed picture has, and no Hounsfield units."
+        return _Doubt(
+            f"The image has {told.bits_stored} bits for each value, as a windowed picture has, and no Hounsfield"
+            " units.",
+            _end_of_window(sample),
         )
     return (
         _by_range(sample)
@@ -154,24 +178,36 @@ def _why_not_hu(sample: _Sample, told: Told) -> str | None:
     )
 
 
-def _by_range(sample: _Sample) -> str | None:
+def _by_range(sample: _Sample) -> _Doubt | None:
     low, high = sample.low, sample.high
     if high > LARGEST_HU and sample.share(LARGEST_HU, high) >= LEAST_LARGE:
-        return f"Values reach {high:.0f}, as where the sign of negative values was lost, and no Hounsfield units do."
+        return _Doubt(
+            f"Values reach {high:.0f}, as where the sign of negative values was lost, and no Hounsfield units do."
+        )
     if not sample.whole and max(abs(low), abs(high)) <= NORMALISED:
-        return f"Values lie between {low:.2g} and {high:.2g}, as normalised ones do, and no Hounsfield units."
+        return _Doubt(f"Values lie between {low:.2g} and {high:.2g}, as normalised ones do, and no Hounsfield units.")
     if 0 < high - low < FEWEST_HU:
-        return f"Values lie between {low:.0f} and {high:.0f}, closer together than the Hounsfield units of any CT."
+        return _Doubt(
+            f"Values lie between {low:.0f} and {high:.0f}, closer together than the Hounsfield units of any CT."
+        )
     return None
 
 
-def _by_window(sample: _Sample) -> str | None:
+def _by_window(sample: _Sample) -> _Doubt | None:
     low, high = sample.low, sample.high
     if sample.whole and low >= 0 and high == 255:
-        return "Values look windowed to 0…255; Hounsfield units cannot be told from them."
+        text = "Values look windowed to 0…255; Hounsfield units cannot be told from them."
+        return _Doubt(text, _end_of_window(sample))
     if low < high < HIGHEST_CUT_HU and _is_cut_at(high, sample):
-        return f"Values look windowed to {low:.0f}…{high:.0f}: bone beyond that was cut off."
+        text = f"Values look windowed to {low:.0f}…{high:.0f}: bone beyond that was cut off."
+        return _Doubt(text, _end_of_window(sample))
     return None
+
+
+def _end_of_window(sample: _Sample) -> float:
+    """Beside what a window cut off below, which is air among others; bone is in no window's lower end."""
+    # Resampling may leave one more than the value that all around have.
+    return max(AIR_HU, sample.low + 1)
 
 
 def _is_cut_at(high: float, sample: _Sample) -> bool:
@@ -182,20 +218,22 @@ def _is_cut_at(high: float, sample: _Sample) -> bool:
     return at_the_end >= LEAST_CUT and at_the_end > STEP_UP * below / (width if sample.whole else 1.0)
 
 
-def _by_shift(sample: _Sample) -> str | None:
+def _by_shift(sample: _Sample) -> _Doubt | None:
     if sample.low < 0 or sample.share(0, AIR_FROM_ZERO) < LEAST_AIR:
         return None
     counts, edges = np.histogram(sample.values, bins=64, range=(AIR_FROM_ZERO, 1800))
     peak = float(edges[int(counts.argmax())] + edges[1] - edges[0]) if counts.any() else 0.0
     if not SHIFTED_TISSUE[0] <= peak <= SHIFTED_TISSUE[1]:
         return None
-    return "Values look shifted by +1024 (air lies near 0, soft tissue near 1,050): was the rescale intercept lost?"
+    text = "Values look shifted by +1024 (air lies near 0, soft tissue near 1,050): was the rescale intercept lost?"
+    return _Doubt(text, AIR_HU + SHIFT)
 
 
-def _by_header(told: Told, sample: _Sample) -> str | None:
+def _by_header(told: Told, sample: _Sample) -> _Doubt | None:
     if told.unit not in ("", "HU"):
         unit = told.unit if UNIT.fullmatch(told.unit) else "another unit"
-        return f"The header calls the values {'unspecified (US)' if unit == 'US' else unit}, and no Hounsfield units."
+        unit = "unspecified (US)" if unit == "US" else unit
+        return _Doubt(f"The header calls the values {unit}, and no Hounsfield units.")
     if not told.rescaled and sample.low >= 0:
-        return "The header does not tell how values are rescaled to Hounsfield units, and none is negative."
+        return _Doubt("The header does not tell how values are rescaled to Hounsfield units, and none is negative.")
     return None

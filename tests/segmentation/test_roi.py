@@ -3,21 +3,23 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import inference
 from benchmarks.detect import training_folder
-from openscans import networks
+from openscans import networks, volumes
 from openscans.progress import ignore_progress
 from openscans.segmentation import grids
 from openscans.segmentation.plausibility import SMALLEST_VERTEBRA_ML
 from openscans.segmentation.roi import SpineRoi
 from openscans.segmentation.vertebrae import LabelMap
 from openscans.types import InferenceOptions
-from openscans.volumes import Volume
+from openscans.volumes import Volume, look_at_intensities
+from openscans.volumes.values import Voxels
 from phantom import drawing, grid, spine
 from phantom.demo import WEIGHTS
 from tests.curved_spines import bent
@@ -110,25 +112,76 @@ def test_a_bent_spine_takes_fewer_patches_than_its_box(load: Load) -> None:
     assert patches(volume, network, roi, follow=True) <= 0.8 * patches(volume, network, roi, follow=False)
 
 
-def test_patches_of_air_are_not_computed(load: Load) -> None:
+@pytest.fixture(scope="module")
+def air_aside() -> tuple[spine.Phantom, Volume]:
+    """A lumbar spine with a patch of the localiser and more of air on either side, as in a scan of the arms' width."""
     body = spine.describe(7, PARTS["lumbar"])
     shape_zyx, affine = grid.axial(body, (2.0, 2.0, 2.0))
-    aside = 220  # a patch of the localiser and more, as in a scan of the arms' width
+    aside = 220
     affine[0, 3] -= 2.0 * aside
-    volume = Volume(drawing.render(body, (*shape_zyx[:2], shape_zyx[2] + 2 * aside), affine)[0], affine)
-    patches: dict[bool, int] = {}
-    for body_only in (True, False):
-        roi = inference.localise(
-            volume,
-            load(298),
-            step=STEP,
-            report=lambda _, total, of=body_only: patches.update({of: total}),
-            body_only=body_only,
-        )
-        assert roi is not None
+    return body, Volume(drawing.render(body, (*shape_zyx[:2], shape_zyx[2] + 2 * aside), affine)[0], affine)
+
+
+def localised(volume: Volume, network: networks.Network, air_below: float | None) -> tuple[SpineRoi, int]:
+    """The spine of ``volume``, and how many patches that took."""
+    totals: list[int] = []
+    roi = inference.localise(
+        volume, network, step=STEP, report=lambda _done, total: totals.append(total), air_below=air_below
+    )
+    assert roi is not None
+    return roi, totals[-1]
+
+
+def test_patches_of_air_are_not_computed(load: Load, air_aside: tuple[spine.Phantom, Volume]) -> None:
+    body, volume = air_aside
+    network = load(298)
+    found = {air_below: localised(volume, network, air_below) for air_below in (volumes.AIR_HU, None)}
+    for roi, _ in found.values():
         for true in drawing.truth(body).values():
-            x, y, z = (np.linalg.inv(affine) @ (*true.center_mm, 1.0))[:3]
+            x, y, z = (np.linalg.inv(volume.affine_lps) @ (*true.center_mm, 1.0))[:3]
             assert roi.box.min.x < x < roi.box.max.x
             assert roi.box.min.y < y < roi.box.max.y
             assert roi.box.min.z < z < roi.box.max.z
-    assert patches[True] < patches[False]
+    assert found[volumes.AIR_HU][1] < found[None][1]
+
+
+def shifted(hu: Voxels) -> Voxels:
+    return (hu + 1024).astype(np.int16)
+
+
+def windowed(hu: Voxels) -> Voxels:
+    return np.clip(hu, -160, 240)
+
+
+def windowed_to_8_bits(hu: Voxels) -> Voxels:
+    return ((np.clip(hu, -160, 240) + 160) / 400 * 255).astype(np.int16)
+
+
+@dataclass
+class Onlooker(networks.Network):
+    """Finds nothing, and counts the patches that it was shown."""
+
+    plan: networks.Plan
+    device: str = "cpu"
+    patch_s: float = 0.0
+    seen: int = 0
+
+    def logits(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
+        self.seen += 1
+        return np.zeros((self.plan.architecture.heads, *patch.shape), np.float32)
+
+
+@pytest.mark.parametrize("spoil", [shifted, windowed, windowed_to_8_bits])
+def test_an_image_without_hounsfield_units_takes_no_more_patches_for_the_air_around(
+    load: Load, air_aside: tuple[spine.Phantom, Volume], spoil: Callable[[Voxels], Voxels]
+) -> None:
+    _, volume = air_aside
+    seen = []
+    for voxels in (volume.voxels, spoil(volume.voxels)):
+        onlooker = Onlooker(load(298).plan)
+        air_below = look_at_intensities(voxels, volume.told, is_mr=False).air_below
+        inference.localise(
+            replace(volume, voxels=voxels), onlooker, step=STEP, report=ignore_progress, air_below=air_below
+        )
+        seen.append(onlooker.seen)
+    assert 0 < seen[1] <= seen[0]

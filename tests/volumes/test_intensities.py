@@ -22,6 +22,8 @@ Hounsfield = NDArray[np.int16]
 
 AIR_HU, FAT_HU, TISSUE_HU, LUNG_HU, BONE_HU, METAL_HU = -1000.0, -100.0, 45.0, -850.0, 400.0, 12_000.0
 
+AIR_BELOW_HU = -500.0
+
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
@@ -88,6 +90,32 @@ def test_a_true_ct_is_not_called_wrong(name: str) -> None:
 def test_what_is_wrong_is_named(name: str) -> None:
     voxels, words = WRONG[name]
     assert words in said(voxels)
+
+
+@pytest.mark.parametrize("name", TRUE)
+def test_of_a_true_ct_what_is_under_minus_500_is_air(name: str) -> None:
+    assert look_at_intensities(TRUE[name], NOTHING_TOLD, is_mr=False).air_below == AIR_BELOW_HU
+
+
+@pytest.mark.parametrize(
+    ("name", "air_below"),
+    [
+        ("shifted", AIR_BELOW_HU + 1024),
+        ("shifted, with contrast", AIR_BELOW_HU + 1024),
+        ("shifted, with padding", AIR_BELOW_HU + 1024),
+        ("shifted, with sheared edges", AIR_BELOW_HU + 1024),
+        ("windowed to 8 bits", 1),
+        ("windowed to soft tissue", -159),
+        ("windowed to lungs", AIR_BELOW_HU),
+        ("scaled to 0…1", AIR_BELOW_HU),
+        ("standardised", AIR_BELOW_HU),
+        ("sign lost", AIR_BELOW_HU),
+        ("nearly constant", AIR_BELOW_HU),
+    ],
+)
+def test_what_is_air_is_told_where_that_is_sure(name: str, air_below: float) -> None:
+    """Where it is not, -500 stays, and no value of such images lies under it."""
+    assert look_at_intensities(WRONG[name][0], NOTHING_TOLD, is_mr=False).air_below == air_below
 
 
 @pytest.mark.parametrize(
