@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openscans import networks, volumes
-from openscans.errors import DamagedWeights, OutOfMemory
+from openscans.errors import DamagedWeights, InconsistentGeometry, ModelError, ModelMissing, OutOfMemory
 from openscans.networks.pool import NetworkPool
 from openscans.progress import Forecast, Report, StageReport
 from openscans.segmentation import (
@@ -27,10 +27,11 @@ from openscans.segmentation import (
     plausibility,
     resampling,
     sacrum,
+    second_look,
     sliding_window,
     vertebrae,
 )
-from openscans.segmentation.roi import SpineRoi, spine_roi
+from openscans.segmentation.roi import SpineRoi, join_rois, spine_roi
 from openscans.system import parallel
 from openscans.types import (
     Bounds,
@@ -71,6 +72,16 @@ class _Attempt:
     watch: Stopwatch
 
 
+@dataclass(frozen=True)
+class _Labelled:
+    """What the networks that ``ran``, in that order, found around the spine's ``roi``; None where there is no spine."""
+
+    label_map: vertebrae.LabelMap | None
+    ran: tuple[TrainedModel, ...]
+    roi: SpineRoi | None = None
+    warnings: tuple[ResultWarning, ...] = ()
+
+
 class Pipeline:
     """Detects vertebrae, and keeps the networks it has loaded for the next image.
 
@@ -103,17 +114,17 @@ class Pipeline:
         watch.lap("read")
         attempt = _Attempt(task, volume, intensities.air_below, device, report, watch)
         try:
-            label_map = self._label_map(attempt)
+            labelled = self._label(attempt)
         except (OutOfMemory, networks.UnfitDevice) as reason:
             if device == "cpu":
                 raise
             fallback = self._leave(device, reason)
             device = "cpu"
-            label_map = self._label_map(replace(attempt, device=device))
-        # Where the localiser finds no spine, the other network may be loaded by now, and did not run.
-        ran = self._pool.running([*reversed(task.networks)][: 1 if label_map is None else None], device)
+            labelled = self._label(replace(attempt, device=device))
+        label_map = labelled.label_map
+        ran = self._pool.running(labelled.ran, device)
         warnings = [*volume.warnings, *([fallback] if fallback else []), *networks.slow_engine_warnings(ran)]
-        warnings += self._pool.warnings(task.networks, device)
+        warnings += [*self._pool.warnings(labelled.ran, device), *labelled.warnings]
         if task.modality_assumed:
             warnings += volumes.assumed_ct_warnings(volume.voxels)
         warnings += intensities.warnings
@@ -135,7 +146,7 @@ class Pipeline:
         return Detection(
             vertebrae=tuple(found),
             image=describe_image(volume, intensities.values),
-            task=task,
+            task=replace(task, robust=task.robust if task.robust in labelled.ran else None),
             device=device,
             precision=ran[-1].precision,
             detected_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -227,15 +238,69 @@ class Pipeline:
             self._pool.plan(model), device, model.step, held=(model.sha256, device) in self._ran
         )
 
-    def _label_map(self, attempt: _Attempt) -> vertebrae.LabelMap | None:
-        """What the segmenter found around the spine; None where the localiser found no spine."""
-        task, volume, device = attempt.task, attempt.volume, attempt.device
+    def _label(self, attempt: _Attempt) -> _Labelled:
+        """What is found around the spine; where the localiser is in doubt, the robust network looks again."""
+        task = attempt.task
         if task.localiser is None:
-            roi = None
+            return _Labelled(self._segment(attempt, None), (task.segmenter,))
+        roi = self._localise(attempt, task.localiser)
+        if roi is None:
+            found = _Labelled(None, (task.localiser,))
         else:
-            roi = self._localise(attempt, task.localiser)
-            if roi is None:
-                return None
+            found = _Labelled(self._segment(attempt, roi), (task.localiser, task.segmenter), roi)
+        doubt = _doubt_of(found, attempt)
+        return found if doubt is None else self._look_again(attempt, found, doubt)
+
+    def _look_again(self, attempt: _Attempt, found: _Labelled, doubt: second_look.Doubt) -> _Labelled:
+        """What the robust network makes of ``found``, once; where it cannot look, that with a warning that says so."""
+        try:
+            robust = self._prepare_robust(attempt)
+            if robust == attempt.task.segmenter:
+                warning = second_look.whole_warning(doubt, robust.spacing_mm)
+                return _Labelled(self._segment(attempt, None), (*found.ran, robust), warnings=(warning,))
+            return self._label_beyond(attempt, found, doubt, robust)
+        except (InconsistentGeometry, ModelError, OutOfMemory) as reason:
+            if isinstance(reason, OutOfMemory) and attempt.device != "cpu":
+                raise
+            return replace(found, warnings=(second_look.missing_warning(doubt, reason.message),))
+
+    def _label_beyond(
+        self, attempt: _Attempt, found: _Labelled, doubt: second_look.Doubt, robust: TrainedModel
+    ) -> _Labelled:
+        """What lies where ``robust`` finds the spine, and where the localiser did; ``found`` if that is no more."""
+        volume, first = attempt.volume, found.roi
+        again = self._localise(attempt, robust)
+        ran = (*found.ran[:1], robust)
+        if again is None or (first and not second_look.is_wider(again.box, first.box, doubt.cut, volume.affine_lps)):
+            warning = second_look.none_warning(doubt, robust.spacing_mm)
+            return replace(found, ran=(*ran, *found.ran[1:]), warnings=(warning,))
+        label_map = self._segment(attempt, join_rois(again, first) if first else again)
+        still = second_look.find_cut(label_map, volume.affine_lps, volume.size)
+        warning = second_look.found_warning(doubt, robust.spacing_mm, still=still)
+        return _Labelled(label_map, (*ran, attempt.task.segmenter), warnings=(warning,))
+
+    def _prepare_robust(self, attempt: _Attempt) -> TrainedModel:
+        """The network that looks again, once it is on its way.
+
+        Raises ModelError where it is not here, InconsistentGeometry, OutOfMemory.
+        """
+        task, volume, device = attempt.task, attempt.volume, attempt.device
+        if task.robust is None:
+            raise ModelMissing(task.robust_lacks)
+        if (task.segmenter.sha256, device) in self._ran:
+            self._pool.take(task.segmenter, device).release()
+            self._ran.discard((task.segmenter.sha256, device))
+        whole = grids.whole_box(volume.size)
+        self._check_patches(task.robust, whole, volume.affine_lps)
+        memory_check.check_further_run(self._run(task.robust, device), whole, volume.affine_lps)
+        # It takes a while to be loaded.
+        attempt.report("localising", 0, 1)
+        self._pool.prepare(task.robust, device)
+        return task.robust
+
+    def _segment(self, attempt: _Attempt, roi: SpineRoi | None) -> vertebrae.LabelMap:
+        """What the segmenter finds around the spine, or in the whole image."""
+        task, volume, device = attempt.task, attempt.volume, attempt.device
         segmenter = self._pool.take(task.segmenter, device)
         attempt.watch.lap("load")
         box = None if roi is None else roi.box
@@ -286,6 +351,19 @@ class Pipeline:
         if roi is None or self._tiles == "exact":
             return None
         return replace(roi, follow_spine=self._tiles == "course")
+
+
+def _doubt_of(found: _Labelled, attempt: _Attempt) -> second_look.Doubt | None:
+    """Why the robust network has to look again; None where all is well, or where it is the one that labelled."""
+    task, volume = attempt.task, attempt.volume
+    if task.localiser is None:
+        return None
+    cut = None
+    if found.label_map is not None:
+        cut = second_look.find_cut(found.label_map, volume.affine_lps, volume.size)
+        if cut is None or task.robust == task.segmenter:
+            return None
+    return second_look.Doubt(task.localiser.spacing_mm, cut)
 
 
 def _with_forecast(report: StageReport, stage: str, forecast: Callable[[], Forecast]) -> Report:

@@ -16,12 +16,12 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from openscans.errors import ModelInUse, ModelMissing, OpenScansError
+from openscans.errors import ModelError, ModelInUse, ModelMissing, OpenScansError
 from openscans.progress import Report
 from openscans.system.files import printable
 from openscans.types import ModelState, TrainedModel
 from openscans.weights import catalogue, status
-from openscans.weights.catalogue import Task
+from openscans.weights.catalogue import Dataset, Task
 from openscans.weights.dataset_locks import DatasetLocks
 from openscans.weights.download_task import TELL_EVERY_S, DownloadTask
 from openscans.weights.installation import Installation
@@ -81,6 +81,7 @@ class Models:
     def ready(self, key: str, report: Report, *, download: bool) -> Iterator[Mapping[int, TrainedModel]]:
         """The networks that the task opens, by their datasets' numbers, whole; nobody changes them within the block.
 
+        That of its ``robust`` dataset is among them where it is on disk, and is not waited for.
         What is missing is downloaded first if ``download`` says so, by joining a download that runs or by a new one.
         ``report`` is called while anything is waited for. Raises UnknownTask, ModelMissing and its kinds,
         DownloadFailed, DiskFull, Busy, and what ``report`` raises; who stops waiting stops no download.
@@ -88,7 +89,8 @@ class Models:
         task = catalogue.task_of(key)
         places = [status.place_of(dataset, self._root) for dataset in task.opened]
         with ExitStack() as held:
-            yield self._hold_ready(task, places, report, held, download=download)
+            models = self._hold_ready(task, places, report, held, download=download)
+            yield {**self._hold_whole(task.robust, held), **models}
 
     def download(self, key: str) -> DownloadTask:
         """The download of the task and of what it needs: the one that runs, or a new one.
@@ -205,6 +207,17 @@ class Models:
             models = {place.dataset.number: place.trained_model(self._digests) for place in places}
             held.push(tried.pop_all())
         return models
+
+    def _hold_whole(self, dataset: Dataset | None, held: ExitStack) -> Mapping[int, TrainedModel]:
+        """Give ``held`` the shared lock of ``dataset`` and tell its network, if that is whole and nobody changes it."""
+        if dataset is None:
+            return {}
+        with suppress(ModelError), ExitStack() as tried:
+            tried.enter_context(self._locks.try_shared(dataset.folder))
+            model = status.place_of(dataset, self._root).trained_model()
+            held.push(tried.pop_all())
+            return {dataset.number: model}
+        return {}
 
     def _await_download(self, task: Task, report: Report) -> None:
         for snapshot in self.download(task.key).states(gap_s=TELL_EVERY_S):

@@ -56,6 +56,7 @@ class WarningCode(StrEnum):
     INT8_REFUSED = "int8_refused"
     LABEL_REPEATED = "label_repeated"
     LABELS_MIXED = "labels_mixed"
+    LOCALISED_AGAIN = "localised_again"
     MISSING_SLICES = "missing_slices"
     MODALITY_ASSUMED = "modality_assumed"
     NO_VERTEBRAE = "no_vertebrae"
@@ -65,6 +66,7 @@ class WarningCode(StrEnum):
     ORIENTATION_DOUBTFUL = "orientation_doubtful"
     OUT_OF_ORDER = "out_of_order"
     PLACEMENT_UNKNOWN = "placement_unknown"
+    SECOND_LOOK_MISSING = "second_look_missing"
     SEQUENCE_DIFFERS = "sequence_differs"
     SERIES_ELSEWHERE = "series_elsewhere"
     SERIES_PASSED_OVER = "series_passed_over"
@@ -293,7 +295,10 @@ class TrainedModel:
 class DetectionTask:
     """One detection that somebody asked for, with the weights it needs.
 
-    ``localiser`` finds the spine in the whole image first; None lets ``segmenter`` see the whole image.
+    ``localiser`` finds the spine in the whole image first; None lets ``segmenter`` see the whole image. ``robust``
+    looks again where the localiser finds no spine, or too little of it; where it is the segmenter itself, that sees the
+    whole image then. It is None where it is not here, for which ``robust_lacks`` has a sentence for a person; of a
+    `Detection`, where it did not look.
     ``modality_assumed``: neither the caller nor the image's format said that it is a CT. ``modality``: "CT" or "MR", of
     the images that the networks were trained on.
     """
@@ -307,11 +312,14 @@ class DetectionTask:
     device: str = "auto"
     modality_assumed: bool = False
     modality: str = "CT"
+    robust: TrainedModel | None = None
+    robust_lacks: str = "It is not on disk."
 
     @property
     def networks(self) -> tuple[TrainedModel, ...]:
-        """The one that labels, then the one that localises."""
-        return (self.segmenter,) if self.localiser is None else (self.segmenter, self.localiser)
+        """The one that labels, the one that localises, then the one that looks again; each once."""
+        every = (self.segmenter, self.localiser, self.robust)
+        return tuple(dict.fromkeys(network for network in every if network is not None))
 
     @property
     def weights_warnings(self) -> tuple[ResultWarning, ...]:

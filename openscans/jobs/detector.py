@@ -31,7 +31,7 @@ from openscans.jobs.worker_messages import Located, LookRequest
 from openscans.progress import Forecast, Report, StageReport
 from openscans.types import Detection, DetectionTask, ResultWarning, TrainedModel, UidLocation
 from openscans.weights import catalogue
-from openscans.weights.catalogue import Task
+from openscans.weights.catalogue import Dataset, Task
 
 STAGE_WEIGHTS: Mapping[str, float] = {
     "downloading": 40.0,
@@ -182,7 +182,10 @@ class Detector:
         if kept is None:
             return None
         try:
-            task = self._task(request, catalogue.task_of(kept.task), self._weights.trained_model)
+            chosen = catalogue.task_of(kept.task)
+            task = self._task(request, chosen, self._weights.trained_model)
+            if chosen.robust is not None and len(kept.weights) > len(task.networks):
+                task = replace(task, robust=self._weights.trained_model(chosen.robust.number))
             uids = self._worker.read_uids(kept.locations(image), report)
             if uids is None or tuple(network.sha256 for network in task.networks) != kept.weights:
                 return None
@@ -231,7 +234,13 @@ class Detector:
         waiting = partial(report, "downloading")
         with self._weights.ready(choice.task.key, waiting, download=self._auto_download) as models:
             task = self._task(request, choice.task, models.__getitem__)
-            task = replace(task, path=files.locate(report), modality_assumed=choice.modality_assumed)
+            task = replace(
+                task,
+                path=files.locate(report),
+                modality_assumed=choice.modality_assumed,
+                robust=None if choice.task.robust is None else models.get(choice.task.robust.number),
+                robust_lacks=_why_lacking(choice.task.robust),
+            )
             return self._worker.detect(task, _with_warnings(report, task.weights_warnings))
 
     def _task(self, request: DetectionRequest, task: Task, model: Callable[[int], TrainedModel]) -> DetectionTask:
@@ -256,6 +265,14 @@ def _with_warnings(report: StageReport, warnings: tuple[ResultWarning, ...]) -> 
         report(stage, done, total, forecast and replace(forecast, warnings=(*warnings, *forecast.warnings)))
 
     return tell
+
+
+def _why_lacking(dataset: Dataset | None) -> str:
+    """What to do for a network that a detection may lack."""
+    if dataset is None:
+        return ""
+    task = catalogue.owner_of(dataset).key
+    return f"{dataset.folder} is not on disk as a whole. Download it with POST /api/models/download/{task}."
 
 
 def _refuse_to_wait(_done: int, _total: int) -> NoReturn:

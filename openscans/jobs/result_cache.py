@@ -28,7 +28,7 @@ from openscans.types import (
 RESULT_VERSION = "10"
 """To be raised with every change that may make the same weights find something else in the same image."""
 
-FLEETING = frozenset({WarningCode.DEVICE_FALLBACK, WarningCode.SERIES_ELSEWHERE})
+FLEETING = frozenset({WarningCode.DEVICE_FALLBACK, WarningCode.SECOND_LOOK_MISSING, WarningCode.SERIES_ELSEWHERE})
 """Warnings of how the machine was just then, or of files that no fingerprint covers; what carries one is not kept."""
 
 OF_THE_MACHINE = frozenset({WarningCode.INT8_REFUSED, WarningCode.SLOW_ENGINE})
@@ -49,8 +49,8 @@ class CachedUid:
 class CachedDetection:
     """A detection without what follows from the request. On disk, numbers of ``uids`` stand in the place of UIDs.
 
-    A UID leads whoever has access to a hospital's archive to the patient. ``weights`` are the digests of the networks,
-    the one that labels first.
+    A UID leads whoever has access to a hospital's archive to the patient. ``weights`` are the digests of the networks
+    that had a part in it, the one that labels first.
     """
 
     task: str

@@ -67,6 +67,11 @@ def check_run(run: NetworkRun, box: Bounds, affine_lps: Affine) -> None:
     memory.check_free(_arrays_bytes(run, box, affine_lps), "The detection")
 
 
+def check_further_run(run: NetworkRun, box: Bounds, affine_lps: Affine) -> None:
+    """As `check_run`, of a network that is loaded only now."""
+    memory.check_free(_network_bytes(run) + _arrays_bytes(run, box, affine_lps), "Looking again")
+
+
 def _arrays_bytes(run: NetworkRun, box: Bounds, affine_lps: Affine) -> int:
     z_mm, y_mm, x_mm = run.plan.spacing_zyx_mm
     shape_zyx = grids.model_grid(affine_lps, box, (x_mm, y_mm, z_mm)).shape_zyx

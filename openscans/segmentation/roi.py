@@ -4,7 +4,7 @@ Knows grids and label maps; nothing of files, networks or patches.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from math import ceil
 
 import numpy as np
@@ -48,6 +48,13 @@ def spine_roi(found: vertebrae.LabelMap, affine_lps: Affine, size: Voxel) -> Spi
     box = grids.grow_box(extent, affine_lps, margin_mm=BOX_MARGIN_MM, size=size)
     reach = [ceil(SPINE_MARGIN_MM / spacing) for spacing in reversed(grids.sample_spacing_mm(found.grid, affine_lps))]
     return SpineRoi(box, _dilate(found.spine, reach), found.grid)
+
+
+def join_rois(one: SpineRoi, other: SpineRoi) -> SpineRoi:
+    """All that either holds, of the same image, on the grid of ``one``."""
+    low = Voxel(*map(min, astuple(one.box.min), astuple(other.box.min)))
+    high = Voxel(*map(max, astuple(one.box.max), astuple(other.box.max)))
+    return replace(one, box=Bounds(low, high), mask=one.mask | other.on(one.grid))
 
 
 def _dilate(mask: NDArray[np.bool_], reach_zyx: Sequence[int]) -> NDArray[np.bool_]:

@@ -70,6 +70,7 @@ class Task:
     """What a person chooses to have: a name for the API, and the networks behind it.
 
     ``segmenter`` labels the vertebrae; ``localiser`` finds the spine for it first, None lets it see the whole image.
+    ``robust`` looks again where the localiser finds no spine or cuts it, if it is on disk; nobody waits for it.
     ``further`` are downloaded and deleted with the segmenter, before it: a localiser belongs to one task and serves
     others too. ``fast`` is the key of the task that finds the same vertebrae in less time, None where there is none.
     ``structures`` are all that the segmenter knows, vertebrae from head to foot.
@@ -82,6 +83,7 @@ class Task:
     structures: tuple[str, ...]
     segmenter: Dataset
     localiser: Dataset | None = None
+    robust: Dataset | None = None
     further: tuple[Dataset, ...] = ()
     fast: str | None = None
 
@@ -92,7 +94,7 @@ class Task:
 
     @property
     def opened(self) -> tuple[Dataset, ...]:
-        """Those that a detection runs, in that order, whoever they belong to."""
+        """Those that a detection does not work without, in the order in which it runs them, whoever they belong to."""
         return (self.segmenter,) if self.localiser is None else (self.localiser, self.segmenter)
 
     @property
@@ -154,6 +156,7 @@ TASKS: Mapping[str, Task] = {
             head_to_foot(class_map_5_parts["class_map_part_vertebrae"]),
             VERTEBRAE,
             localiser=TOTAL_6_MM,
+            robust=TOTAL_3_MM,
             fast="total_body",
         ),
         Task(
@@ -164,6 +167,7 @@ TASKS: Mapping[str, Task] = {
             head_to_foot(class_map["total"]),
             TOTAL_3_MM,
             localiser=TOTAL_6_MM,
+            robust=TOTAL_3_MM,
             further=(TOTAL_6_MM,),
             fast="total_body",
         ),

@@ -24,6 +24,7 @@ TICK_S = 0.2
 GLANCE_S = 0.2
 """Whoever only asks holds a lock for microseconds; one that is held for longer is meant."""
 
+BEING_CHANGED = "The model is being downloaded or changed."
 
 log = logging.getLogger("openscans.models")
 
@@ -63,6 +64,14 @@ class DatasetLocks:
                     time.sleep(TICK_S)
             yield
 
+    @contextmanager
+    def try_shared(self, name: str) -> Iterator[None]:
+        """Keep everybody from changing it. Raises ModelInUse when somebody does so now."""
+        with ExitStack() as stack:
+            if not self._enter(stack, name, shared=True):
+                raise ModelInUse(BEING_CHANGED)
+            yield
+
     def is_held(self, name: str) -> bool:
         """Whether somebody changes it right now, as far as the disk tells."""
         try:
@@ -76,11 +85,7 @@ class DatasetLocks:
         end_s = time.monotonic() + GLANCE_S
         while not self._enter(stack, name, shared=False):
             if time.monotonic() > end_s:
-                raise ModelInUse(
-                    "The model is being downloaded or changed."
-                    if self.is_held(name)
-                    else "A detection is using this model."
-                )
+                raise ModelInUse(BEING_CHANGED if self.is_held(name) else "A detection is using this model.")
             time.sleep(GLANCE_S / 10)
 
     def _enter(self, stack: ExitStack, name: str, *, shared: bool) -> bool:

@@ -41,6 +41,7 @@ class Diary:
 
     found: str | None = "CT"
     missing: bool = False
+    further: tuple[int, ...] = ()
     refusals: list[Exception] = field(default_factory=list)
     forecasts: tuple[Forecast, ...] = ()
     asked: list[str] = field(default_factory=list)
@@ -84,7 +85,8 @@ class Diary:
         self.asked.append(f"fetch and keep {key}" if download else f"keep {key}")
         if download:
             report(1, 2)
-        yield {dataset.number: self.trained_model(dataset.number) for dataset in TASKS[key].opened}
+        opened = (*(dataset.number for dataset in TASKS[key].opened), *self.further)
+        yield {number: self.trained_model(number) for number in opened}
         self.asked.append("let go")
 
     def trained_model(self, dataset_id: int) -> TrainedModel:
@@ -178,6 +180,30 @@ def test_fast_mode_is_the_3_mm_network_inside_the_box_of_the_6_mm_one() -> None:
         True,
     )
     assert task.localiser is not None
+
+
+def test_the_order_carries_the_network_that_looks_again_where_that_is_here() -> None:
+    task = performed(Diary(further=(297,)), DetectionRequest(IMAGE))[0].task
+    assert task.robust is not None
+    assert task.robust.dataset == "Dataset297"
+
+
+def test_the_order_says_how_to_get_the_network_that_looks_again_where_that_is_not_here() -> None:
+    task = performed(Diary(), DetectionRequest(IMAGE))[0].task
+    assert task.robust is None
+    assert task.robust_lacks == (
+        "Dataset297_TotalSegmentator_total_3mm_1559subj is not on disk as a whole. Download it with POST"
+        " /api/models/download/total_body."
+    )
+
+
+def test_in_fast_mode_the_network_that_labels_is_the_one_that_looks_again() -> None:
+    task = performed(Diary(), DetectionRequest(IMAGE, fast_mode=True))[0].task
+    assert task.robust == task.segmenter
+
+
+def test_for_mr_nobody_looks_again() -> None:
+    assert performed(Diary("MR"), DetectionRequest(IMAGE))[0].task.robust is None
 
 
 def test_fast_mode_for_mr_runs_the_full_network_and_says_so() -> None:

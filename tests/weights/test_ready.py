@@ -12,6 +12,7 @@ from model_manager import DELETIONS_FORGIVEN, Models
 from openscans.errors import Cancelled, DamagedWeights, DownloadFailed, ModelInUse, ModelMissing, UnknownTask
 from openscans.progress import ignore_progress
 from openscans.types import TrainedModel
+from openscans.weights.dataset_locks import DatasetLocks
 from tests.live_server import ROOT
 from tests.model_homes import last, offline
 from tests.release_server import DATASETS, Fault, ReleaseServer, training_files, write_folder
@@ -87,6 +88,56 @@ def test_a_task_opens_its_segmenter_and_its_localiser_whoever_that_belongs_to(ho
         for key in ("total_body", "vertebrae"):
             with pytest.raises(ModelInUse):
                 models.delete(key)
+
+
+def installed(home: Path, results: Path, *numbers: int) -> Models:
+    """Both tasks of CT with the datasets of these numbers."""
+    for number in numbers:
+        write_folder(results, training_files(number))
+    models = offline(home)
+    for key in ("total_body", "vertebrae"):
+        models.import_from(key, results)
+    return models
+
+
+def test_the_network_that_looks_again_is_there_where_it_is_on_disk(home: Path, tmp_path: Path) -> None:
+    models = installed(home, tmp_path / "results", 292, 297, 298)
+    with models.ready("vertebrae", ignore_progress, download=False) as opened:
+        assert set(opened) == {292, 297, 298}
+        assert is_whole(opened[297])
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_the_network_that_looks_again_may_lack_and_nothing_is_downloaded_for_it(
+    home: Path, tmp_path: Path, damaged: bool
+) -> None:
+    models = installed(home, tmp_path / "results", 292, 298, *([297] if damaged else []))
+    if damaged:
+        (models.trained_model(297).folder / "plans.json").unlink()
+    with models.ready("vertebrae", ignore_progress, download=True) as opened:
+        assert set(opened) == {292, 298}
+    assert models.status("total_body").state == ("damaged" if damaged else "partial")
+
+
+def test_the_network_that_looks_again_is_not_waited_for_while_somebody_changes_it(home: Path, tmp_path: Path) -> None:
+    models = installed(home, tmp_path / "results", 292, 297, 298)
+    locks = DatasetLocks(home / "models/totalsegmentator/locks")
+    with (
+        locks.try_exclusive([DATASETS[297].folder]),
+        models.ready("vertebrae", ignore_progress, download=True) as opened,
+    ):
+        assert set(opened) == {292, 298}
+
+
+def test_the_network_that_looks_again_is_not_changed_meanwhile(home: Path, tmp_path: Path) -> None:
+    models = installed(home, tmp_path / "results", 292, 297, 298)
+    locks = DatasetLocks(home / "models/totalsegmentator/locks")
+    with (
+        models.ready("vertebrae", ignore_progress, download=True),
+        pytest.raises(ModelInUse),
+        locks.try_exclusive([DATASETS[297].folder]),
+    ):
+        pass
 
 
 def test_without_download_a_missing_model_is_an_error_and_nothing_is_asked(
