@@ -192,9 +192,14 @@ class Pipeline:
 
     def _read(self, task: DetectionTask, device: str, report: StageReport) -> volumes.Volume:
         image = self._images.take(task.path, task.series_uid, partial(report, "reading"))
-        self._prepare(task, device, image.extent)
-        patches = self._patches(task, image.extent)
-        return image.read(_with_forecast(report, "reading", lambda: Forecast(later_s=self._seconds(patches, device))))
+        patches: list[tuple[TrainedModel, int]] = []
+
+        def begin(extent: volumes.Extent) -> None:
+            self._prepare(task, device, extent)
+            patches[:] = self._patches(task, extent)
+
+        told = _with_forecast(report, "reading", lambda: Forecast(later_s=self._seconds(patches, device)))
+        return image.read(told, begin)
 
     def _prepare(self, task: DetectionTask, device: str, extent: volumes.Extent) -> None:
         """Begin to load the networks, if there is room and time for the whole detection.

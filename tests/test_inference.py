@@ -15,13 +15,14 @@ import numpy as np
 import pydicom
 import pytest
 from numpy.typing import NDArray
+from pydicom.uid import generate_uid
 
 from inference import Pipeline
 from openscans import volumes
 from openscans.errors import DamagedWeights, InconsistentGeometry, InputNotFound, OutOfMemory
 from openscans.networks import TORCH_ON_CPU, Network, Plan, UnfitDevice
 from openscans.progress import Forecast
-from openscans.segmentation import grids, resampling
+from openscans.segmentation import grids, memory_check, patch_count, resampling
 from openscans.segmentation.vertebrae import vertebra_names
 from openscans.system import memory
 from openscans.types import Detection, DetectionTask, InferenceOptions, Precision, RunningNetwork, TrainedModel, Voxel
@@ -388,3 +389,49 @@ def test_where_the_wished_device_is_unfit_networks_are_loaded_early_for_the_cpu(
     pipeline.load((segmenter,), TORCH_ON_CPU)
     pipeline.load((segmenter,), TORCH_ON_CPU)
     assert asked == [TORCH_ON_CPU, "cpu"]
+
+
+def placed(folder: Path, slices: int, spacing_mm: float, *, damaged: bool) -> None:
+    """A series of 40 × 40 pixels in ``folder`` beside others."""
+    affine = np.diag([spacing_mm, spacing_mm, 3.0, 1.0])
+    style = DicomStyle(series_uid=generate_uid(), suffix=f".{slices}")
+    voxels = np.random.default_rng(0).integers(-1000, 1000, (slices, 40, 40)).astype(np.int16)
+    *_, last = write_dicom_series(folder, voxels, affine, style)
+    if damaged:
+        last.write_bytes(last.read_bytes()[:-100])
+
+
+def test_a_series_that_takes_a_damaged_one_s_place_is_checked_itself_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has fewer slices, each of 400 times the area."""
+    placed(tmp_path / "images", 12, 1.0, damaged=True)
+    placed(tmp_path / "images", 11, 20.0, damaged=False)
+    localiser, segmenter = (model(tmp_path, spec) for spec in (small_networks.CT, small_networks.VERTEBRAE))
+    task = DetectionTask(tmp_path / "images", "vertebrae", segmenter, localiser, device="cpu")
+    checked: list[int] = []
+    real = memory_check.check_detection
+
+    def check(extent: volumes.Extent, *runs: Any) -> None:
+        checked.append(extent.shape_zyx[0])
+        real(extent, *runs)
+
+    monkeypatch.setattr(memory_check, "check_detection", check)
+    forecasts: list[float | None] = []
+
+    def report(stage: str, done: int, total: int, forecast: Forecast | None = None, /) -> None:
+        if stage == "reading" and forecast is not None and total == 11:
+            forecasts.append(forecast.later_s)
+
+    load = Onlookers()
+    pipeline = Pipeline(InferenceOptions(1, "float32", tmp_path / "compiled"), load)
+    pipeline.load((localiser, segmenter), "cpu")
+    found = pipeline.detect(task, report)
+    assert [one.code for one in found.warnings if one.code == "series_passed_over"]
+    assert checked == [12, 11]
+    # A tenth of a second for each patch: of the localiser, and of the segmenter around the spine.
+    plans = [network.plan for network in load.loaded]
+    extent = volumes.Extent((11, 40, 40), np.diag([20.0, 20.0, 3.0, 1.0]))
+    patches = patch_count.count_patches(plans[0], extent, step=localiser.step)
+    patches += patch_count.count_spine_patches(plans[1], extent, step=segmenter.step)
+    assert forecasts[-1] == pytest.approx(0.1 * patches)

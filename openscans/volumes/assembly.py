@@ -10,13 +10,13 @@ from itertools import islice, repeat
 from pathlib import Path
 
 from openscans.errors import CorruptFile, InputNotFound, NoImage, OpenScansError, OutOfMemory, TooFewSlices, VolumeError
-from openscans.progress import Report
+from openscans.progress import Report, ignore_progress
 from openscans.system.parallel import thread_count
 from openscans.types import NO_UID, LocatedUid, ResultWarning, WarningCode
 from openscans.volumes import memory_estimate
 from openscans.volumes.geometry import Stack, stack_slices
 from openscans.volumes.headers import PixelStorage, Slice
-from openscans.volumes.image import Image
+from openscans.volumes.image import Begin, Image, ignore_extent
 from openscans.volumes.intensities import Told
 from openscans.volumes.pixels import PixelFile, check_storage
 from openscans.volumes.selection import select_volume
@@ -54,11 +54,12 @@ class DicomImage(Image):
     def is_unchanged(self) -> bool:
         return all(folder.is_unchanged() for folder in (self.series.folder, *self.series.beside))
 
-    def _volume(self, report: Report) -> Volume:
+    def read(self, report: Report = ignore_progress, begin: Begin = ignore_extent) -> Volume:
         image, damaged = self, list[OpenScansError]()
         while True:
+            begin(image.extent)
             try:
-                volume = image._decode(report)
+                volume = image._read(report)
             except VolumeError as error:
                 damaged.append(error.with_traceback(None))
             else:
@@ -73,7 +74,7 @@ class DicomImage(Image):
             except (OutOfMemory, VolumeError):
                 raise damaged[0] from None
 
-    def _decode(self, report: Report) -> Volume:
+    def _volume(self, report: Report) -> Volume:
         stack, series = self.stack, self.series
         voxels = _voxels(stack, report)
         return Volume(

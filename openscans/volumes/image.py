@@ -4,31 +4,46 @@ Knows what all formats have in common; each format's own module makes a kind of 
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from openscans.errors import OutOfMemory
 from openscans.progress import Report, ignore_progress
 from openscans.volumes.volume import Extent, Volume
 
+Begin: TypeAlias = Callable[[Extent], object]
+"""Hears the extent of what will be read; raises what stops that."""
+
 TOO_LARGE = "The image does not fit into the memory that is free."
+
+
+def ignore_extent(extent: Extent) -> None:
+    """A `Begin` that lets everything be read."""
 
 
 @dataclass(frozen=True)
 class Image(ABC):
     """An opened image. ``modality`` is "CT" or "MR", None where the format does not tell.
 
-    ``extent`` is that of the `Volume` that `read` gives, in the volume's frame. No file is kept open.
+    ``extent`` is that of the `Volume` that `read` gives, in the volume's frame, unless another series takes this one's
+    place. No file is kept open.
     """
 
     modality: str | None
     extent: Extent
 
-    def read(self, report: Report = ignore_progress) -> Volume:
+    def read(self, report: Report = ignore_progress, begin: Begin = ignore_extent) -> Volume:
         """The image with its voxels. ``report`` counts slices, or the file's bytes.
 
-        Raises OutOfMemory, InputNotFound where a file has gone, CorruptFile, UnsupportedTransferSyntax, and whatever
-        ``report`` raises.
+        ``begin`` is called before, with what will be read; and again where that proves damaged and another series
+        takes its place. Raises OutOfMemory, InputNotFound where a file has gone, CorruptFile,
+        UnsupportedTransferSyntax, and whatever ``report`` and ``begin`` raise.
         """
+        begin(self.extent)
+        return self._read(report)
+
+    def _read(self, report: Report) -> Volume:
         self.check_memory()
         try:
             return self._volume(report)
