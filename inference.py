@@ -26,7 +26,6 @@ from openscans.segmentation import (
     patch_count,
     plausibility,
     resampling,
-    sacrum,
     second_look,
     sliding_window,
     vertebrae,
@@ -135,12 +134,7 @@ class Pipeline:
             found, fragments = plausibility.drop_fragments(measured.vertebrae)
             found, level_warnings = evidence.weigh_levels(found, measured, label_map, volume.affine_lps)
             warnings += [*fragments, *plausibility.repeated_warnings(measured.repeated), *level_warnings]
-            warnings += doubts.find_doubts(
-                replace(measured, vertebrae=found),
-                label_map,
-                volume.affine_lps,
-                sacrum_label=sacrum.sacrum_label(self._pool.plan(task.segmenter).labels),
-            )
+            warnings += doubts.find_doubts(replace(measured, vertebrae=found), label_map, volume.affine_lps)
             report("measuring", 1, 1)
             watch.lap("measure")
         return Detection(

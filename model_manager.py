@@ -214,7 +214,7 @@ class Models:
             return {}
         with suppress(ModelError), ExitStack() as tried:
             tried.enter_context(self._locks.try_shared(dataset.folder))
-            model = status.place_of(dataset, self._root).trained_model()
+            model = status.place_of(dataset, self._root).trained_model(self._digests)
             held.push(tried.pop_all())
             return {dataset.number: model}
         return {}

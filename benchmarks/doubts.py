@@ -151,12 +151,7 @@ def warnings_of(spine: SyntheticSpine) -> list[ResultWarning]:
     found, _ = plausibility.drop_fragments(measured.vertebrae)
     return [
         *plausibility.repeated_warnings(measured.repeated),
-        *doubts.find_doubts(
-            replace(measured, vertebrae=found),
-            spine.label_map,
-            spine.affine_lps,
-            sacrum_label=NUMBERS["sacrum"],
-        ),
+        *doubts.find_doubts(replace(measured, vertebrae=found), spine.label_map, spine.affine_lps),
         *plausibility.plausibility_warnings(found),
     ]
 
@@ -184,7 +179,7 @@ def rules_ms() -> tuple[tuple[int, ...], float]:
     times = []
     for _ in range(9):
         began_s = process_time()
-        doubts.find_doubts(measured, spine.label_map, spine.affine_lps, sacrum_label=NUMBERS["sacrum"])
+        doubts.find_doubts(measured, spine.label_map, spine.affine_lps)
         times.append(process_time() - began_s)
     return spine.labels.shape, 1000 * median(times)
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openscans.segmentation import grids
+from openscans.segmentation.blending import RunnersUp
 from openscans.segmentation.vertebrae import LabelMap
 from openscans.types import Voxel
 from openscans.volumes import Volume
@@ -79,14 +80,12 @@ class TrueBody:
 class SyntheticSpine:
     """``labels`` and their ``probabilities`` (z, y, x) on ``grid``, which is the grid of the `volume` itself.
 
-    ``runner_labels`` and ``runner_probabilities`` (2, n): the second and the third class of each of the n voxels whose
-    label is not 0, in C order. ``truth`` runs from head to foot.
+    ``runners_up`` are those of the labels as they were drawn. ``truth`` runs from head to foot.
     """
 
     labels: NDArray[np.uint8]
     probabilities: NDArray[np.float16]
-    runner_labels: NDArray[np.uint8]
-    runner_probabilities: NDArray[np.float16]
+    runners_up: RunnersUp
     grid: grids.ModelGrid
     affine_lps: Vector
     names: Mapping[int, str]
@@ -94,7 +93,8 @@ class SyntheticSpine:
 
     @property
     def label_map(self) -> LabelMap:
-        return LabelMap(self.labels, self.probabilities, self.grid, self.names)
+        """Without the runners-up, which hold for no labels that were changed since."""
+        return LabelMap(self.labels, self.probabilities, self.grid, self.names, sacrum=NUMBERS["sacrum"])
 
     @property
     def volume(self) -> Volume:
@@ -112,12 +112,11 @@ def draw(settings: Settings) -> SyntheticSpine:
     affine = np.diag([-step, -step, step, 1.0])
     affine[:3, 3] = origin_mm
     z, y, x = shape_zyx
-    labels, probabilities, runner_labels, runner_probabilities = _softmax(canvas, settings, random)
+    labels, probabilities, runners_up = _softmax(canvas, settings, random)
     return SyntheticSpine(
         labels,
         probabilities,
-        runner_labels,
-        runner_probabilities,
+        runners_up,
         grids.model_grid(affine, grids.whole_box(Voxel(x, y, z)), (step, step, step)),
         affine,
         NAMES,
@@ -167,8 +166,8 @@ def _towards_foot(numbers: Pair, levels: int) -> Pair:
 
 def _softmax(
     canvas: Canvas, settings: Settings, random: np.random.Generator
-) -> tuple[NDArray[np.uint8], NDArray[np.float16], NDArray[np.uint8], NDArray[np.float16]]:
-    """Labels, their probabilities (z, y, x), and both of the second and the third class (2, n)."""
+) -> tuple[NDArray[np.uint8], NDArray[np.float16], RunnersUp]:
+    """Labels, their probabilities (z, y, x), and what comes after them."""
     bone = np.flatnonzero(canvas.first)
     first, second = canvas.first.ravel()[bone], canvas.second.ravel()[bone]
     beside = np.arange(-NEIGHBOURS, NEIGHBOURS + 1)[:, None]
@@ -193,8 +192,7 @@ def _softmax(
     return (
         labels.reshape(canvas.first.shape),
         probabilities.reshape(canvas.first.shape),
-        top[1:, named],
-        top_shares[1:, named].astype(np.float16),
+        RunnersUp(top[1:, named], top_shares[1:, named].astype(np.float16)),
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from openscans.segmentation import course, sacrum
 from openscans.segmentation.course import Vector
-from openscans.segmentation.mixed import RunnerUpClasses, mixed_warnings, wavering_warnings
+from openscans.segmentation.mixed import mixed_warnings, wavering_warnings
 from openscans.segmentation.vertebrae import LEVEL_MM, LabelMap, Measured
 from openscans.types import HEAD_TO_FOOT, ResultWarning, Vertebra, WarningCode
 from openscans.volumes import Affine
@@ -56,29 +56,18 @@ SIZED = frozenset(HEAD_TO_FOOT[HEAD_TO_FOOT.index("C3") : HEAD_TO_FOOT.index("S1
 """Whose volumes are compared: C1 and C2 have forms of their own, and the sacrum is cut at will."""
 
 
-def find_doubts(
-    found: Measured,
-    label_map: LabelMap,
-    affine_lps: Affine,
-    *,
-    sacrum_label: int | None = None,
-    runners_up: RunnerUpClasses | None = None,
-) -> list[ResultWarning]:
-    """All doubts about what was ``found`` in ``label_map`` over the volume of ``affine_lps``.
-
-    ``sacrum_label``: the sacrum's, which is none of the label map's names. ``runners_up``: what the network would have
-    called the labelled voxels else, where that was kept.
-    """
+def find_doubts(found: Measured, label_map: LabelMap, affine_lps: Affine) -> list[ResultWarning]:
+    """All doubts about what was ``found`` in ``label_map`` over the volume of ``affine_lps``."""
     row = found.vertebrae
     if not row:
         return []
-    places = sacrum.sacrum_places(label_map, sacrum_label, affine_lps)
+    places = sacrum.sacrum_places(label_map, affine_lps)
     return [
         *mixed_warnings(row, label_map, affine_lps),
-        *([] if runners_up is None else wavering_warnings(row, label_map, runners_up)),
+        *wavering_warnings(row, label_map),
         *spacing_warnings(row),
         *numbering_warnings(row, sacrum_in_view=places is not None),
-        *count_warnings(found, sacrum_in_view=places is not None),
+        *count_warnings([*row, *found.repeated], sacrum_in_view=places is not None),
         *lumbosacral_warnings(row, places),
         *direction_warnings(row),
         *volume_warnings(row),
@@ -123,9 +112,9 @@ def numbering_warnings(row: Sequence[Vertebra], *, sacrum_in_view: bool) -> list
     return [ResultWarning(WarningCode.NUMBERING_UNCERTAIN, f"{text}, and all may be wrong by one (±1).")]
 
 
-def count_warnings(found: Measured, *, sacrum_in_view: bool) -> list[ResultWarning]:
-    """Of another number of bodies between C2 and the sacrum than is usual, those that share a label counted too."""
-    labels = [vertebra.label for vertebra in (*found.vertebrae, *found.repeated)]
+def count_warnings(bodies: Sequence[Vertebra], *, sacrum_in_view: bool) -> list[ResultWarning]:
+    """Of another number of ``bodies`` between C2 and the sacrum than is usual, those that share a label counted too."""
+    labels = [vertebra.label for vertebra in bodies]
     if "C2" not in labels or not (sacrum_in_view or "S1" in labels):
         return []
     first, last = HEAD_TO_FOOT.index("C2"), HEAD_TO_FOOT.index("S1")

@@ -4,7 +4,6 @@ Knows label maps and the anatomical order. No label is ever changed: what looks 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,16 +32,6 @@ reason: at the edges of bone some goes to the background, in a clean spine next 
 LABELS = 256
 
 
-class RunnerUpClasses(Protocol):
-    """The second and the third class of each of the n voxels whose label is not 0, in C order, both (2, n)."""
-
-    @property
-    def labels(self) -> NDArray[np.uint8]: ...
-
-    @property
-    def probabilities(self) -> NDArray[np.float16]: ...
-
-
 def mixed_warnings(found: Sequence[Vertebra], label_map: LabelMap, affine_lps: Affine) -> list[ResultWarning]:
     """A warning that names every two labels that share a body, where there are any."""
     sample_mm = grids.sample_spacing_mm(label_map.grid, affine_lps)
@@ -54,11 +43,12 @@ def mixed_warnings(found: Sequence[Vertebra], label_map: LabelMap, affine_lps: A
     return [ResultWarning(WarningCode.LABELS_MIXED, f"{text} Check these levels.")]
 
 
-def wavering_warnings(
-    found: Sequence[Vertebra], label_map: LabelMap, runners_up: RunnerUpClasses
-) -> list[ResultWarning]:
-    """A warning that names every vertebra of which the network could as well have called much by another name."""
-    others = mean_seconds(label_map, runners_up)
+def wavering_warnings(found: Sequence[Vertebra], label_map: LabelMap) -> list[ResultWarning]:
+    """A warning that names every vertebra of which the network could as well have called much by another name.
+
+    None where the label map has no runners-up.
+    """
+    others = mean_seconds(label_map)
     told = [
         f"{one.label} ({one.confidence:.0%}) may be {other} ({share:.0%})"
         for one in found
@@ -71,8 +61,11 @@ def wavering_warnings(
     return [ResultWarning(WarningCode.LABELS_MIXED, f"Two labels are nearly as probable: {', '.join(told)}.")]
 
 
-def mean_seconds(label_map: LabelMap, runners_up: RunnerUpClasses) -> dict[str, tuple[str, float]]:
+def mean_seconds(label_map: LabelMap) -> dict[str, tuple[str, float]]:
     """Of each label the other level to which the network gave most, and the mean probability of that."""
+    runners_up = label_map.runners_up
+    if runners_up is None:
+        return {}
     own = label_map.labels[label_map.labels != 0].astype(np.intp)
     sums = np.zeros((LABELS, LABELS))
     for labels, probabilities in zip(runners_up.labels, runners_up.probabilities, strict=True):

@@ -1,6 +1,5 @@
 """Where the sacrum is: it carries no level, but the row of levels ends at it; knows label maps and grids."""
 
-from collections.abc import Mapping
 from dataclasses import astuple
 
 import numpy as np
@@ -11,8 +10,6 @@ from openscans.segmentation.vertebrae import LabelMap
 from openscans.types import Vertebra
 from openscans.volumes import Affine
 
-NAME = "sacrum"
-
 LEAST_ML = 5.0
 """What is less may be a piece of something else. A sacrum has some 200 ml, of which a field of view may show little."""
 
@@ -20,16 +17,11 @@ Places = NDArray[np.float64]
 """(n, 3): of each sample, x, y, z in patient millimetres (LPS)."""
 
 
-def sacrum_label(labels: Mapping[int, str]) -> int | None:
-    """Which of a network's ``labels`` is the sacrum's; MR networks count S1 to it."""
-    return next((number for number, name in labels.items() if name == NAME), None)
-
-
-def sacrum_places(label_map: LabelMap, label: int | None, affine_lps: Affine) -> Places | None:
+def sacrum_places(label_map: LabelMap, affine_lps: Affine) -> Places | None:
     """Where the samples of the sacrum are; None where too little of it is in view."""
-    if label is None:
+    if label_map.sacrum is None:
         return None
-    z, y, x = np.nonzero(label_map.labels == label)
+    z, y, x = np.nonzero(label_map.labels == label_map.sacrum)
     if len(z) * grids.sample_volume_ml(label_map.grid, affine_lps) < LEAST_ML:
         return None
     places = np.ones((4, len(z)))

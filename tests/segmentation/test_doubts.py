@@ -1,6 +1,6 @@
 """Every doubt from both sides: it is told of spines that have it, and of no clean one of any shape."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -12,7 +12,8 @@ import pytest
 from numpy.typing import NDArray
 from totalsegmentator.map_to_binary import class_map
 
-from openscans.segmentation import doubts, grids, mixed, plausibility, sacrum, vertebrae
+from openscans.segmentation import doubts, grids, mixed, plausibility, vertebrae
+from openscans.segmentation.blending import RunnersUp
 from openscans.types import Body, Point, ResultWarning, Vertebra, Voxel, WarningCode
 from phantom.course import Shape
 from phantom.probabilities import (
@@ -42,25 +43,15 @@ RULES = (
 )
 
 
-@dataclass(frozen=True)
-class RunnersUp:
-    labels: NDArray[np.uint8]
-    probabilities: NDArray[np.float16]
-
-
-def runners_up(spine: SyntheticSpine) -> RunnersUp:
-    return RunnersUp(spine.runner_labels, spine.runner_probabilities)
-
-
 def told(
-    spine: SyntheticSpine, *, sacrum_label: int | None = NUMBERS["sacrum"], known: RunnersUp | None = None
+    spine: SyntheticSpine, *, sacrum_label: int | None = NUMBERS["sacrum"], runners_up: RunnersUp | None = None
 ) -> list[ResultWarning]:
     """What a detection would tell of a label map, but what the field of view cuts."""
-    label_map = spine.label_map
+    label_map = replace(spine.label_map, sacrum=sacrum_label, runners_up=runners_up)
     measured = vertebrae.measure_all(label_map, spine.volume)
     return [
         *plausibility.repeated_warnings(measured.repeated),
-        *doubts.find_doubts(measured, label_map, spine.affine_lps, sacrum_label=sacrum_label, runners_up=known),
+        *doubts.find_doubts(measured, label_map, spine.affine_lps),
         *plausibility.plausibility_warnings(measured.vertebrae),
     ]
 
@@ -75,7 +66,7 @@ def message(warnings: list[ResultWarning], code: str) -> str:
 def clean_codes(shape: Shape) -> set[str]:
     """Of eight spines together."""
     spines = [draw(Settings(seed, shape=shape)) for seed in range(8)]
-    return {warning.code for spine in spines for warning in told(spine, known=runners_up(spine))}
+    return {warning.code for spine in spines for warning in told(spine, runners_up=spine.runners_up)}
 
 
 @pytest.mark.parametrize(("shape", "code"), [*product(SHAPES, RULES)])
@@ -154,17 +145,11 @@ def test_contact_areas_are_those_of_every_pair_of_faces() -> None:
     assert {frozenset(pair): area for pair, area in found.items()} == naive
 
 
-@dataclass(frozen=True)
-class Runners:
-    labels: NDArray[np.uint8]
-    probabilities: NDArray[np.float16]
-
-
 def test_a_level_that_the_network_wavered_about_is_named_with_the_other() -> None:
     """T13 is taken for T12 as much as for L1; of T12 itself nothing was seen."""
     spine = draw(Settings(1, levels=THIRTEEN_THORACIC[15:23], missing="T12", noise=0.2))
     found = vertebrae.measure(spine.label_map, spine.volume)
-    [warning] = mixed.wavering_warnings(found, spine.label_map, runners_up(spine))
+    [warning] = mixed.wavering_warnings(found, replace(spine.label_map, runners_up=spine.runners_up))
     assert warning.code == "labels_mixed"
     assert "T12 (50%) may be L1 (45%)" in warning.message
 
@@ -172,7 +157,7 @@ def test_a_level_that_the_network_wavered_about_is_named_with_the_other() -> Non
 def test_a_level_that_is_unsure_for_another_reason_is_not_named() -> None:
     spine = draw(Settings(1, levels=LEVELS[15:22]))
     found = [replace(one, confidence=0.5) for one in vertebrae.measure(spine.label_map, spine.volume)]
-    assert mixed.wavering_warnings(found, spine.label_map, runners_up(spine)) == []
+    assert mixed.wavering_warnings(found, replace(spine.label_map, runners_up=spine.runners_up)) == []
 
 
 # R3
@@ -228,8 +213,8 @@ def test_the_sacrum_is_an_anchor_where_a_network_counts_s1_to_it() -> None:
 
 
 def test_the_sacrum_s_label_is_told_from_a_network_s_labels() -> None:
-    assert sacrum.sacrum_label({0: "background", 25: "sacrum", 26: "vertebrae_S1"}) == 25
-    assert sacrum.sacrum_label({0: "background", 1: "vertebrae_L5"}) is None
+    assert vertebrae.sacrum_label({0: "background", 25: "sacrum", 26: "vertebrae_S1"}) == 25
+    assert vertebrae.sacrum_label({0: "background", 1: "vertebrae_L5"}) is None
 
 
 # R6 and R7
@@ -241,14 +226,14 @@ def test_a_level_less_between_c2_and_the_sacrum_is_counted() -> None:
 
 def test_a_second_body_with_one_label_is_counted_too() -> None:
     row = evenly(*LEVELS[1:])
-    found = vertebrae.Measured(row, [placed("T7", -1000)])
-    assert "23 vertebrae" in message(doubts.count_warnings(found, sacrum_in_view=True), "count_unusual")
-    assert doubts.count_warnings(vertebrae.Measured(row, []), sacrum_in_view=True) == []
+    both = [*row, placed("T7", -1000)]
+    assert "23 vertebrae" in message(doubts.count_warnings(both, sacrum_in_view=True), "count_unusual")
+    assert doubts.count_warnings(row, sacrum_in_view=True) == []
 
 
 def test_a_part_of_the_spine_is_not_counted() -> None:
-    assert doubts.count_warnings(vertebrae.Measured(evenly("C1", "C2", "C3"), []), sacrum_in_view=False) == []
-    assert doubts.count_warnings(vertebrae.Measured(evenly("L4", "L5"), []), sacrum_in_view=True) == []
+    assert doubts.count_warnings(evenly("C1", "C2", "C3"), sacrum_in_view=False) == []
+    assert doubts.count_warnings(evenly("L4", "L5"), sacrum_in_view=True) == []
 
 
 @pytest.mark.parametrize("has_s1", [True, False], ids=["S1", "sacrum"])
@@ -359,5 +344,5 @@ def _read(mask: Path) -> SyntheticSpine:
     grid = grids.model_grid(affine, whole, grids.spacing_mm(affine))
     upright = np.flip(labels, [2 - place for place, axis in enumerate(grid.axes) if axis.step < 0])
     names = vertebrae.vertebra_names(class_map["total"])
-    none = np.zeros((2, 0))
-    return SyntheticSpine(upright, np.ones(upright.shape, np.float16), none, none, grid, affine, names, ())
+    none = RunnersUp(np.zeros((2, 0), np.uint8), np.zeros((2, 0), np.float16))
+    return SyntheticSpine(upright, np.ones(upright.shape, np.float16), none, grid, affine, names, ())
