@@ -85,8 +85,7 @@ def test_an_answer_says_it_once_for_all_of_its_networks_and_so_does_a_recalled_o
     found, again = (phantoms.detect(scan, fast_mode=True).json() for _ in range(2))
     assert len(found["model"]["datasets"]) == 2
     assert (found["cached"], again["cached"]) == (False, True)
-    assert codes(found).count("demonstration_weights") == 1
-    assert again["warnings"] == found["warnings"]
+    assert [codes(told).count("demonstration_weights") for told in (found, again)] == [1, 1]
 
 
 def test_who_waits_for_an_answer_hears_it_before(phantoms: LiveServer, scan: Path) -> None:
