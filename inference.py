@@ -10,27 +10,21 @@ from functools import partial
 from pathlib import Path
 from time import perf_counter
 
-import numpy as np
-from numpy.typing import NDArray
-
 from openscans import networks, volumes
-from openscans.errors import DamagedWeights, InconsistentGeometry, ModelError, ModelMissing, OutOfMemory
+from openscans.errors import InconsistentGeometry, ModelError, ModelMissing, OutOfMemory
 from openscans.networks.pool import NetworkPool
 from openscans.progress import Forecast, Report, StageReport
 from openscans.segmentation import (
-    doubts,
-    evidence,
+    findings,
     grids,
+    labelling,
     memory_check,
     packing,
     patch_count,
-    plausibility,
-    resampling,
     second_look,
-    sliding_window,
     vertebrae,
 )
-from openscans.segmentation.roi import SpineRoi, join_rois, spine_roi
+from openscans.segmentation.roi import SpineRoi, join_rois
 from openscans.system import parallel
 from openscans.types import (
     Bounds,
@@ -41,7 +35,6 @@ from openscans.types import (
     ResultWarning,
     TrainedModel,
     ValueRange,
-    Vertebra,
     Voxel,
 )
 
@@ -127,28 +120,24 @@ class Pipeline:
         if task.modality_assumed:
             warnings += volumes.assumed_ct_warnings(volume.voxels)
         warnings += intensities.warnings
-        found: list[Vertebra] = []
+        found = findings.NOTHING
         if label_map is not None:
             report("measuring", 0, 1)
-            measured = vertebrae.measure_all(label_map, volume)
-            found, fragments = plausibility.drop_fragments(measured.vertebrae)
-            found, level_warnings = evidence.weigh_levels(found, measured, label_map, volume.affine_lps)
-            warnings += [*fragments, *plausibility.repeated_warnings(measured.repeated), *level_warnings]
-            warnings += doubts.find_doubts(replace(measured, vertebrae=found), label_map, volume.affine_lps)
+            found = findings.read_findings(label_map, volume)
             report("measuring", 1, 1)
             watch.lap("measure")
         return Detection(
-            vertebrae=tuple(found),
+            vertebrae=found.vertebrae,
             image=describe_image(volume, intensities.values),
             task=replace(task, robust=task.robust if task.robust in labelled.ran else None),
             device=device,
             precision=ran[-1].precision,
             detected_at=datetime.now(UTC).isoformat(timespec="seconds"),
             networks=ran,
-            warnings=(*warnings, *plausibility.plausibility_warnings(found)),
+            warnings=(*warnings, *found.warnings),
             timings_ms=watch.timings_ms,
             labels=None if label_map is None else packing.pack_labels(label_map, volume),
-            uid_locations=volume.locate_uids({mark.sop_instance_uid for one in found for mark in one.marks}),
+            uid_locations=volume.locate_uids({mark.sop_instance_uid for one in found.vertebrae for mark in one.marks}),
         )
 
     def load(self, models: tuple[TrainedModel, ...], device: str) -> None:
@@ -306,7 +295,7 @@ class Pipeline:
         seen = box or grids.whole_box(volume.size)
         self._check_patches(task.segmenter, seen, volume.affine_lps)
         memory_check.check_run(self._run(task.segmenter, device), seen, volume.affine_lps)
-        label_map = segment(
+        label_map = labelling.segment(
             volume,
             box,
             segmenter,
@@ -331,7 +320,7 @@ class Pipeline:
         attempt.watch.lap("load")
         z, y, x = volume.voxels.shape
         later = self._patches(attempt.task, volumes.Extent((z, y, x), volume.affine_lps))[1:]
-        roi = localise(
+        roi = labelling.localise(
             volume,
             localiser,
             step=model.step,
@@ -372,105 +361,6 @@ def _with_forecast(report: StageReport, stage: str, forecast: Callable[[], Forec
         report(stage, done, total, forecast())
 
     return tell
-
-
-def localise(
-    volume: volumes.Volume,
-    network: networks.Network,
-    *,
-    step: float,
-    report: Report,
-    air_below: float | None = volumes.AIR_HU,
-) -> SpineRoi | None:
-    """The box and the way of the whole spine; None where there is no vertebra.
-
-    ``air_below``: only patches that hold more than that are computed; None for all.
-    """
-    names = _names(network)
-    grid = _grid(volume, grids.whole_box(volume.size), network)
-    # TotalSegmentator truncates a crop (`cropping.crop_to_mask` with dtype int32), and not the whole image, to integers
-    # before it is resampled.
-    image = resampling.resample(volume.voxels, grid, truncate=False)
-    np.trunc(image, out=image)
-    # Only in nnU-Net's own grid: the box that is found decides where all later samples lie.
-    mask = None if air_below is None else image > air_below
-    found = _predict_inside(image, network, sliding_window.Coverage(step, mask), report=report)
-    label_map = vertebrae.LabelMap(found.labels, found.probabilities, grid, names)
-    return spine_roi(label_map, volume.affine_lps, volume.size)
-
-
-def segment(
-    volume: volumes.Volume,
-    box: Bounds | None,
-    network: networks.Network,
-    *,
-    step: float,
-    report: Report,
-    roi: SpineRoi | None = None,
-) -> vertebrae.LabelMap:
-    """Run ``network`` over ``box`` at its own spacing; where a ``roi`` is given, only along the spine.
-
-    ``box`` is the crop that a localiser found, truncated to integers before it is resampled (see `localise`); None
-    where no localiser ran: the whole image, truncated only afterwards.
-    """
-    names = _names(network)
-    grid = _grid(volume, box or grids.whole_box(volume.size), network)
-    image = resampling.resample(volume.voxels, grid, truncate=box is not None)
-    np.trunc(image, out=image)
-    coverage = sliding_window.Coverage(step)
-    if roi is not None:
-        coverage = sliding_window.Coverage(step, roi.on(grid), follow_spine=roi.follow_spine)
-    found = _predict_inside(image, network, coverage, report=report, with_runners_up=True)
-    sacrum = vertebrae.sacrum_label(network.plan.labels)
-    return vertebrae.LabelMap(found.labels, found.probabilities, grid, names, found.runners_up, sacrum)
-
-
-def _grid(volume: volumes.Volume, box: Bounds, network: networks.Network) -> grids.ModelGrid:
-    z_mm, y_mm, x_mm = network.plan.spacing_zyx_mm
-    return grids.model_grid(volume.affine_lps, box, (x_mm, y_mm, z_mm))
-
-
-def _names(network: networks.Network) -> dict[int, str]:
-    names = vertebrae.vertebra_names(network.plan.labels)
-    if not names:
-        raise DamagedWeights(f"The labels of {network.plan.dataset_name} name no vertebra.")
-    return names
-
-
-def _predict_inside(
-    image: NDArray[np.float32],
-    network: networks.Network,
-    coverage: sliding_window.Coverage,
-    *,
-    report: Report,
-    with_runners_up: bool = False,
-) -> sliding_window.Prediction:
-    """Predict within the box of non-zero voxels, as nnU-Net crops (`crop_to_nonzero`); 0 (background) outside."""
-    inside = _nonzero_box(image)
-    labels = np.zeros(image.shape, np.uint8)
-    probabilities = np.zeros(image.shape, np.float16)
-    if inside is None:
-        return sliding_window.Prediction(labels, probabilities)
-    found = sliding_window.predict(
-        network.plan.normalise(image[inside]),
-        network,
-        coverage.within(inside),
-        report=report,
-        with_runners_up=with_runners_up,
-    )
-    labels[inside] = found.labels
-    probabilities[inside] = found.probabilities
-    return sliding_window.Prediction(labels, probabilities, found.runners_up)
-
-
-def _nonzero_box(image: NDArray[np.float32]) -> tuple[slice, slice, slice] | None:
-    slices = []
-    for axis in range(3):
-        planes = np.flatnonzero(image.any(axis=tuple(other for other in range(3) if other != axis)))
-        if planes.size == 0:
-            return None
-        slices.append(slice(int(planes[0]), int(planes[-1]) + 1))
-    return slices[0], slices[1], slices[2]
 
 
 def describe_image(volume: volumes.Volume, values: ValueRange) -> ImageFacts:

@@ -23,13 +23,12 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
-import inference
 from benchmarks.detect import training_folder
 from benchmarks.instruction_sets import INSTRUCTION_SETS, check_processor
 from openscans import networks
 from openscans.networks import int8_trials
 from openscans.progress import ignore_progress
-from openscans.segmentation import plausibility, vertebrae
+from openscans.segmentation import labelling, plausibility, vertebrae
 from openscans.types import InferenceOptions
 from openscans.volumes import Volume
 
@@ -64,11 +63,11 @@ def differences(count: int) -> Iterator[tuple[int, str, Difference]]:
         rounded = networks.load_folder(training_folder(WEIGHTS, 292), device="cpu", options=wish)
         for seed in range(count):
             _, volume, _ = evaluate.scan(seed)
-            roi = inference.localise(volume, localiser, step=STEP, report=ignore_progress)
+            roi = labelling.localise(volume, localiser, step=STEP, report=ignore_progress)
             if roi is None:
                 continue
             one, other = (
-                inference.segment(volume, roi.box, network, step=STEP, report=ignore_progress, roi=roi)
+                labelling.segment(volume, roi.box, network, step=STEP, report=ignore_progress, roi=roi)
                 for network in (full, rounded)
             )
             yield seed, rounded.runs.precision, difference(one, other, volume)

@@ -16,12 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from totalsegmentator.map_to_binary import class_map
 
-import inference
 from benchmarks import totalsegmentator
 from benchmarks.detect import training_folder
 from openscans import networks, volumes
 from openscans.progress import ignore_progress
-from openscans.segmentation import grids, plausibility, resampling, vertebrae
+from openscans.segmentation import grids, labelling, plausibility, resampling, vertebrae
 from openscans.types import InferenceOptions, Vertebra
 
 STEP = 0.8
@@ -59,11 +58,11 @@ def ours(
         volume = volumes.open(image).read()
         localiser = networks.load_folder(training_folder(results, 298), device="cpu", options=options)
         air_below = None if exact else volumes.AIR_HU
-        roi = inference.localise(volume, localiser, step=STEP, report=ignore_progress, air_below=air_below)
+        roi = labelling.localise(volume, localiser, step=STEP, report=ignore_progress, air_below=air_below)
         if roi is None:
             return np.zeros(volume.voxels.shape, np.uint8), []
         segmenter = networks.load_folder(training_folder(results, 297 if fast else 292), device="cpu", options=options)
-        found = inference.segment(
+        found = labelling.segment(
             volume, roi.box, segmenter, step=STEP, report=ignore_progress, roi=None if exact else roi
         )
     total = np.zeros(256, np.uint8)
@@ -79,7 +78,7 @@ def ours_mr(image: Path, results: Path, *, precision: str) -> NDArray[np.uint8]:
         options = InferenceOptions(threads=None, precision=precision, cache_folder=Path(cache))
         volume = volumes.open(image).read()
         network = networks.load_folder(training_folder(results, 756), device="cpu", options=options)
-        found = inference.segment(volume, None, network, step=MR_STEP, report=ignore_progress)
+        found = labelling.segment(volume, None, network, step=MR_STEP, report=ignore_progress)
     return resampling.volume_labels(found.labels, found.grid, volume.size)
 
 

@@ -13,10 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-import inference
 from openscans import networks
 from openscans.progress import ignore_progress
-from openscans.segmentation import plausibility, resampling, vertebrae
+from openscans.segmentation import labelling, plausibility, resampling, vertebrae
 from openscans.types import InferenceOptions
 from openscans.volumes import Volume
 from phantom import drawing, grid, spine
@@ -64,11 +63,11 @@ def evaluate(results: Path, seeds: list[int]) -> Iterator[tuple[int, int, Score]
             phantom, volume, labels = scan(seed)
             roi = None
             if 298 in loaded:
-                roi = inference.localise(volume, loaded[298], step=STEP, report=ignore_progress)
+                roi = labelling.localise(volume, loaded[298], step=STEP, report=ignore_progress)
             box = roi.box if roi else None
             for dataset in (292, 297):
                 if dataset in loaded:
-                    found = inference.segment(volume, box, loaded[dataset], step=STEP, report=ignore_progress)
+                    found = labelling.segment(volume, box, loaded[dataset], step=STEP, report=ignore_progress)
                     yield seed, dataset, score(phantom, volume, labels, found)
 
 

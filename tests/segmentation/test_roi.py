@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import inference
 from benchmarks.detect import training_folder
 from openscans import networks, volumes
 from openscans.progress import ignore_progress
-from openscans.segmentation import grids
+from openscans.segmentation import grids, labelling
 from openscans.segmentation.plausibility import SMALLEST_VERTEBRA_ML
 from openscans.segmentation.roi import SpineRoi
 from openscans.segmentation.vertebrae import LabelMap
@@ -64,7 +63,7 @@ def scan(part: str, shape: str) -> Volume:
 def dice_beside_the_exact_grid(
     exact: LabelMap, volume: Volume, roi: SpineRoi, network: networks.Network
 ) -> dict[str, float]:
-    along = inference.segment(volume, roi.box, network, step=STEP, report=ignore_progress, roi=roi)
+    along = labelling.segment(volume, roi.box, network, step=STEP, report=ignore_progress, roi=roi)
     smallest = SMALLEST_VERTEBRA_ML / grids.sample_volume_ml(exact.grid, volume.affine_lps)
     dice = {}
     for number, name in exact.names.items():
@@ -81,10 +80,10 @@ def dice_beside_the_exact_grid(
 )
 def test_every_label_is_that_of_the_exact_grid(load: Load, dataset: int, part: str, shape: str) -> None:
     volume = scan(part, shape)
-    roi = inference.localise(volume, load(298), step=STEP, report=ignore_progress)
+    roi = labelling.localise(volume, load(298), step=STEP, report=ignore_progress)
     assert roi is not None
     network = load(dataset)
-    exact = inference.segment(volume, roi.box, network, step=STEP, report=ignore_progress)
+    exact = labelling.segment(volume, roi.box, network, step=STEP, report=ignore_progress)
     dice = dice_beside_the_exact_grid(exact, volume, roi, network)
     assert set(PARTS[part]) <= set(dice)
     assert min(dice.values()) >= 0.99
@@ -94,7 +93,7 @@ def test_every_label_is_that_of_the_exact_grid(load: Load, dataset: int, part: s
 
 def patches(volume: Volume, network: networks.Network, roi: SpineRoi, *, follow: bool) -> int:
     totals: list[int] = []
-    inference.segment(
+    labelling.segment(
         volume,
         roi.box,
         network,
@@ -107,7 +106,7 @@ def patches(volume: Volume, network: networks.Network, roi: SpineRoi, *, follow:
 
 def test_a_bent_spine_takes_fewer_patches_than_its_box(load: Load) -> None:
     volume, network = scan("whole", "scoliotic"), load(297)
-    roi = inference.localise(volume, load(298), step=STEP, report=ignore_progress)
+    roi = labelling.localise(volume, load(298), step=STEP, report=ignore_progress)
     assert roi is not None
     assert patches(volume, network, roi, follow=True) <= 0.8 * patches(volume, network, roi, follow=False)
 
@@ -125,7 +124,7 @@ def air_aside() -> tuple[spine.Phantom, Volume]:
 def localised(volume: Volume, network: networks.Network, air_below: float | None) -> tuple[SpineRoi, int]:
     """The spine of ``volume``, and how many patches that took."""
     totals: list[int] = []
-    roi = inference.localise(
+    roi = labelling.localise(
         volume, network, step=STEP, report=lambda _done, total: totals.append(total), air_below=air_below
     )
     assert roi is not None
@@ -180,7 +179,7 @@ def test_an_image_without_hounsfield_units_takes_no_more_patches_for_the_air_aro
     for voxels in (volume.voxels, spoil(volume.voxels)):
         onlooker = Onlooker(load(298).plan)
         air_below = look_at_intensities(voxels, volume.told, is_mr=False).air_below
-        inference.localise(
+        labelling.localise(
             replace(volume, voxels=voxels), onlooker, step=STEP, report=ignore_progress, air_below=air_below
         )
         seen.append(onlooker.seen)
