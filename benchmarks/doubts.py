@@ -88,14 +88,15 @@ def collapsed(seed: int, random: np.random.Generator) -> SyntheticSpine:
     own = np.nonzero(spine.labels == NUMBERS[LEVELS[int(random.integers(8, 23))]])
     upper = own[0] > np.quantile(own[0], 1 / 3)
     spine.labels[tuple(axis[upper] for axis in own)] = 0
-    return spine
+    return replace(spine, runners_up=None)
 
 
 def turned(seed: int, random: np.random.Generator, *, axes: tuple[int, ...]) -> SyntheticSpine:
     """Under a header that has the image turned by 180°: about the axes (z, y, x) that are left out."""
     del random
     spine = whole(seed)
-    return replace(spine, labels=np.flip(spine.labels, axes), probabilities=np.flip(spine.probabilities, axes))
+    probabilities = np.flip(spine.probabilities, axes)
+    return replace(spine, labels=np.flip(spine.labels, axes), probabilities=probabilities, runners_up=None)
 
 
 def some_level(random: np.random.Generator) -> str:

@@ -80,12 +80,12 @@ class TrueBody:
 class SyntheticSpine:
     """``labels`` and their ``probabilities`` (z, y, x) on ``grid``, which is the grid of the `volume` itself.
 
-    ``runners_up`` are those of the labels as they were drawn. ``truth`` runs from head to foot.
+    Who changes the labels of a spine takes its ``runners_up`` away. ``truth`` runs from head to foot.
     """
 
     labels: NDArray[np.uint8]
     probabilities: NDArray[np.float16]
-    runners_up: RunnersUp
+    runners_up: RunnersUp | None
     grid: grids.ModelGrid
     affine_lps: Vector
     names: Mapping[int, str]
@@ -93,8 +93,9 @@ class SyntheticSpine:
 
     @property
     def label_map(self) -> LabelMap:
-        """Without the runners-up, which hold for no labels that were changed since."""
-        return LabelMap(self.labels, self.probabilities, self.grid, self.names, sacrum=NUMBERS["sacrum"])
+        return LabelMap(
+            self.labels, self.probabilities, self.grid, self.names, self.runners_up, sacrum=NUMBERS["sacrum"]
+        )
 
     @property
     def volume(self) -> Volume:

@@ -39,6 +39,7 @@ def test_the_three_best_classes_of_a_voxel_differ_and_fall() -> None:
     spine = draw(Settings(7, levels=LEVELS[8:14], noise=3.0))
     labelled = spine.labels.ravel()[np.flatnonzero(spine.labels)]
     own = spine.probabilities.ravel()[np.flatnonzero(spine.labels)]
+    assert spine.runners_up is not None
     assert spine.runners_up.labels.shape == spine.runners_up.probabilities.shape == (2, len(labelled))
     assert (spine.runners_up.labels != labelled).all()
     assert (np.diff([own, *spine.runners_up.probabilities], axis=0) <= 0).all()

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from totalsegmentator.map_to_binary import class_map
 
 from openscans.segmentation import doubts, grids, mixed, plausibility, vertebrae
-from openscans.segmentation.blending import RunnersUp
 from openscans.types import Body, Point, ResultWarning, Vertebra, Voxel, WarningCode
 from phantom.course import Shape
 from phantom.probabilities import (
@@ -43,11 +42,9 @@ RULES = (
 )
 
 
-def told(
-    spine: SyntheticSpine, *, sacrum_label: int | None = NUMBERS["sacrum"], runners_up: RunnersUp | None = None
-) -> list[ResultWarning]:
+def told(spine: SyntheticSpine, *, sacrum_label: int | None = NUMBERS["sacrum"]) -> list[ResultWarning]:
     """What a detection would tell of a label map, but what the field of view cuts."""
-    label_map = replace(spine.label_map, sacrum=sacrum_label, runners_up=runners_up)
+    label_map = replace(spine.label_map, sacrum=sacrum_label)
     measured = vertebrae.measure_all(label_map, spine.volume)
     return [
         *plausibility.repeated_warnings(measured.repeated),
@@ -66,7 +63,7 @@ def message(warnings: list[ResultWarning], code: str) -> str:
 def clean_codes(shape: Shape) -> set[str]:
     """Of eight spines together."""
     spines = [draw(Settings(seed, shape=shape)) for seed in range(8)]
-    return {warning.code for spine in spines for warning in told(spine, runners_up=spine.runners_up)}
+    return {warning.code for spine in spines for warning in told(spine)}
 
 
 @pytest.mark.parametrize(("shape", "code"), [*product(SHAPES, RULES)])
@@ -149,7 +146,7 @@ def test_a_level_that_the_network_wavered_about_is_named_with_the_other() -> Non
     """T13 is taken for T12 as much as for L1; of T12 itself nothing was seen."""
     spine = draw(Settings(1, levels=THIRTEEN_THORACIC[15:23], missing="T12", noise=0.2))
     found = vertebrae.measure(spine.label_map, spine.volume)
-    [warning] = mixed.wavering_warnings(found, replace(spine.label_map, runners_up=spine.runners_up))
+    [warning] = mixed.wavering_warnings(found, spine.label_map)
     assert warning.code == "labels_mixed"
     assert "T12 (50%) may be L1 (45%)" in warning.message
 
@@ -157,7 +154,7 @@ def test_a_level_that_the_network_wavered_about_is_named_with_the_other() -> Non
 def test_a_level_that_is_unsure_for_another_reason_is_not_named() -> None:
     spine = draw(Settings(1, levels=LEVELS[15:22]))
     found = [replace(one, confidence=0.5) for one in vertebrae.measure(spine.label_map, spine.volume)]
-    assert mixed.wavering_warnings(found, replace(spine.label_map, runners_up=spine.runners_up)) == []
+    assert mixed.wavering_warnings(found, spine.label_map) == []
 
 
 # R3
@@ -344,5 +341,4 @@ def _read(mask: Path) -> SyntheticSpine:
     grid = grids.model_grid(affine, whole, grids.spacing_mm(affine))
     upright = np.flip(labels, [2 - place for place, axis in enumerate(grid.axes) if axis.step < 0])
     names = vertebrae.vertebra_names(class_map["total"])
-    none = RunnersUp(np.zeros((2, 0), np.uint8), np.zeros((2, 0), np.float16))
-    return SyntheticSpine(upright, np.ones(upright.shape, np.float16), none, grid, affine, names, ())
+    return SyntheticSpine(upright, np.ones(upright.shape, np.float16), None, grid, affine, names, ())

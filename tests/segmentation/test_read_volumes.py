@@ -1,28 +1,19 @@
 """The levels of whole label maps read together, on spines whose probabilities were drawn with faults of known kinds."""
 
-from dataclasses import replace
-
 import pytest
 
 from openscans.segmentation import evidence, sequence, vertebrae
-from openscans.segmentation.blending import RunnersUp
-from openscans.segmentation.vertebrae import LabelMap
 from openscans.types import ResultWarning, Vertebra
 from phantom import probabilities
 from phantom.course import Shape
-from phantom.probabilities import LEVELS, Settings, SyntheticSpine
+from phantom.probabilities import LEVELS, Settings
 
 SEED = 2
 
 
-def labelled(spine: SyntheticSpine) -> LabelMap:
-    runners_up = RunnersUp(spine.runner_labels, spine.runner_probabilities)
-    return replace(spine.label_map, runners_up=runners_up, sacrum=probabilities.NUMBERS["sacrum"])
-
-
 def read(settings: Settings) -> sequence.SequenceReading:
     spine = probabilities.draw(settings)
-    found = labelled(spine)
+    found = spine.label_map
     measured = vertebrae.measure_all(found, spine.volume)
     bones = [*measured.vertebrae, *measured.repeated]
     return sequence.read_sequence(evidence.instances_of(bones, measured, found, spine.affine_lps))
@@ -30,7 +21,7 @@ def read(settings: Settings) -> sequence.SequenceReading:
 
 def weighed(settings: Settings) -> tuple[list[Vertebra], list[ResultWarning]]:
     spine = probabilities.draw(settings)
-    found = labelled(spine)
+    found = spine.label_map
     measured = vertebrae.measure_all(found, spine.volume)
     return evidence.weigh_levels(measured.vertebrae, measured, found, spine.affine_lps)
 
