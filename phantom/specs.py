@@ -84,13 +84,17 @@ SPECS: Mapping[int, NetworkSpec] = {
         "nnUNetTrainer_DASegOrd0_NoMirroring",
         class_map["vertebrae_mr"],
         spacing_mm=1.5,
-        patch_zyx=(64, 160, 160),
-        strides=(KEEP, (1, 2, 2), HALVE, HALVE, HALVE, (1, 2, 2)),
-        kernels=((1, 3, 3), CUBE, CUBE, CUBE, CUBE, CUBE),
+        patch_zyx=(80, 160, 160),
+        strides=(*_halving(5), (1, 2, 2)),
+        kernels=(CUBE,) * 6,
         modality="MR",
     ),
 }
-"""Full-size networks. Patch of 298, strides and kernels of 756 are plausible, not known: their plans are not public."""
+"""Full-size networks. The patches of 298 and 756 are plausible, not known: their plans are not public.
+
+Neither are 756's strides and kernels. They are those of TotalSegmentator's other networks for MR at 1.5 mm, 850 and
+851, as programs that load these say: the last stage keeps its first axis. The sizes of the releases' zips agree.
+"""
 
 
 def small(spec: NetworkSpec, *, base_features: int, max_features: int, patch_zyx: Triple) -> NetworkSpec:

@@ -46,7 +46,9 @@ def logits(folder: Path, device: str, options: InferenceOptions, patch_hu: Float
     return network.logits(network.plan.normalise(patch_hu)).copy()
 
 
-@pytest.mark.parametrize("spec", [small_networks.CT, small_networks.VERTEBRAE, small_networks.MR])
+@pytest.mark.parametrize(
+    "spec", [small_networks.CT, small_networks.VERTEBRAE, small_networks.MR, small_networks.LAST_STAGE_FLAT]
+)
 @pytest.mark.parametrize("new_plans", [False, True])
 def test_engines_give_the_same_logits(
     tmp_path: Path, options: InferenceOptions, spec: specs.NetworkSpec, new_plans: bool

@@ -49,7 +49,11 @@ def logits(network: OpenVinoNetwork) -> NDArray[np.float32]:
     return network.logits(np.random.default_rng(0).standard_normal(network.plan.patch_zyx, np.float32)).copy()
 
 
-@pytest.mark.parametrize("spec", [small_networks.CT, small_networks.MR], ids=["even strides", "uneven strides"])
+@pytest.mark.parametrize(
+    "spec",
+    [small_networks.CT, small_networks.MR, small_networks.LAST_STAGE_FLAT],
+    ids=["even strides", "uneven strides", "last stage flat"],
+)
 def test_planes_have_the_logits_of_volumes(tmp_path: Path, options: InferenceOptions, spec: NetworkSpec) -> None:
     planes = load(tmp_path, options, CoreWithoutVolumes(), spec)
     assert planes.runs.formulation == "planes"

@@ -53,7 +53,10 @@ def load_where_layers_lack(model: TrainedModel, plan: Plan, *, device: str, opti
     return load_on_the_cpu(model, plan, device=device, options=options)
 
 
-@pytest.fixture(params=[small_networks.CT, small_networks.VERTEBRAE, small_networks.MR], ids=lambda spec: spec.dataset)
+@pytest.fixture(
+    params=[small_networks.CT, small_networks.VERTEBRAE, small_networks.MR, small_networks.LAST_STAGE_FLAT],
+    ids=["298", "292", "uneven strides", "756"],
+)
 def model(request: pytest.FixtureRequest, tmp_path: Path) -> TrainedModel:
     folder = small_networks.write(tmp_path, request.param)
     return TrainedModel(folder.parent.name, folder, "0" * 64, request.param.spacing_mm, step=0.5)

@@ -57,6 +57,13 @@ def test_folders_are_named_as_totalsegmentators(tmp_path: Path, spec: specs.Netw
     assert folder.name.split("__") == [spec.trainer, "nnUNetPlans", "3d_fullres"]
 
 
+@pytest.mark.parametrize(("dataset", "millions"), [(292, 31.2), (297, 16.6), (298, 16.6), (756, 30.8)])
+def test_networks_have_as_many_parameters_as_the_sizes_of_the_real_zips_tell(dataset: int, millions: float) -> None:
+    with torch.device("meta"):
+        module = layout.build_module(specs.SPECS[dataset])
+    assert sum(part.numel() for part in module.parameters()) / 1e6 == pytest.approx(millions, abs=0.05)
+
+
 def trainers(config: object) -> list[tuple[object, str]]:
     """(task id or ids, trainer) of every setting in TotalSegmentator's nested dictionary."""
     if not isinstance(config, dict):

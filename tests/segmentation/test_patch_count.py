@@ -24,7 +24,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
 
 @pytest.fixture(scope="module")
 def mr_plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
-    """756's: patches of 64 × 160 × 160 samples, which overlap by half."""
+    """756's: patches of 80 × 160 × 160 samples, which overlap by half."""
     return networks.read_plan(model(tmp_path_factory.mktemp("plans"), specs.SPECS[756]).folder)
 
 
