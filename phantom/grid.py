@@ -34,14 +34,7 @@ def turned(phantom: Phantom, spacing_mm: Sequence[float], angles_deg: Sequence[f
     """`axial` turned about its middle by ``angles_deg`` about patient x, y and z, and grown to hold the spine."""
     shape, affine = axial(phantom, spacing_mm)
     middle = affine @ (*((np.array(shape[::-1]) - 1) / 2), 1.0)
-    turn = np.eye(3)
-    for axis, angle in enumerate(np.radians(angles_deg)):
-        one, other = (axis + 1) % 3, (axis + 2) % 3
-        step = np.eye(3)
-        step[one, one] = step[other, other] = np.cos(angle)
-        step[other, one], step[one, other] = np.sin(angle), -np.sin(angle)
-        turn = step @ turn
-    columns = turn @ affine[:3, :3]
+    columns = _turn(angles_deg) @ affine[:3, :3]
     corners = [
         np.linalg.solve(columns, level.center_mm + axis * sign * (level.reach_mm + 10) - middle[:3])
         for level in phantom.levels
@@ -50,10 +43,49 @@ def turned(phantom: Phantom, spacing_mm: Sequence[float], angles_deg: Sequence[f
     ]
     half = np.maximum(np.abs(corners).max(axis=0), (np.array(shape[::-1]) - 1) / 2 * (1, 1, 0))
     counts = np.ceil(2 * half).astype(int) + 1
-    turned = np.eye(4)
-    turned[:3, :3] = columns
-    turned[:3, 3] = middle[:3] - columns @ ((counts - 1) / 2)
-    return (int(counts[2]), int(counts[1]), int(counts[0])), turned
+    return _around(middle[:3], counts, columns)
+
+
+def sagittal(
+    phantom: Phantom,
+    in_plane_mm: float,
+    between_mm: float,
+    *,
+    width_mm: float = 96.0,
+    angles_deg: Sequence[float] = (0, 0, 0),
+) -> tuple[Shape, Affine]:
+    """A scan in sagittal slices ``between_mm`` apart over ``width_mm`` about the spine, turned as `turned` turns.
+
+    The axes are those of `axial`: the slices lie along x.
+    """
+    shape, affine = axial(phantom, (between_mm, in_plane_mm, in_plane_mm))
+    middle = (affine @ (*((np.array(shape[::-1]) - 1) / 2), 1.0))[:3]
+    middle[0] = np.mean([level.center_mm[0] for level in phantom.levels])
+    counts = np.array([round(width_mm / between_mm) + 1, shape[1], shape[0]])
+    return _around(middle, counts, _turn(angles_deg) @ affine[:3, :3])
+
+
+def _turn(angles_deg: Sequence[float]) -> NDArray[np.float64]:
+    """The rotation by ``angles_deg`` about x, then y, then z."""
+    turn = np.eye(3)
+    for axis, angle in enumerate(np.radians(angles_deg)):
+        one, other = (axis + 1) % 3, (axis + 2) % 3
+        step = np.eye(3)
+        step[one, one] = step[other, other] = np.cos(angle)
+        step[other, one], step[one, other] = np.sin(angle), -np.sin(angle)
+        turn = step @ turn
+    return turn
+
+
+def _around(
+    middle_mm: NDArray[np.float64], counts_xyz: NDArray[np.int_], columns: NDArray[np.float64]
+) -> tuple[Shape, Affine]:
+    """The grid of so many voxels, with these steps from one to the next, about ``middle_mm``."""
+    affine = np.eye(4)
+    affine[:3, :3] = columns
+    affine[:3, 3] = middle_mm - columns @ ((counts_xyz - 1) / 2)
+    x, y, z = (int(count) for count in counts_xyz)
+    return (z, y, x), affine
 
 
 def slabs(shape_zyx: Shape) -> Iterator[Box]:

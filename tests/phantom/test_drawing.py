@@ -109,4 +109,4 @@ def test_a_grid_that_sees_nothing_of_the_spine_has_no_labels() -> None:
     affine[:3, 3] = 5000
     hu, labels = drawing.render(spine.describe(0, PART), (10, 10, 10), affine, noise_hu=0)
     assert not labels.any()
-    assert (hu == drawing.AIR_HU).all()
+    assert (hu == drawing.CT_TISSUES.air).all()
