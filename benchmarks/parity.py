@@ -1,13 +1,13 @@
 """Ours and TotalSegmentator's label map of the same image from the same weights, compared voxel by voxel.
 
-python -m benchmarks.parity IMAGE.nii.gz --results WEIGHTS_FOLDER [--fast] [--precision float32]
+python -m benchmarks.parity IMAGE.nii.gz --results WEIGHTS_FOLDER [--fast | --mr] [--precision float32]
 """
 
 import argparse
 import json
 import logging
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -72,14 +72,14 @@ def ours(
     return labels, vertebrae.measure(found, volume)
 
 
-def ours_mr(image: Path, results: Path, *, precision: str) -> NDArray[np.uint8]:
-    """Our label map (z, y, x) on the grid of an MR image, in numbers of ``vertebrae_mr``."""
+def ours_mr(image: Path, results: Path, *, precision: str) -> tuple[NDArray[np.uint8], list[Vertebra]]:
+    """Our label map (z, y, x) on the grid of an MR image, in numbers of ``vertebrae_mr``, and what is measured."""
     with tempfile.TemporaryDirectory() as cache:
         options = InferenceOptions(threads=None, precision=precision, cache_folder=Path(cache))
         volume = volumes.open(image).read()
         network = networks.load_folder(training_folder(results, 756), device="cpu", options=options)
         found = labelling.segment(volume, None, network, step=MR_STEP, report=ignore_progress)
-    return resampling.volume_labels(found.labels, found.grid, volume.size)
+    return resampling.volume_labels(found.labels, found.grid, volume.size), vertebrae.measure(found, volume)
 
 
 def theirs(image: Path, results: Path, *, fast: bool = False, task: str = "total") -> NDArray[np.uint8]:
@@ -94,6 +94,23 @@ def compare(image: Path, results: Path, *, fast: bool = False, precision: str = 
     """Run both on ``image`` with the weights under ``results``."""
     our_labels, our_vertebrae = ours(image, results, fast=fast, precision=precision)
     return parity(our_labels, theirs(image, results, fast=fast), our_vertebrae)
+
+
+def compare_mr(image: Path, results: Path, *, precision: str = "float32") -> Parity:
+    """Run both on ``image``, an MR, with the weights of 756 under ``results``."""
+    our_labels, our_vertebrae = ours_mr(image, results, precision=precision)
+    their_labels = theirs(image, results, task="vertebrae_mr")
+    to_total = _total_numbers(class_map["vertebrae_mr"])
+    return parity(to_total[our_labels], to_total[their_labels], our_vertebrae)
+
+
+def _total_numbers(labels: Mapping[int, str]) -> NDArray[np.uint8]:
+    """A table from the numbers of ``labels`` to those of the same names in ``total``."""
+    numbers = {name: number for number, name in class_map["total"].items()}
+    table = np.zeros(256, np.uint8)
+    for number, name in labels.items():
+        table[number] = numbers[name]
+    return table
 
 
 def parity(ours: NDArray[np.uint8], theirs: NDArray[np.uint8], measured: Iterable[Vertebra]) -> Parity:
@@ -150,10 +167,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("image", type=Path)
     parser.add_argument("--results", type=Path, required=True)
-    parser.add_argument("--fast", action="store_true")
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument("--fast", action="store_true")
+    way.add_argument("--mr", action="store_true", help="the image is an MR")
     parser.add_argument("--precision", default="float32", choices=["auto", "float32"])
     arguments = parser.parse_args()
-    found = compare(arguments.image, arguments.results, fast=arguments.fast, precision=arguments.precision)
+    if arguments.mr:
+        found = compare_mr(arguments.image, arguments.results, precision=arguments.precision)
+    else:
+        found = compare(arguments.image, arguments.results, fast=arguments.fast, precision=arguments.precision)
     logging.getLogger(__name__).info(json.dumps(asdict(found), indent=2))
 
 
