@@ -203,10 +203,11 @@ def _sacrum(last: Level, positions: Float32) -> Float32:
     u, v, w = _local(last, positions)
     down = -w - last.height / 2 - 3
     narrowing = np.clip(1 - down / 70, 0.3, 1)
-    return np.maximum(
+    block: Float32 = np.maximum(
         (np.hypot(u / narrowing / last.half_width, (v - 0.3 * down) / narrowing / last.half_depth) - 1) * 12,
         np.abs(down - 20) - 20,
     ).astype(np.float32)
+    return block
 
 
 def _add_noise(hu: Float32, noise_hu: float, seed: int) -> None:

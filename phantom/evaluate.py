@@ -6,7 +6,7 @@ python -m phantom.evaluate [--results phantom/weights] [--seeds 0 1 2]
 import argparse
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +18,15 @@ from openscans.progress import ignore_progress
 from openscans.segmentation import labelling, plausibility, resampling, vertebrae
 from openscans.types import InferenceOptions
 from openscans.volumes import Volume
-from phantom import drawing, grid, spine
+from phantom import drawing, grid, mr, spine
 from phantom.layout import training_folder
 from phantom.specs import SPECS
 
-STEP = 0.8
+STEP, MR_STEP = 0.8, 0.5
+
+CRUMB_ML = 1.0
+"""The small MR network takes crumbs of tissue for other levels; the phantom's C1, its smallest vertebra, has 7 ml."""
+
 PARTS = (spine.LEVELS, spine.LEVELS[:10], spine.LEVELS[9:19], spine.LEVELS[17:])
 
 log = logging.getLogger(__name__)
@@ -50,13 +54,27 @@ def scan(seed: int) -> tuple[spine.Phantom, Volume, NDArray[np.uint8]]:
     return phantom, Volume(voxels, affine), labels
 
 
+def mr_scan(
+    seed: int, levels: Sequence[str] | None = None, *, in_plane_mm: float = 0.7, width_mm: float = 88.0
+) -> tuple[spine.Phantom, Volume, NDArray[np.uint8]]:
+    """The same spines, or ``levels`` of them, in sagittal slices, as MR is taken: T2 for even seeds, else T1."""
+    random = np.random.default_rng(seed)
+    phantom = spine.describe(seed, levels or PARTS[seed % len(PARTS)])
+    between_mm = float(random.uniform(3.3, 4.4))
+    angles = random.uniform(-1, 1, 3) * (10, 3, 5) * (seed % 2)
+    shape, affine = grid.sagittal(phantom, in_plane_mm, between_mm, width_mm=width_mm, angles_deg=angles.tolist())
+    sequence = mr.Sequence("T1" if seed % 2 else "T2", thickness_mm=0.9 * between_mm)
+    signal, labels = mr.render(phantom, shape, affine, sequence, seed=seed)
+    return phantom, Volume(signal, affine), labels
+
+
 def evaluate(results: Path, seeds: list[int]) -> Iterator[tuple[int, int, Score]]:
-    """For each seed and dataset (292, 297) its score, behind the localiser 298."""
+    """For each seed and dataset its score: 292 and 297 behind the localiser 298, and 756 on an MR."""
     with tempfile.TemporaryDirectory() as cache:
         options = InferenceOptions(threads=None, precision="float32", cache_folder=Path(cache))
         loaded = {
             dataset: networks.load_folder(training_folder(results, SPECS[dataset]), device="cpu", options=options)
-            for dataset in (292, 297, 298)
+            for dataset in (292, 297, 298, 756)
             if training_folder(results, SPECS[dataset]).is_dir()
         }
         for seed in seeds:
@@ -69,11 +87,15 @@ def evaluate(results: Path, seeds: list[int]) -> Iterator[tuple[int, int, Score]
                 if dataset in loaded:
                     found = labelling.segment(volume, box, loaded[dataset], step=STEP, report=ignore_progress)
                     yield seed, dataset, score(phantom, volume, labels, found)
+            if 756 in loaded:
+                phantom, volume, labels = mr_scan(seed)
+                found = inference.segment(volume, None, loaded[756], step=MR_STEP, report=ignore_progress)
+                yield seed, 756, score(phantom, volume, labels, found)
 
 
 def score(phantom: spine.Phantom, volume: Volume, labels: NDArray[np.uint8], found: vertebrae.LabelMap) -> Score:
     """Compare a label map with the truth: centres with the phantom's, Dice with its rendered ``labels`` (z, y, x)."""
-    truth = drawing.truth(phantom)
+    truth = {name: true for name, true in drawing.truth(phantom).items() if name in found.names.values()}
     measured, _ = plausibility.drop_fragments(vertebrae.measure(found, volume))
     client = resampling.volume_labels(found.labels, found.grid, volume.size)
     errors, dice = [], []

@@ -3,7 +3,7 @@
 Knows how phantoms are drawn and how networks' intensities are normalised; nothing of training.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from phantom import drawing, grid, spine
+from openscans.networks.normalisation import ZScoreNormalisation
+from openscans.segmentation import grids, resampling
+from openscans.types import Voxel
+from phantom import drawing, grid, mr, spine
 from phantom.specs import NetworkSpec
 
 FIRST_TRAINING_SEED = 1000
@@ -21,6 +24,9 @@ FIRST_TRAINING_SEED = 1000
 
 TURN_DEG = 22.0
 """Training scans are turned by up to so much about each axis, so that oblique scans are familiar."""
+
+MR_TURN_DEG = (15.0, 5.0, 8.0)
+"""A technician lays sagittal slices along the spine, so that they are hardly turned out of its plane."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,8 @@ def labels_of(spec: NetworkSpec) -> NDArray[np.uint8]:
     numbers = {name: number for number, name in spec.labels.items()}
     table = np.zeros(256, np.uint8)
     for name, number in spine.LABELS.items():
-        table[number] = numbers["sacrum" if name == "sacrum" else f"vertebrae_{name}"]
+        # 756 has no S1: it is part of the sacrum.
+        table[number] = numbers.get(f"vertebrae_{name}", numbers["sacrum"])
     return table
 
 
@@ -46,9 +53,20 @@ def used_heads(spec: NetworkSpec) -> list[int]:
     return sorted(set(labels_of(spec).tolist()))
 
 
+def scans(spec: NetworkSpec, count: int) -> list[Scan]:
+    """Phantoms as the network sees them: whole and in part, at its spacing, turned, with more or less noise."""
+    random = np.random.default_rng(spec.dataset)
+    choose = _choose_mr if spec.modality == "MR" else _choose_ct
+    chosen = [choose(spec, FIRST_TRAINING_SEED + index, random) for index in range(count)]
+    # Not forked: a child of a process in which PyTorch has threads may never end.
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as drawers:
+        drawn = [drawers.submit(draw) for draw in chosen]
+        return [scan.result() for scan in drawn]
+
+
 @dataclass(frozen=True)
-class _Setting:
-    """What of a training scan is left to chance."""
+class _CtSetting:
+    """What of a CT is left to chance."""
 
     seed: int
     levels: Sequence[str]
@@ -57,23 +75,15 @@ class _Setting:
     noise_hu: float
 
 
-def scans(spec: NetworkSpec, count: int) -> list[Scan]:
-    """Phantoms as the network sees them: whole and in part, at its spacing, turned, with more or less noise."""
-    random = np.random.default_rng(spec.dataset)
-    settings = [_setting(spec, FIRST_TRAINING_SEED + index, random) for index in range(count)]
-    # Not forked: a child of a process in which PyTorch has threads may never end.
-    with ProcessPoolExecutor(mp_context=get_context("spawn")) as drawers:
-        return list(drawers.map(partial(_scan, spec), settings))
-
-
-def _setting(spec: NetworkSpec, seed: int, random: np.random.Generator) -> _Setting:
+def _choose_ct(spec: NetworkSpec, seed: int, random: np.random.Generator) -> Callable[[], Scan]:
     levels = _whole_or_part(random)
     spacing_mm = spec.spacing_mm * random.uniform(0.98, 1.02)
     angles_deg = random.uniform(-TURN_DEG, TURN_DEG, 3) * (random.random() > 0.25)
-    return _Setting(seed, levels, spacing_mm, tuple(angles_deg.tolist()), float(random.uniform(4, 30)))
+    setting = _CtSetting(seed, levels, spacing_mm, tuple(angles_deg.tolist()), float(random.uniform(4, 30)))
+    return partial(_ct, spec, setting)
 
 
-def _scan(spec: NetworkSpec, setting: _Setting) -> Scan:
+def _ct(spec: NetworkSpec, setting: _CtSetting) -> Scan:
     phantom = spine.describe(setting.seed, setting.levels)
     shape, affine = grid.turned(phantom, [setting.spacing_mm] * 3, setting.angles_deg)
     voxels, labels = drawing.render(phantom, shape, affine, noise_hu=setting.noise_hu, seed=setting.seed)
@@ -82,6 +92,56 @@ def _scan(spec: NetworkSpec, setting: _Setting) -> Scan:
     canonical = (slice(None), slice(None, None, -1), slice(None, None, -1))
     own = np.ascontiguousarray(labels_of(spec)[labels][canonical])
     return Scan(np.ascontiguousarray(image.astype(np.float16)[canonical]), own, np.argwhere(own)[::17])
+
+
+@dataclass(frozen=True)
+class _MrSetting:
+    """What of an MR is left to chance."""
+
+    seed: int
+    levels: Sequence[str]
+    in_plane_mm: float
+    between_mm: float
+    angles_deg: tuple[float, ...]
+    sequence: mr.Sequence
+
+
+def _choose_mr(spec: NetworkSpec, seed: int, random: np.random.Generator) -> Callable[[], Scan]:
+    """Slices and sensitivities of every kind in which a spine's MR is taken, T1 and T2 in turn."""
+    levels = _whole_or_part(random)
+    between_mm = float(random.uniform(3.3, 4.4))
+    angles_deg = random.uniform(-1, 1, 3) * MR_TURN_DEG
+    sequence = mr.Sequence(
+        "T1" if seed % 2 else "T2",
+        thickness_mm=between_mm * float(random.uniform(0.8, 1.0)),
+        bias=float(random.uniform(0, 0.08)),
+        coils=float(random.uniform(0, 0.8)),
+        noise=float(random.uniform(0.01, 0.04)),
+    )
+    in_plane_mm = spec.spacing_mm * float(random.uniform(0.75, 1.1))
+    return partial(_mr, spec, _MrSetting(seed, levels, in_plane_mm, between_mm, tuple(angles_deg.tolist()), sequence))
+
+
+def _mr(spec: NetworkSpec, setting: _MrSetting) -> Scan:
+    phantom = spine.describe(setting.seed, setting.levels)
+    shape, affine = grid.sagittal(phantom, setting.in_plane_mm, setting.between_mm, angles_deg=setting.angles_deg)
+    signal, _ = mr.render(phantom, shape, affine, setting.sequence, seed=setting.seed)
+    z, y, x = shape
+    seen = grids.model_grid(affine, grids.whole_box(Voxel(x, y, z)), [spec.spacing_mm] * 3)
+    image = ZScoreNormalisation()(np.trunc(resampling.resample(signal, seen, truncate=False)))
+    # Drawn where the network's samples lie: thick slices would give vertebrae their steps.
+    _, labels = drawing.draw(phantom, seen.shape_zyx, _affine_of(seen, affine), mr.TISSUES["T1"])
+    own = labels_of(spec)[labels]
+    return Scan(image.astype(np.float16), own, np.argwhere(own)[::17])
+
+
+def _affine_of(seen: grids.ModelGrid, affine_lps: grid.Affine) -> grid.Affine:
+    """From an index (x, y, z) of ``seen`` to LPS mm."""
+    result = affine_lps.copy()
+    for column, axis in enumerate(seen.axes):
+        result[:3, column] = affine_lps[:3, axis.source] * axis.step
+        result[:3, 3] += affine_lps[:3, axis.source] * axis.first
+    return result
 
 
 def _whole_or_part(random: np.random.Generator) -> Sequence[str]:

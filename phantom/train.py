@@ -1,4 +1,4 @@
-"""Trains the small networks on phantoms: seeded, in the layout of the real 298, 292 and 297.
+"""Trains the small networks on phantoms: seeded, in the layout of the real 298, 292, 297 and 756.
 
     python -m phantom.train --results phantom/weights [--only 292] [--device cuda --batch 16 --volumes 256 --steps 3000]
 
@@ -54,6 +54,15 @@ TRAINING_PLANS = {
     # Run on more of the spine than it is trained on, it sees the same whatever the scan's tilt: centres differ by less.
     292: TrainingPlan(
         _small(292, (160, 96, 96)), volumes=96, steps=1800, batch=2, patch_zyx=(64, 64, 64), begins_as=297
+    ),
+    756: TrainingPlan(
+        _small(756, (96, 96, 64)),
+        volumes=96,
+        steps=1500,
+        batch=1,
+        patch_zyx=(64, 64, 64),
+        peak_rate=1e-3,
+        begins_as=292,
     ),
     298: TrainingPlan(_small(298, (64, 64, 64)), volumes=64, steps=600, batch=6, patch_zyx=(32, 32, 32), begins_as=297),
 }
@@ -134,10 +143,7 @@ def _inherit(module: torch.nn.Module, spec: NetworkSpec, results: Path, parent: 
     """Copy the parent's tensors to the stages that are as far from the input or, in the decoder, from the output."""
     deeper = len(spec.strides) - len(parent.strides)
     parameters = dict(module.named_parameters())
-    heads = {
-        int(parent_number): int(number)
-        for parent_number, number in zip(labels_of(parent), labels_of(spec), strict=True)
-    }
+    heads = dict(zip(labels_of(parent).tolist(), labels_of(spec).tolist(), strict=True))
     tensors = read_tensors(training_folder(results, parent) / "fold_0" / "checkpoint_final.pth")
     with torch.no_grad():
         for name, values in tensors.items():
@@ -146,8 +152,18 @@ def _inherit(module: torch.nn.Module, spec: NetworkSpec, results: Path, parent: 
             if own.startswith("decoder.seg_layers"):
                 for parent_number, number in heads.items():
                     parameters[own][number] = tensor[parent_number]
+            elif own.startswith("decoder.transpconvs") and own.endswith("weight"):
+                parameters[own].copy_(_as_wide(tensor, parameters[own]))
             else:
                 parameters[own].copy_(tensor)
+
+
+def _as_wide(kernel: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+    """A parent's transposed convolution for a stage that keeps an axis: the mean of what it makes of either half."""
+    for axis in (2, 3, 4):
+        if own.shape[axis] == 1:
+            kernel = kernel.mean(axis, keepdim=True)
+    return kernel
 
 
 def _begin(course: TrainingPlan, results: Path, earlier: Path | None) -> torch.nn.Module:

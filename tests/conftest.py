@@ -26,7 +26,7 @@ def shared_data() -> Path:
 def trained_release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReleaseServer]:
     """The small trained networks as zips, where the real ones' releases lie. Shared by modules: give it no faults."""
     folder = tmp_path_factory.mktemp("releases")
-    for dataset in (292, 297, 298):
+    for dataset in (292, 297, 298, 756):
         spec = specs.SPECS[dataset]
         layout.zip_weights(WEIGHTS / spec.folder, folder / spec.version / f"{spec.folder}.zip")
     with ReleaseServer.over(folder) as server:

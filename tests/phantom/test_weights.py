@@ -12,7 +12,7 @@ LARGEST_BYTES = 10_000_000
 """They come with every clone."""
 
 
-@pytest.mark.parametrize("dataset", [292, 297, 298])
+@pytest.mark.parametrize("dataset", [292, 297, 298, 756])
 def test_a_small_network_has_the_stages_and_labels_of_the_real_one(dataset: int) -> None:
     spec = specs.SPECS[dataset]
     plan = networks.read_plan(layout.training_folder(WEIGHTS, spec))
@@ -22,7 +22,7 @@ def test_a_small_network_has_the_stages_and_labels_of_the_real_one(dataset: int)
     assert plan.spacing_zyx_mm == (spec.spacing_mm,) * 3
 
 
-@pytest.mark.parametrize("dataset", [292, 297, 298])
+@pytest.mark.parametrize("dataset", [292, 297, 298, 756])
 def test_a_small_network_says_that_it_has_no_medical_use(dataset: int) -> None:
     folder = layout.training_folder(WEIGHTS, specs.SPECS[dataset])
     assert "no medical use" in json.loads((folder / "dataset.json").read_text())["notice"]
