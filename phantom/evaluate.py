@@ -89,7 +89,7 @@ def evaluate(results: Path, seeds: list[int]) -> Iterator[tuple[int, int, Score]
                     yield seed, dataset, score(phantom, volume, labels, found)
             if 756 in loaded:
                 phantom, volume, labels = mr_scan(seed)
-                found = inference.segment(volume, None, loaded[756], step=MR_STEP, report=ignore_progress)
+                found = labelling.segment(volume, None, loaded[756], step=MR_STEP, report=ignore_progress)
                 yield seed, 756, score(phantom, volume, labels, found)
 
 
