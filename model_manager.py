@@ -167,7 +167,7 @@ class Models:
         """Clean up after processes that were killed, but not after those that live, and look whether all is whole."""
         for task in catalogue.TASKS.values():
             for place in self._places(task):
-                if place.has_leftovers():
+                if place.has_leftovers(self._digests):
                     self._tidy(place)
                 self._look_at(place)
 
@@ -186,7 +186,7 @@ class Models:
         return [place for place in wanted if not self._is_usable(place)]
 
     def _is_usable(self, place: Installation) -> bool:
-        return status.is_usable(place.dataset, place.condition(), self._digests)
+        return place.condition().is_usable(place.dataset, self._digests)
 
     def _hold_ready(
         self, task: Task, places: Sequence[Installation], report: Report, held: ExitStack, *, download: bool
@@ -276,7 +276,7 @@ class Models:
         # Who holds the lock is at work there, and is no left-over.
         with suppress(ModelInUse), self._locks.try_exclusive([place.dataset.folder]):
             try:
-                place.tidy()
+                place.tidy(self._digests)
             except OpenScansError as error:
                 log.warning("%s cannot be tidied up: %s", place.dataset.folder, error.message)
 
@@ -285,7 +285,7 @@ class Models:
             watch = partial(self._watch, place, download)
             with self._locks.exclusive(place.dataset.folder, watch):
                 # Another process may have brought it while this one waited, or died over it.
-                place.tidy()
+                place.tidy(self._digests)
                 if not self._is_usable(place):
                     self._installer.download(place, download)
             download.finish(place.dataset)

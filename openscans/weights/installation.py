@@ -58,6 +58,11 @@ class DatasetCondition:
     manifest: Manifest | None = None
     damaged_files: tuple[str, ...] = ()
 
+    def is_usable(self, dataset: Dataset, digests: DigestRules) -> bool:
+        """Whether a detection may open ``dataset``, which stands so."""
+        known = self.manifest if self.state == "ready" else None
+        return known is not None and digests.refusal(dataset, known.zip_sha256) is None
+
 
 @dataclass(frozen=True)
 class Installation:
@@ -219,17 +224,17 @@ class Installation:
                 self.parent.rmdir()
         return freed_bytes
 
-    def has_leftovers(self) -> bool:
+    def has_leftovers(self, digests: DigestRules) -> bool:
         """Whether somebody was, or is, in the middle of something here that `tidy` would finish or undo."""
         if is_there(self._beside) or is_there(self._old) or self._unfinished_manifests():
             return True
         fetched = any(is_there(path) for path in download.partial_paths(self.zip_path))
-        return fetched and self.condition().state == "ready"
+        return fetched and self.condition().is_usable(self.dataset, digests)
 
-    def tidy(self) -> None:
+    def tidy(self, digests: DigestRules) -> None:
         """Finish what was ready to be put in place when a process was killed, and undo the rest.
 
-        What was downloaded of a model that is not there yet is kept.
+        What was downloaded of a model that is not there yet, or in the place of one that is refused, is kept.
         """
         with translate_os_errors():
             begun = Manifest.read(self._beside)
@@ -239,7 +244,7 @@ class Installation:
             remove(self._old)
             for left in self._unfinished_manifests():
                 left.unlink(missing_ok=True)
-            if self.condition().state == "ready":
+            if self.condition().is_usable(self.dataset, digests):
                 download.discard(self.zip_path)
 
     def _unfinished_manifests(self) -> list[Path]:

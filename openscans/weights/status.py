@@ -85,12 +85,6 @@ def places_about(task: Task, root: Path) -> list[Installation]:
     return [*places_of(task, root), *(place_of(dataset, root) for dataset in foreign)]
 
 
-def is_usable(dataset: Dataset, found: DatasetCondition, digests: DigestRules) -> bool:
-    """Whether a detection may open it."""
-    manifest = found.manifest if found.state == "ready" else None
-    return manifest is not None and digests.refusal(dataset, manifest.zip_sha256) is None
-
-
 def status_of(
     task: Task,
     root: Path,
@@ -104,7 +98,7 @@ def status_of(
     ready = state == "ready"
     own = [place for place in found if place.dataset in task.datasets]
     missing = [place for place in own if found[place].state != "ready"]
-    unusable = {place.dataset.folder for place in found if not is_usable(place.dataset, found[place], digests)}
+    unusable = {place.dataset.folder for place in found if not found[place].is_usable(place.dataset, digests)}
     lacking = tuple(dataset.folder for dataset in task.opened if dataset.folder in unusable)
     importable = [place for place in missing if not digests.are_binding(place.dataset)]
     return ModelStatus(

@@ -15,6 +15,8 @@ from tests.model_homes import MR, files_below, told_state
 from tests.phantom_server import lumbar_scan, phantom_server
 from tests.release_server import (
     DATASETS,
+    PIECE_BYTES,
+    Fault,
     ReleaseServer,
     release_zip,
     training_files,
@@ -217,6 +219,20 @@ def test_a_download_replaces_weights_that_are_refused(home: Path, server: Releas
         assert last_event(live, MR_DOWNLOAD)["status"] == "complete"
         told = status(live, "vertebrae_mr")
         assert (told["ready_to_detect"], told["missing"]) == (True, [])
+
+
+def test_the_download_that_replaces_refused_weights_goes_on_where_it_stopped(
+    home: Path, server: ReleaseServer, tmp_path: Path
+) -> None:
+    named = {"OPENSCANS_DIGESTS": f"756={sha256(release_zip(server.folder, 756))}"}
+    with live_server(home, OFFLINE) as live:
+        imported(live, "vertebrae_mr", write_folder(tmp_path / "weights", training_files(756)))
+    server.faults += [Fault(drop_after=PIECE_BYTES), Fault(status=404)]
+    for ended in ("error", "complete"):
+        with live_server(home, {"OPENSCANS_WEIGHTS_URL": server.url, **named}) as live:
+            assert last_event(live, MR_DOWNLOAD)["status"] == ended
+    assert server.requests[-1].range == f"bytes={PIECE_BYTES}-"
+    assert not [name for name in files_below(home) if ".zip" in name]
 
 
 def test_with_digests_of_ones_own_strictness_lets_a_detection_download_and_run(
