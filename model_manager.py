@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from openscans.errors import ModelError, ModelInUse, ModelMissing, OpenScansError
+from openscans.errors import ModelInUse, ModelMissing, OpenScansError
 from openscans.progress import Report
 from openscans.system.files import printable
 from openscans.types import ModelState, TrainedModel
@@ -212,7 +212,8 @@ class Models:
         """Give ``held`` the shared lock of ``dataset`` and tell its network, if that is whole and nobody changes it."""
         if dataset is None:
             return {}
-        with suppress(ModelError), ExitStack() as tried:
+        # Nor does a detection fail for want of it, as where its lock cannot be made on a disk that is full.
+        with suppress(OpenScansError), ExitStack() as tried:
             tried.enter_context(self._locks.try_shared(dataset.folder))
             model = status.place_of(dataset, self._root).trained_model(self._digests)
             held.push(tried.pop_all())

@@ -129,6 +129,15 @@ def test_the_network_that_looks_again_is_not_waited_for_while_somebody_changes_i
         assert set(opened) == {292, 298}
 
 
+def test_the_network_that_looks_again_may_lack_where_its_lock_cannot_be_had(home: Path, tmp_path: Path) -> None:
+    models = installed(home, tmp_path / "results", 292, 298)
+    lock = home / f"models/totalsegmentator/locks/{DATASETS[297].folder}.lock"
+    lock.unlink()
+    lock.mkdir()
+    with models.ready("vertebrae", ignore_progress, download=False) as opened:
+        assert set(opened) == {292, 298}
+
+
 def test_the_network_that_looks_again_is_not_changed_meanwhile(home: Path, tmp_path: Path) -> None:
     models = installed(home, tmp_path / "results", 292, 297, 298)
     locks = DatasetLocks(home / "models/totalsegmentator/locks")
