@@ -283,6 +283,8 @@ class Models:
 
     def _download_all(self, places: Sequence[Installation], download: DownloadTask) -> None:
         for place in places:
+            self._installer.require_takeable(place.dataset)
+        for place in places:
             watch = partial(self._watch, place, download)
             with self._locks.exclusive(place.dataset.folder, watch):
                 # Another process may have brought it while this one waited, or died over it.

@@ -60,11 +60,14 @@ class Installer:
         self._check = check
         self._roots = tuple(roots)
 
-    def download(self, place: Installation, download: DownloadTask) -> None:
-        """Fetch and install. Raises ModelMissing, RefusedWeights, DownloadFailed, DiskFull, Busy, Cancelled."""
-        refusal = self.digests.refusal_of_all(place.dataset)
+    def require_takeable(self, dataset: Dataset) -> None:
+        """Raises RefusedWeights where no zip of the dataset would be taken, so that none need be asked for."""
+        refusal = self.digests.refusal_of_all(dataset)
         if refusal is not None:
             raise refusal
+
+    def download(self, place: Installation, download: DownloadTask) -> None:
+        """Fetch and install. Raises ModelMissing, DownloadFailed, DiskFull, Busy, Cancelled."""
         was_there = place.zip_path.is_file()
         try:
             self._install(place, download)
@@ -127,16 +130,17 @@ class Installer:
 
     def _import_zip(self, places: Sequence[Installation], path: Path) -> int:
         """How many of ``places`` were filled."""
-        filled = 0
         with translate_os_errors():
             digest = sha256_of(path)
-        for place in places:
-            if archive.find_folder(path, PurePosixPath(place.dataset.folder)) is not None:
-                self._check_digest(place.dataset, digest)
-                place.install_zip(path, source="zip", sha256=digest, check=self._check)
-                discard(place.zip_path)
-                filled += 1
-        return filled
+        wanted = [
+            place for place in places if archive.find_folder(path, PurePosixPath(place.dataset.folder)) is not None
+        ]
+        for place in wanted:
+            self._check_digest(place.dataset, digest)
+        for place in wanted:
+            place.install_zip(path, source="zip", sha256=digest, check=self._check)
+            discard(place.zip_path)
+        return len(wanted)
 
     def _import_folder(self, places: Sequence[Installation], path: Path) -> int:
         """How many of ``places`` were filled."""

@@ -163,6 +163,25 @@ def test_strictness_refuses_a_download_of_what_has_no_known_digest_before_it_ask
     assert server.requests == []
 
 
+def test_strictness_asks_for_nothing_where_a_later_network_has_no_known_digest(
+    home: Path, server: ReleaseServer
+) -> None:
+    settings = {"OPENSCANS_WEIGHTS_URL": server.url, "OPENSCANS_DIGESTS": f"298={'0' * 64}", **STRICT}
+    with live_server(home, settings) as live:
+        refused = last_event(live, "/api/models/download/vertebrae")
+    assert (refused["status"], refused["code"]) == ("error", "model_missing")
+    assert "OPENSCANS_DIGESTS, as 292=" in refused["hint"]
+    assert server.requests == []
+
+
+def test_of_a_zip_of_two_networks_none_is_taken_where_one_is_refused(home: Path, tmp_path: Path) -> None:
+    zip_path = write_zip(tmp_path / "weights.zip", training_files(297) | training_files(298))
+    with live_server(home, OFFLINE | {"OPENSCANS_DIGESTS": f"297={'0' * 64}"}) as server:
+        refused = imported(server, "total_body", zip_path)
+        assert (refused["http"], refused["code"]) == (422, "corrupt_file")
+        assert status(server, "total_body")["state"] == "absent"
+
+
 @pytest.mark.parametrize(
     ("number", "task", "sentence"),
     [(292, "vertebrae", "publishes no digests"), (756, "vertebrae_mr", "another SHA-256 than the one that is known")],
