@@ -272,7 +272,8 @@ def _why_lacking(dataset: Dataset | None) -> str:
     if dataset is None:
         return ""
     task = catalogue.owner_of(dataset).key
-    return f"{dataset.folder} is not on disk as a whole. Download it with POST /api/models/download/{task}."
+    lacks = f"{dataset.folder} is not on disk as a whole, or is refused by the settings."
+    return f"{lacks} Download it with POST /api/models/download/{task}."
 
 
 def _refuse_to_wait(_done: int, _total: int) -> NoReturn:

@@ -192,8 +192,8 @@ def test_the_order_says_how_to_get_the_network_that_looks_again_where_that_is_no
     task = performed(Diary(), DetectionRequest(IMAGE))[0].task
     assert task.robust is None
     assert task.robust_lacks == (
-        "Dataset297_TotalSegmentator_total_3mm_1559subj is not on disk as a whole. Download it with POST"
-        " /api/models/download/total_body."
+        "Dataset297_TotalSegmentator_total_3mm_1559subj is not on disk as a whole, or is refused by the settings."
+        " Download it with POST /api/models/download/total_body."
     )
 
 
