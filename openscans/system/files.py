@@ -186,8 +186,8 @@ def is_disk_full(error: OSError) -> bool:
 def translate_os_errors(what: str = "A file of the models", *, only_writes: bool = False) -> Iterator[None]:
     """Raises DiskFull, UnwritableDisk, or OpenScansError with the system's reason, for an OSError inside the block.
 
-    ``what`` begins the sentence of the last two. ``only_writes``: nothing inside the block reads, so that who may not
-    do what is done there may not write.
+    ``what`` begins the sentence of the last two. ``only_writes``: nothing inside the block reads what others
+    wrote, so that who may not do what is done there may not write.
     """
     try:
         yield

@@ -61,7 +61,7 @@ def fetch(
     what ``report`` raises; then the bytes that came are kept.
     """
     failures = []
-    with files.translate_os_errors():
+    with files.translate_os_errors(only_writes=True):
         part = PartialFile(target)
         if target.is_file():
             return DownloadedFile(target, sha256_of(target, report=report), part.url)

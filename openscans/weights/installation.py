@@ -157,9 +157,9 @@ class Installation:
             found = archive.find_folder(zip_path, training)
             if found is None:
                 raise DamagedWeights(f"The zip does not hold the folder {training}.", hint=RESTORE_HINT)
-            self._start_beside()
-            require_room(self.parent, archive.unpacked_bytes(zip_path))
             try:
+                self._start_beside()
+                require_room(self.parent, archive.unpacked_bytes(zip_path))
                 files = archive.unpack(zip_path, found, self._beside / self.dataset.training, report=report)
                 self._require_whole(files, check)
                 self._put_in_place(files, source, sha256)
@@ -182,9 +182,9 @@ class Installation:
             shut = next((name for name, path in originals.items() if not os.access(path, os.R_OK)), None)
             if shut is not None:
                 raise DamagedWeights(f"The file {printable(str(shut))} may not be read.")
-            self._start_beside()
-            require_room(self.parent, sum(copied_bytes(path, self.parent) for path in originals.values()))
             try:
+                self._start_beside()
+                require_room(self.parent, sum(copied_bytes(path, self.parent) for path in originals.values()))
                 files = {}
                 for done, (name, original) in enumerate(sorted(originals.items())):
                     report(done, len(originals))
@@ -211,7 +211,7 @@ class Installation:
         # folder's place leads to.
         own = (path for path in self._paths() if not path.is_symlink())
         freed_bytes = sum(found.st_size for path in own for found in files_at(path) if found.st_nlink == 1)
-        with translate_os_errors():
+        with translate_os_errors(only_writes=True):
             remove(self._beside)
             if is_there(self.folder):
                 # Renamed first, so that a half deleted folder is never taken for a model.
@@ -276,8 +276,10 @@ class Installation:
         return self.folder, self._beside, self._old, *download.partial_paths(self.zip_path)
 
     def _start_beside(self) -> None:
-        self.parent.mkdir(parents=True, exist_ok=True)
-        remove(self._beside)
+        with translate_os_errors(only_writes=True):
+            self.parent.mkdir(parents=True, exist_ok=True)
+            remove(self._beside)
+            self._beside.mkdir()
 
     def _require_whole(self, files: Mapping[str, KeptFile], check: TrainingCheck) -> None:
         """Raises DamagedWeights where ``files``, which lie beside, lack one or are not what they claim to be."""

@@ -16,7 +16,7 @@ from phantom.files import write_nifti
 from tests.live_server import MAIN, ROOT, live_server
 from tests.model_homes import CHECKPOINT, MR, files_below, import_over_http, told_state
 from tests.phantom_server import lumbar_scan, phantom_server
-from tests.release_server import DATASETS, training_files, write_folder, write_zip
+from tests.release_server import DATASETS, ReleaseServer, training_files, write_folder, write_release, write_zip
 
 OFFLINE = {"OPENSCANS_OFFLINE": "1"}
 MODELS = "models/totalsegmentator"
@@ -167,6 +167,27 @@ def test_on_a_home_that_others_alone_may_write_a_zip_is_refused_with_what_to_do(
         assert is_told_to_let_it_write(refused)
         assert "Permission denied" in refused.json()["error"]
         assert is_told_to_let_it_write(live.post("/api/models/import/vertebrae_mr", {"file_path": str(zipped)}))
+
+
+def test_where_a_model_s_folder_may_not_be_written_every_change_of_it_says_what_to_do(
+    home: Path, theirs: Path, tmp_path: Path
+) -> None:
+    zip_path = write_zip(tmp_path / "weights.zip", training_files(756))
+    place = home / MODELS / "vertebrae_mr"
+    with (
+        ReleaseServer.over(write_release(tmp_path / "release", 756)) as release,
+        live_server(home, {"OPENSCANS_WEIGHTS_URL": release.url}, program=PLAIN) as live,
+    ):
+        import_over_http(live, theirs)
+        with closed(place, 0o555):
+            for path in (theirs, zip_path):
+                assert is_told_to_let_it_write(live.post("/api/models/import/vertebrae_mr", {"file_path": str(path)}))
+            assert is_told_to_let_it_write(live.delete("/api/models/vertebrae_mr"))
+            assert told_state(live) == "ready"
+        live.delete("/api/models/vertebrae_mr")
+        place.mkdir(exist_ok=True)
+        with closed(place, 0o555), live.events("POST", "/api/models/download/vertebrae_mr") as events:
+            assert list(events)[-1]["code"] == "disk_full"
 
 
 # Links
