@@ -203,7 +203,8 @@ def _argmax_softmax(
     own = np.ascontiguousarray(sums, np.float32).reshape(len(sums), -1)
     best = own.max(axis=0)
     # Most voxels are background; the rest of the work, which is the most of it, is left to the others.
-    named = np.flatnonzero(best > own[0])
+    # What is infinite has no winner, as what is no number; one without a label must have no runners-up either.
+    named = np.flatnonzero((best > own[0]) & (best < np.inf))
     below = own[:, named]
     below -= best[named]
     winner = np.zeros(best.shape, np.uint8)

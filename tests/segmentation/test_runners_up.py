@@ -138,3 +138,13 @@ def test_where_nothing_is_left_to_come_third_its_probability_is_nought() -> None
 def test_a_class_that_is_out_of_question_has_a_probability_of_nought() -> None:
     found = decided(np.array([[-500.0], [300.0], [-500.0]], np.float32))
     assert found.probabilities.tolist() == [[0], [0]]
+
+
+@pytest.mark.parametrize("broken", [np.inf, -np.inf, np.nan])
+def test_a_logit_that_is_no_number_leaves_a_row_for_every_label(broken: float) -> None:
+    logits = np.array([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0], [0.0, broken, 0.0]], np.float32)
+    labels, probabilities = np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1, 3), np.float16)
+    parts: list[RunnersUp] = []
+    blending.argmax_softmax([LogitPlane(logits[:, None])], labels, probabilities, parts)
+    assert blending.join_runners_up(parts).labels.shape[1] == np.count_nonzero(labels)
+    assert np.isfinite(probabilities).all()
