@@ -7,7 +7,7 @@ the anchor is one; a left side that is called right.
 
 from collections.abc import Sequence
 from dataclasses import astuple
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 
@@ -122,6 +122,9 @@ def count_warnings(bodies: Sequence[Vertebra], *, sacrum_in_view: bool) -> list[
     if count == BETWEEN_C2_AND_S1:
         return []
     text = f"{count} vertebrae lie between C2 and the sacrum, where {BETWEEN_C2_AND_S1} are usual"
+    if abs(count - BETWEEN_C2_AND_S1) > 1:
+        text += ": some were not found or are divided, or several levels are wrong."
+        return [ResultWarning(WarningCode.COUNT_UNUSUAL, text)]
     return [_count_warning(text)]
 
 
@@ -130,6 +133,9 @@ def lumbosacral_warnings(row: Sequence[Vertebra], places: sacrum.Places | None) 
     by_label = {vertebra.label: vertebra for vertebra in row if not vertebra.truncated}
     l4, l5, s1 = (by_label.get(label) for label in ("L4", "L5", "S1"))
     if l4 is None or "L6" in by_label:
+        return []
+    if s1 is None and any(vertebra.label == "S1" for vertebra in row):
+        # Where it is cut nobody knows its middle, and what is called sacrum begins below it.
         return []
     if l5 is None and not any(vertebra.label == "L5" for vertebra in row):
         step = _steps_to_sacrum(l4, s1, places)
@@ -204,11 +210,12 @@ def _angle(one: Vector, other: Vector) -> float:
 def volume_warnings(row: Sequence[Vertebra]) -> list[ResultWarning]:
     """Of vertebrae that are much smaller or larger than the mean of their neighbours; none that the image cuts."""
     whole = [vertebra for vertebra in row if vertebra.label in SIZED and not vertebra.truncated]
+    found = {vertebra.label for vertebra in row}
     odd, double = [], []
     for above, one, below in zip(whole, whole[1:], whole[2:], strict=False):
         share = 2 * one.volume_ml / (above.volume_ml + below.volume_ml)
         told = f"{one.label} ({one.volume_ml:.0f} ml, {share:.1f} of its neighbours)"
-        if share > LARGE_AS_TWO and _lacks_one(above, one, below):
+        if share > LARGE_AS_TWO and _lacks_one(found, above, one, below):
             double.append(told)
         elif not LEAST_VOLUME <= share <= MOST_VOLUME:
             odd.append(told)
@@ -218,6 +225,7 @@ def volume_warnings(row: Sequence[Vertebra]) -> list[ResultWarning]:
     ]
 
 
-def _lacks_one(*row: Vertebra) -> bool:
-    """Whether there is a gap in the numbering of ``row``."""
-    return not all(course.are_neighbours(upper.label, lower.label) for upper, lower in pairwise(row))
+def _lacks_one(found: set[str], *row: Vertebra) -> bool:
+    """Whether a level between those of ``row`` is not ``found``."""
+    between = (course.levels_between(upper.label, lower.label) for upper, lower in pairwise(row))
+    return not found.issuperset(chain.from_iterable(between))

@@ -228,6 +228,13 @@ def test_a_second_body_with_one_label_is_counted_too() -> None:
     assert doubts.count_warnings(row, sacrum_in_view=True) == []
 
 
+@pytest.mark.parametrize(("count", "by_one"), [(20, False), (21, True), (22, None), (23, True), (24, False)])
+def test_one_vertebra_more_or_less_is_said_of_no_other_count(*, count: int, by_one: bool | None) -> None:
+    row = [*evenly("C2", *LEVELS[2 : min(count, 22) + 2]), *(placed("T7", -1000 - 50 * n) for n in range(count - 22))]
+    messages = [warning.message for warning in doubts.count_warnings(row, sacrum_in_view=True)]
+    assert ["one vertebra more or less" in text for text in messages] == ([] if by_one is None else [by_one])
+
+
 def test_a_part_of_the_spine_is_not_counted() -> None:
     assert doubts.count_warnings(evenly("C1", "C2", "C3"), sacrum_in_view=False) == []
     assert doubts.count_warnings(evenly("L4", "L5"), sacrum_in_view=True) == []
@@ -252,6 +259,13 @@ def test_an_l5_too_far_above_the_sacrum_is_told(*, has_s1: bool) -> None:
     if not has_s1:
         spine.labels[spine.labels == NUMBERS["S1"]] = NUMBERS["sacrum"]
     assert "as far above the sacrum" in message(told(spine), "count_unusual")
+
+
+def test_where_s1_is_cut_the_sacrum_below_it_says_nothing_of_l5() -> None:
+    row = evenly("L3", "L4", "L5", "S1")
+    places = np.array([[0.0, -8.0, row[-1].center_mm.z - 17.0]])
+    assert doubts.lumbosacral_warnings(row, places) == []
+    assert doubts.lumbosacral_warnings([*row[:3], replace(row[3], truncated=True)], places) == []
 
 
 # R8
@@ -308,6 +322,14 @@ def test_one_as_large_as_two_beside_a_level_that_was_not_found_carries_one_label
     warnings = told(spine)
     assert "T9" in message(warnings, "label_repeated")
     assert "volume_unusual" not in {warning.code for warning in warnings}
+
+
+def test_a_level_that_the_image_cuts_was_found() -> None:
+    row = volumes(20, 20, 20, 32, 22, 22)
+    cut = [*row[:2], replace(row[2], truncated=True), *row[3:]]
+    assert doubts.volume_warnings(cut) == []
+    [warning] = doubts.volume_warnings([*row[:2], *row[3:]])
+    assert warning.code == "label_repeated"
 
 
 def test_no_vertebra_raises_no_doubt() -> None:
