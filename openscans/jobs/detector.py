@@ -234,14 +234,26 @@ class Detector:
         waiting = partial(report, "downloading")
         with self._weights.ready(choice.task.key, waiting, download=self._auto_download) as models:
             task = self._task(request, choice.task, models.__getitem__)
-            task = replace(
-                task,
-                path=files.locate(report),
-                modality_assumed=choice.modality_assumed,
-                robust=None if choice.task.robust is None else models.get(choice.task.robust.number),
-                robust_lacks=_why_lacking(choice.task.robust),
-            )
-            return self._worker.detect(task, _with_warnings(report, task.weights_warnings))
+            robust = choice.task.robust
+            known = task.weights_warnings
+            task = replace(task, path=files.locate(report), modality_assumed=choice.modality_assumed)
+            if robust is not None and robust.number in models:
+                task = replace(task, robust=models[robust.number])
+            elif robust is not None:
+                task = replace(task, robust_lacks=self._why_lacking(robust))
+            # Not of the network that looks again: mostly it has no part in the answer.
+            return self._worker.detect(task, _with_warnings(report, known))
+
+    def _why_lacking(self, dataset: Dataset) -> str:
+        """Why a detection may not open ``dataset``, and what to do for that."""
+        try:
+            self._weights.trained_model(dataset.number)
+        except RefusedWeights as error:
+            return f"{error.message} {error.hint}"
+        except ModelError:
+            task = catalogue.owner_of(dataset).key
+            return f"{dataset.folder} is not on disk as a whole. Download it with POST /api/models/download/{task}."
+        return f"{dataset.folder} is being downloaded or changed just now. Ask again when that is done."
 
     def _task(self, request: DetectionRequest, task: Task, model: Callable[[int], TrainedModel]) -> DetectionTask:
         """``model`` gives the network of a dataset's number. Raises what it raises."""
@@ -265,15 +277,6 @@ def _with_warnings(report: StageReport, warnings: tuple[ResultWarning, ...]) -> 
         report(stage, done, total, forecast and replace(forecast, warnings=(*warnings, *forecast.warnings)))
 
     return tell
-
-
-def _why_lacking(dataset: Dataset | None) -> str:
-    """What to do for a network that a detection may lack."""
-    if dataset is None:
-        return ""
-    task = catalogue.owner_of(dataset).key
-    lacks = f"{dataset.folder} is not on disk as a whole, or is refused by the settings."
-    return f"{lacks} Download it with POST /api/models/download/{task}."
 
 
 def _refuse_to_wait(_done: int, _total: int) -> NoReturn:

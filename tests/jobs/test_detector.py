@@ -11,8 +11,10 @@ import pytest
 from openscans.errors import (
     Cancelled,
     DamagedWeights,
+    ModelError,
     ModelMissing,
     OutOfMemory,
+    RefusedWeights,
     UnknownTask,
     UnsupportedModality,
     WorkerCrashed,
@@ -42,6 +44,8 @@ class Diary:
     found: str | None = "CT"
     missing: bool = False
     further: tuple[int, ...] = ()
+    unusable: dict[int, ModelError] = field(default_factory=dict)
+    notices: dict[int, ResultWarning] = field(default_factory=dict)
     refusals: list[Exception] = field(default_factory=list)
     forecasts: tuple[Forecast, ...] = ()
     asked: list[str] = field(default_factory=list)
@@ -92,7 +96,12 @@ class Diary:
     def trained_model(self, dataset_id: int) -> TrainedModel:
         if self.missing:
             raise ModelMissing("The model is not there.")
-        return TrainedModel(f"Dataset{dataset_id}", Path("/weights"), "0" * 64, spacing_mm=1.5, step=0.8)
+        if dataset_id in self.unusable:
+            raise self.unusable[dataset_id]
+        warnings = (self.notices[dataset_id],) if dataset_id in self.notices else ()
+        return TrainedModel(
+            f"Dataset{dataset_id}", Path("/weights"), "0" * 64, spacing_mm=1.5, step=0.8, warnings=warnings
+        )
 
 
 def performed(diary: Diary, request: DetectionRequest, *, auto_download: bool = True) -> tuple[Detection, list[str]]:
@@ -188,13 +197,39 @@ def test_the_order_carries_the_network_that_looks_again_where_that_is_here() -> 
     assert task.robust.dataset == "Dataset297"
 
 
-def test_the_order_says_how_to_get_the_network_that_looks_again_where_that_is_not_here() -> None:
-    task = performed(Diary(), DetectionRequest(IMAGE))[0].task
+@pytest.mark.parametrize("why", [ModelMissing("It is not there."), DamagedWeights("It is damaged.")])
+def test_the_order_says_how_to_get_the_network_that_looks_again_where_that_is_not_here(why: ModelError) -> None:
+    task = performed(Diary(unusable={297: why}), DetectionRequest(IMAGE))[0].task
     assert task.robust is None
     assert task.robust_lacks == (
         "Dataset297_TotalSegmentator_total_3mm_1559subj is not on disk as a whole, or is refused by the settings."
         " Download it with POST /api/models/download/total_body."
     )
+
+
+def test_the_order_says_why_the_network_that_looks_again_is_refused() -> None:
+    refused = RefusedWeights("It is from a folder.", hint="Import its zip.")
+    task = performed(Diary(unusable={297: refused}), DetectionRequest(IMAGE))[0].task
+    assert task.robust_lacks == "It is from a folder. Import its zip."
+
+
+def test_the_order_says_that_the_network_that_looks_again_is_just_being_changed() -> None:
+    task = performed(Diary(), DetectionRequest(IMAGE))[0].task
+    assert task.robust is None
+    assert task.robust_lacks.endswith("is being downloaded or changed just now. Ask again when that is done.")
+
+
+def test_of_a_network_that_may_look_again_nothing_is_told_before_it_does() -> None:
+    notices = {number: ResultWarning(WarningCode.UNEXPECTED_DIGEST, str(number)) for number in (292, 297)}
+    diary = Diary(further=(297,), notices=notices, forecasts=(Forecast(unit_s=1.0, later_s=0.0),))
+    told: list[ResultWarning] = []
+
+    def report(_stage: str, _done: int, _total: int, forecast: Forecast | None = None, /) -> None:
+        told.extend(() if forecast is None else forecast.warnings)
+
+    detector = Detector(diary, diary, pipelines.NO_RESULTS, ANYWHERE, auto_download=True, device="cpu")
+    detector.perform(Look(DetectionRequest(IMAGE)), report)
+    assert told == [notices[292]]
 
 
 def test_in_fast_mode_the_network_that_labels_is_the_one_that_looks_again() -> None:
