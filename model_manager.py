@@ -274,12 +274,12 @@ class Models:
             log.warning("%s %s", refusal.message, refusal.hint)
 
     def _tidy(self, place: Installation) -> None:
-        # Who holds the lock is at work there, and is no left-over.
-        with suppress(ModelInUse), self._locks.try_exclusive([place.dataset.folder]):
-            try:
+        try:
+            # Who holds the lock is at work there, and is no left-over.
+            with suppress(ModelInUse), self._locks.try_exclusive([place.dataset.folder]):
                 place.tidy(self._digests)
-            except OpenScansError as error:
-                log.warning("%s cannot be tidied up: %s", place.dataset.folder, error.message)
+        except OpenScansError as error:
+            log.warning("%s cannot be tidied up: %s", place.dataset.folder, error.message)
 
     def _download_all(self, places: Sequence[Installation], download: DownloadTask) -> None:
         for place in places:

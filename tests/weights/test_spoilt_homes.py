@@ -116,6 +116,16 @@ def test_whatever_lies_in_a_home_a_server_starts_over_it(whole: Path) -> None:
     assert not [line for line in server.errors if line.startswith("Traceback")]
 
 
+def test_what_a_crash_left_and_nobody_may_tidy_up_keeps_no_server_from_starting(whole: Path) -> None:
+    (whole / MODELS / f"vertebrae_mr/{MR}.unpacking").mkdir()
+    lock = whole / MODELS / f"locks/{MR}.lock"
+    remove(lock)
+    lock.mkdir()
+    with live_server(whole, OFFLINE) as server:
+        assert status_of(server)["state"] == "ready"
+    assert "cannot be tidied up" in (whole / "logs/server.log").read_text()
+
+
 NO_PIPES = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pipes in its folders")
 
 
