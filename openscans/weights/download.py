@@ -184,7 +184,9 @@ class _Transfer:
         same_bytes, rest = self.part.compare(pieces, self._tell)
         if same_bytes < self.part.size_bytes and self._is_anothers():
             raise _another_file(self.url)
-        self.part.keep(same_bytes, Origin(strip_login(self.url), head.validator, head.total_bytes))
+        # One that tells no length, and breaks off, would else be taken to have sent the whole.
+        known_bytes = self.part.total_bytes if self._is_anothers() else 0
+        self.part.keep(same_bytes, Origin(strip_login(self.url), head.validator, head.total_bytes or known_bytes))
         self.part.digest(self._tell)
         return rest
 

@@ -163,6 +163,18 @@ def test_a_mirror_without_ranges_takes_over_from_one_that_is_gone_and_no_byte_is
         assert downloaded(server)["status"] == "complete"
 
 
+def test_a_mirror_that_tells_no_length_and_breaks_off_has_not_sent_the_whole(
+    release: ReleaseServer, home: Path, whole_only: ReleaseServer
+) -> None:
+    gone = Fault(status=404)
+    unframed = {**WITHOUT_RANGES, "Content-Length": ""}
+    with live_server(home, {"OPENSCANS_WEIGHTS_URL": f"{release.url},{whole_only.url}"}) as server:
+        release.faults += [Fault(drop_after=CUT), gone, gone]
+        whole_only.faults += [gone, Fault(headers=unframed, ignore_range=True, drop_after=CUT + PIECE_BYTES)]
+        assert downloaded(server)["status"] == "error"
+        assert downloaded(server)["status"] == "complete"
+
+
 def test_a_mirror_without_ranges_that_has_another_file_is_passed_over_and_the_bytes_are_kept(
     release: ReleaseServer, home: Path, whole_only: ReleaseServer
 ) -> None:
