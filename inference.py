@@ -251,6 +251,8 @@ class Pipeline:
             if isinstance(reason, OutOfMemory) and attempt.device != "cpu":
                 raise
             return replace(found, warnings=(second_look.missing_warning(doubt, reason.message),))
+        except MemoryError:
+            return replace(found, warnings=(second_look.missing_warning(doubt, "There is not enough memory."),))
 
     def _label_beyond(
         self, attempt: _Attempt, found: _Labelled, doubt: second_look.Doubt, robust: TrainedModel
@@ -330,6 +332,8 @@ class Pipeline:
             air_below=None if self._tiles == "exact" else attempt.air_below,
         )
         localiser.release()
+        # The one that looks again labels in fast mode, and then keeps its memory.
+        self._ran.discard((model.sha256, device))
         self._pool.keep_pace(model, device)
         attempt.watch.lap("localise")
         return roi

@@ -19,7 +19,7 @@ from openscans import networks
 from openscans.errors import DamagedWeights
 from openscans.networks import Network, Plan
 from openscans.progress import Forecast
-from openscans.segmentation import grids, second_look
+from openscans.segmentation import grids, labelling, second_look
 from openscans.segmentation.roi import SpineRoi, join_rois
 from openscans.segmentation.second_look import Cut, Doubt, Face
 from openscans.segmentation.vertebrae import LabelMap
@@ -34,6 +34,7 @@ from openscans.types import (
     Voxel,
     WarningCode,
 )
+from openscans.volumes import Volume
 from phantom import drawing, grid, layout, spine
 from phantom.demo import WEIGHTS
 from phantom.files import write_nifti
@@ -277,6 +278,39 @@ def test_where_memory_lacks_for_the_finer_network_what_was_found_is_told(
     assert code == "second_look_missing"
     assert "Looking again needs" in message
     assert scene.robust.dataset not in scene.ran
+
+
+def test_where_memory_lacks_for_the_finer_network_s_arrays_what_was_found_is_told(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def localise(volume: Volume, network: Network, **how: Any) -> SpineRoi | None:
+        if network.plan.dataset_name == scene.robust.dataset:
+            raise MemoryError
+        return real(volume, network, **how)
+
+    real = labelling.localise
+    monkeypatch.setattr(labelling, "localise", localise)
+    scene.blind(scene.localiser, UPPER_ONLY)
+    found = scene.detect()
+    assert labels(found) == ["T12", "L1"]
+    [(code, message)] = doubts(found)
+    assert code == "second_look_missing"
+    assert message.endswith("did not: There is not enough memory.")
+
+
+def test_a_network_that_looked_again_keeps_no_memory_though_it_labelled_before(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed: list[int] = []
+    monkeypatch.setattr(memory, "check_free", lambda need_bytes, what: needed.append(need_bytes))
+    scene.detect(segmenter=scene.robust, key="total_body")
+    scene.pipeline.load((scene.robust,), "cpu")
+    assert needed[-1] == 0
+    localiser = scene.ran[scene.localiser.dataset]
+    localiser.lower_hu = localiser.upper_hu = BLIND
+    scene.detect()
+    scene.pipeline.load((scene.robust,), "cpu")
+    assert needed[-1] > 0
 
 
 def second_look_needs(monkeypatch: pytest.MonkeyPatch, bytes_: int) -> list[str]:
