@@ -35,7 +35,7 @@ def server(trained_release: ReleaseServer, tmp_path_factory: pytest.TempPathFact
         yield live
 
 
-@pytest.fixture(scope="module", params=[2, 3], ids=["T2", "T1"])
+@pytest.fixture(scope="module", params=[22, 23], ids=["T2", "T1"])
 def scan(request: pytest.FixtureRequest) -> tuple[spine.Phantom, Volume]:
     phantom, volume, _ = evaluate.mr_scan(request.param, LEVELS, in_plane_mm=1.0)
     return phantom, volume
