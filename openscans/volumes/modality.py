@@ -22,7 +22,9 @@ MODALITY_ASSUMED = ResultWarning(
 
 def has_air(voxels: Voxels) -> bool:
     """Whether enough of ``voxels``, of any shape, are as thin as a CT's air, lungs and gas in HU."""
-    thin = sum(int(np.count_nonzero(plane < THINNEST_TISSUE_HU)) for plane in voxels)
+    # By planes, for the comparison's result takes as much memory again; single numbers would take a second.
+    planes = voxels if voxels.ndim > 1 else voxels[np.newaxis]
+    thin = sum(int(np.count_nonzero(plane < THINNEST_TISSUE_HU)) for plane in planes)
     return thin >= LEAST_THIN * voxels.size
 
 
