@@ -202,7 +202,7 @@ def test_the_order_says_how_to_get_the_network_that_looks_again_where_that_is_no
     task = performed(Diary(unusable={297: why}), DetectionRequest(IMAGE))[0].task
     assert task.robust is None
     assert task.robust_lacks == (
-        "Dataset297_TotalSegmentator_total_3mm_1559subj is not on disk as a whole, or is refused by the settings."
+        "Dataset297_TotalSegmentator_total_3mm_1559subj is not on disk as a whole."
         " Download it with POST /api/models/download/total_body."
     )
 
