@@ -76,4 +76,4 @@ def test_doubts_about_the_levels_are_told_with_them(tmp_path: Path, shown: slice
     with phantom_server(tmp_path / "home") as server:
         answer = server.detect(tmp_path / "scan.nii.gz", fast_mode=True).json()
     assert [vertebra["label"] for vertebra in answer["vertebrae"]] == list(spine.LEVELS[shown])
-    assert [warning["code"] for warning in answer["warnings"]] == codes
+    assert [warning["code"] for warning in answer["warnings"]] == ["demonstration_weights", *codes]
