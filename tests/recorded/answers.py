@@ -120,7 +120,8 @@ class Recorder:
 
     def _without_names(self, text: str) -> str:
         for name in sorted(self.names, key=len, reverse=True):
-            text = text.replace(name, self.names[name])
+            # A UID may begin as a shorter one is.
+            text = re.sub(re.escape(name) + r"(?!\.?\d)", lambda _, stands=self.names[name]: stands, text)
         for pattern, placeholder in PATTERNS:
             text = pattern.sub(placeholder, text)
         return text

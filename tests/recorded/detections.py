@@ -105,7 +105,7 @@ def _bad_files(recorder: Recorder, server: LiveServer, scans: Path) -> None:
 
 def _disturbed(recorder: Recorder, server: LiveServer, scans: Path) -> None:
     """While a detection runs another is refused, its models stay; then it is cancelled."""
-    path = scans / "NIfTI" / "scan.nii"
+    path = images.whole_spine(emptied(scans / "whole spine"))
     with server.detection_events(path, use_cache=False) as events:
         job = next(event["job_id"] for event in events if event["status"] == "segmenting")
         recorder.detect("running: another", server, scans / "axial series", use_cache=False)

@@ -79,6 +79,15 @@ def nifti(folder: Path) -> Path:
     return path
 
 
+def whole_spine(folder: Path) -> Path:
+    """Which takes many patches, so that much can be asked while they are computed."""
+    phantom = spine.describe(0)
+    shape, affine = grid.axial(phantom, SPACING_MM)
+    path = folder / "scan.nii"
+    write_nifti(path, drawing.render(phantom, shape, affine, seed=3)[0], affine)
+    return path
+
+
 def oblique_nifti(folder: Path) -> Path:
     path = folder / "oblique.nii.gz"
     write_nifti(path, *oblique_scan())
