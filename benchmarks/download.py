@@ -27,8 +27,7 @@ import httpx
 
 from openscans.weights import download
 from openscans.weights.catalogue import VERTEBRAE_MR, Dataset
-from phantom.layout import dataset_of, plans_of
-from phantom.specs import SPECS
+from phantom.layout import write_random, zip_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 PIECE_BYTES = 1_000_000
@@ -76,14 +75,13 @@ def process(command: list[str], env: dict[str, str] | None = None) -> Iterator[t
 
 
 def write_model(path: Path, dataset: Dataset, size_bytes: int) -> None:
-    """A zip in a release's layout whose checkpoint is noise, which no compression makes smaller."""
-    root, spec = f"{dataset.folder}/{dataset.training}", SPECS[dataset.number]
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(f"{root}/plans.json", json.dumps(plans_of(spec)))
-        archive.writestr(f"{root}/dataset.json", json.dumps(dataset_of(spec)))
-        with archive.open(f"{root}/fold_0/checkpoint_final.pth", "w") as checkpoint:
-            for _ in range(size_bytes // PIECE_BYTES):
-                checkpoint.write(os.urandom(PIECE_BYTES))
+    """A release's zip of a network with random weights, filled up by noise, which no compression makes smaller."""
+    with tempfile.TemporaryDirectory() as results:
+        write_random(Path(results), dataset.number)
+        zip_weights(Path(results, dataset.folder), path)
+    with zipfile.ZipFile(path, "a") as archive, archive.open("filling", "w", force_zip64=True) as filling:
+        for _ in range((size_bytes - path.stat().st_size) // PIECE_BYTES):
+            filling.write(os.urandom(PIECE_BYTES))
 
 
 def curl_s(url: str, target: Path) -> float:
